@@ -1,0 +1,1 @@
+"""The catalog: what every scan found, kept in one SQLite database."""

@@ -1,0 +1,213 @@
+"""The one door to a catalog's database file.
+
+Every connection is made here, and gets its PRAGMAs here. Transactions are our own: the driver's
+default would commit by itself before DDL, so that a failed migration left half a schema behind.
+A `Database` may be used from several threads at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import urllib.parse
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+from sqlalchemy import exc as sa_exc
+from sqlalchemy import pool as sa_pool
+
+from .errors import CatalogBusyError, CatalogError, CatalogSchemaError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BUSY_SECONDS = 10.0
+"""How long one waits for another process to finish its transaction."""
+
+_SQLITE_MAGIC = b"SQLite format 3\0"
+
+
+class Database:
+    """A catalog's database file, open.
+
+    Args:
+        path: the file; it must exist unless `create`.
+        write: False opens it so that nothing can be changed through this object.
+        create: make an empty file where there is none.
+        busy_seconds: how long to wait for a lock.
+
+    Raises:
+        CatalogSchemaError: the file is not a SQLite database. It is left as it is.
+        CatalogError: it cannot be opened.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        write: bool,
+        create: bool = False,
+        busy_seconds: float = BUSY_SECONDS,
+    ) -> None:
+        self.path = path
+        self.write = write
+        self._busy_seconds = busy_seconds
+        self._mode = ("rwc" if create else "rw") if write else "ro"
+        _check_magic(path)
+        self.engine = sa.create_engine(
+            "sqlite+pysqlite://",
+            creator=self._connect,
+            poolclass=sa_pool.QueuePool,
+            pool_size=4,
+            max_overflow=32,
+        )
+        sa.event.listen(self.engine, "begin", _begin)
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """Give a connection in a transaction that sees one state of the catalog.
+
+        Raises:
+            CatalogError: the database could not be read.
+        """
+        with self._translated(), self.engine.connect() as connection:
+            with connection.begin():
+                yield connection
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """Give a connection in a transaction that holds the write lock from its beginning.
+
+        It is committed at the end of the block, or rolled back by an exception, DDL included.
+
+        Raises:
+            CatalogBusyError: another process kept the lock for longer than one waits.
+            CatalogError: the database could not be written.
+        """
+        with self._translated(), self.engine.connect() as connection:
+            connection.execution_options(imgcat_begin="BEGIN IMMEDIATE")
+            with connection.begin():
+                yield connection
+
+    @contextlib.contextmanager
+    def raw(self) -> Iterator[sqlite3.Connection]:
+        """Give a driver connection of one's own, without a transaction.
+
+        Raises:
+            CatalogError: the database could not be used.
+        """
+        with self._translated():
+            connection = self._connect()
+            try:
+                yield connection
+            finally:
+                connection.close()
+
+    def close(self) -> None:
+        """Close every pooled connection."""
+        self.engine.dispose()
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = self._connect_as(self._mode)
+        try:
+            try:
+                self._set_up(connection)
+            except sqlite3.OperationalError as error:
+                if self.write or not self._may_be_immutable(error):
+                    raise
+                # A catalog in WAL mode on a medium that takes no -shm file beside it.
+                connection.close()
+                connection = self._connect_as("ro&immutable=1")
+                self._set_up(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _may_be_immutable(self, error: sqlite3.Error) -> bool:
+        if _code(error) not in {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}:
+            return False
+        # Transactions that are still in a -wal file would not be seen.
+        wal = f"{self.path}-wal"
+        return not os.path.exists(wal) or os.path.getsize(wal) == 0
+
+    def _connect_as(self, mode: str) -> sqlite3.Connection:
+        # Quoted as bytes: the path need not be UTF-8.
+        quoted = urllib.parse.quote(os.fsencode(os.path.abspath(self.path)))
+        return sqlite3.connect(
+            f"file:{quoted}?mode={mode}",
+            uri=True,
+            timeout=self._busy_seconds,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+
+    def _set_up(self, connection: sqlite3.Connection) -> None:
+        if self.write:
+            # Where the file system cannot share memory, SQLite stays with a rollback journal.
+            connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("PRAGMA foreign_keys = ON")
+        else:
+            connection.execute("PRAGMA query_only = ON")
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sa_exc.DBAPIError as error:
+            if isinstance(error.orig, sqlite3.Error):
+                raise translate(error.orig, self.path) from error
+            raise
+        except sqlite3.Error as error:
+            raise translate(error, self.path) from error
+
+
+def translate(error: sqlite3.Error, path: str) -> CatalogError:
+    """Return the catalog's own error for one of the driver's, saying what to do."""
+    code = _code(error)
+    if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+        return CatalogBusyError(f"{path}: another process is writing to the catalog: try again")
+    if code == sqlite3.SQLITE_NOTADB:
+        return CatalogSchemaError(f"{path}: not a SQLite database; it is left as it is")
+    if code == sqlite3.SQLITE_CORRUPT:
+        return CatalogSchemaError(
+            f"{path}: the database is damaged ({error}); it is left as it is: "
+            "see `imgcat db check`, restore a backup, or move it away and add the images again"
+        )
+    if code == sqlite3.SQLITE_FULL:
+        return CatalogError(f"{path}: the disk is full; nothing of this image was written")
+    if code == sqlite3.SQLITE_READONLY:
+        return CatalogError(f"{path}: the catalog is read-only: use another with --db")
+    if code == sqlite3.SQLITE_CANTOPEN:
+        return CatalogError(f"{path}: cannot be opened: check its permissions and its directory's")
+    return CatalogError(f"{path}: {error}")
+
+
+def _code(error: sqlite3.Error) -> int | None:
+    """Return SQLite's primary result code."""
+    extended = getattr(error, "sqlite_errorcode", None)
+    return None if extended is None else extended & 0xFF
+
+
+def _begin(connection: sa.Connection) -> None:
+    statement = connection.get_execution_options().get("imgcat_begin", "BEGIN")
+    connection.exec_driver_sql(statement)
+
+
+def _check_magic(path: str) -> None:
+    """Refuse a file that is not empty and not SQLite's, before SQLite touches it."""
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 - the path may not be UTF-8
+            magic = file.read(len(_SQLITE_MAGIC))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise CatalogError(f"{path}: {error.strerror}") from error
+    if magic not in {b"", _SQLITE_MAGIC}:
+        raise CatalogSchemaError(
+            f"{path}: not a SQLite database (it begins with {magic[:8].hex(' ')}); "
+            "it is left as it is"
+        )

@@ -1,0 +1,75 @@
+"""Whether the files of an image are still the ones that were scanned. Reads no image data."""
+
+from __future__ import annotations
+
+import enum
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from .records import Volume
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Freshness(enum.Enum):
+    """What the metadata of an image's files tells.
+
+    TOUCHED: the size is the same, but not the time of change or the inode; the fingerprint
+    decides.
+    """
+
+    FRESH = "fresh"
+    TOUCHED = "touched"
+    STALE = "stale"
+    MISSING = "missing"
+    UNREADABLE = "unreadable"
+
+
+_WORST_LAST = [
+    Freshness.FRESH,
+    Freshness.TOUCHED,
+    Freshness.STALE,
+    Freshness.UNREADABLE,
+    Freshness.MISSING,
+]
+
+
+def volume_from_stat(path: str, status: os.stat_result, size: int | None = None) -> Volume:
+    """Return the volume record for a file that was just looked at."""
+    return Volume(
+        path=path,
+        size_bytes=status.st_size if size is None else size,
+        mtime_ns=status.st_mtime_ns,
+        inode=status.st_ino,
+        mode=status.st_mode & 0o777,
+        uid=status.st_uid,
+        gid=status.st_gid,
+    )
+
+
+def compare(volume: Volume, status: os.stat_result, size: int | None = None) -> Freshness:
+    """Compare a volume with what `os.stat` tells of the file now; `size` as its source has it."""
+    if (status.st_size if size is None else size) != volume.size_bytes:
+        return Freshness.STALE
+    if (status.st_mtime_ns, status.st_ino) == (volume.mtime_ns, volume.inode):
+        return Freshness.FRESH
+    return Freshness.TOUCHED
+
+
+def freshness(volumes: Sequence[Volume]) -> Freshness:
+    """Return the worst of what the files of an image are."""
+    return max(map(_freshness_of, volumes), key=_WORST_LAST.index)
+
+
+def _freshness_of(volume: Volume) -> Freshness:
+    try:
+        status = os.stat(volume.path)
+    except (FileNotFoundError, NotADirectoryError):
+        return Freshness.MISSING
+    except OSError:
+        return Freshness.UNREADABLE
+    # stat tells no size for a block device; only opening it does.
+    size = volume.size_bytes if stat.S_ISBLK(status.st_mode) else None
+    return compare(volume, status, size)

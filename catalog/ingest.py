@@ -1,0 +1,303 @@
+"""From an image's file to its rows: the only part of the catalog that scans images."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from ..formats import probe
+from ..formats.errors import FormatError
+from ..formats.source import FileSource
+from . import models
+from .errors import ImageChangedError, NameTakenError
+from .freshness import Freshness, compare, freshness, volume_from_stat
+from .names import check_name, free_name, name_of_file
+from .records import DAMAGED, FAILED, MISSING, READY, STALE, ImageRecord, Volume
+from .store import Catalog, find_path, utc_now
+
+if TYPE_CHECKING:
+    from ..formats.reader import Scan
+
+
+class Outcome(enum.Enum):
+    """What came of an `add` or a `rescan`."""
+
+    ADDED = "added"
+    UPDATED = "updated"
+    MOVED = "moved"
+    UNCHANGED = "unchanged"
+    MISSING = "missing"
+    FAILED = "failed"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ingested:
+    """The result for one image; `record` is as the catalog has it now."""
+
+    outcome: Outcome
+    record: ImageRecord
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ScannedFile:
+    """A file and what its scan found, not yet in the catalog."""
+
+    path: str
+    volumes: tuple[Volume, ...]
+    scan: Scan
+    seconds: float
+
+    @property
+    def status(self) -> str:
+        """What the image's status is after this scan."""
+        return DAMAGED if self.scan.info.damage else READY
+
+
+def scan_file(path: str) -> ScannedFile:
+    """Scan the image in a file. Touches no catalog; may run in any thread.
+
+    Raises:
+        FormatError: the file is no image, or one that cannot be read.
+        ImageChangedError: it was changed while it was scanned.
+        OSError: the operating system could not read it.
+    """
+    path = os.path.abspath(path)
+    began = time.monotonic()
+    source = FileSource(path)
+    try:
+        volume = volume_from_stat(path, source.stat, source.size)
+        scan = probe.scan(source)
+    finally:
+        source.close()
+    size = source.size if source.size != source.stat.st_size else None
+    if compare(volume, os.stat(path), size) is not Freshness.FRESH:
+        raise ImageChangedError(f"{path}: was changed while it was scanned: try again later")
+    return ScannedFile(path, (volume,), scan, time.monotonic() - began)
+
+
+def needs_scan(record: ImageRecord | None) -> bool:
+    """Tell whether the file behind a record must be scanned (again)."""
+    return (
+        record is None
+        or record.row.status == FAILED
+        or freshness(record.volumes) is not Freshness.FRESH
+    )
+
+
+def put(catalog: Catalog, scanned: ScannedFile, *, name: str | None = None) -> Ingested:
+    """Write a scanned image, in one transaction.
+
+    The image of the same path is updated, keeping its id and name. An image whose files are gone
+    and whose fingerprint is the same has moved here: it keeps id, name and verification record.
+
+    Raises:
+        NameTakenError: `name` is given, and another image has it, or it cannot be a name.
+        CatalogError: the catalog could not be written; it is then as before.
+    """
+    if name is not None:
+        check_name(name)
+    with catalog.database.writing() as connection:
+        known = find_path(connection, scanned.path)
+        outcome = Outcome.UPDATED
+        if known is None:
+            known = _moved_from(connection, scanned)
+            outcome = Outcome.ADDED if known is None else Outcome.MOVED
+        same_bytes = known is not None and known.fingerprint == scanned.scan.info.fingerprint
+        index_id = known.index_id if known and same_bytes else _insert_index(connection, scanned)
+        values = _values(scanned) | {"index_id": index_id}
+        if name is not None:
+            values["name"] = _claim(connection, name, known.row.id if known else None)
+        if known is None:
+            values.setdefault("name", _unused_name(connection, name_of_file(scanned.path)))
+            image_id = _insert_image(connection, values)
+        else:
+            image_id = known.row.id
+            if not same_bytes:
+                values |= {"verified_at": None, "verify_result": None, "verify_detail": None}
+            connection.execute(
+                sa.update(models.images).where(models.images.c.id == image_id).values(values)
+            )
+        _replace_volumes(connection, image_id, scanned.volumes)
+    return Ingested(outcome, catalog.get(image_id))
+
+
+def add_file(
+    catalog: Catalog, path: str, *, name: str | None = None, force: bool = False
+) -> Ingested:
+    """Scan the file and write it, unless the catalog has it and nothing changed.
+
+    Args:
+        catalog: where it goes.
+        path: the image's file.
+        name: the name it shall have; else one is made from the file's.
+        force: scan even if nothing changed.
+
+    Raises:
+        As `scan_file` and `put`.
+    """
+    known = catalog.find_path(os.path.abspath(path))
+    if known is not None and not force and not needs_scan(known):
+        if name is not None and name != known.row.name:
+            catalog.rename(known.row.id, name)
+            return Ingested(Outcome.UPDATED, catalog.get(known.row.id))
+        return Ingested(Outcome.UNCHANGED, known)
+    ingested = put(catalog, scan_file(path), name=name)
+    if ingested.outcome is not Outcome.ADDED:
+        catalog.purge_unused_indexes()
+    return ingested
+
+
+def rescan(catalog: Catalog, image_id: int) -> Ingested:
+    """Look at the files of an image and mend its entry.
+
+    Raises:
+        ImageNotFoundError: there is no such image.
+        CatalogError: the catalog could not be written.
+    """
+    record = catalog.get(image_id)
+    state = freshness(record.volumes)
+    if state is Freshness.MISSING:
+        gone = next(v.path for v in record.volumes if not os.path.lexists(v.path))
+        return _set_status(catalog, record, MISSING, f"{gone} is not there", Outcome.MISSING)
+    if state is Freshness.FRESH and record.row.status in {READY, DAMAGED}:
+        return Ingested(Outcome.UNCHANGED, record)
+    try:
+        scanned = scan_file(record.row.path)
+    except (FormatError, OSError, ImageChangedError) as error:
+        return _set_status(catalog, record, FAILED, str(error), Outcome.FAILED)
+    ingested = put(catalog, scanned)
+    catalog.purge_unused_indexes()
+    return ingested
+
+
+def observed_status(status: str, volumes: tuple[Volume, ...]) -> str:
+    """Return an image's status, given what `stat` tells of its files now. Reads no image data.
+
+    A file that was merely touched counts as it did: its fingerprint is checked when it is opened.
+    """
+    state = freshness(volumes)
+    if state is Freshness.MISSING:
+        return MISSING
+    if state is Freshness.STALE:
+        return STALE
+    if status == MISSING:
+        return STALE
+    return status
+
+
+def _set_status(
+    catalog: Catalog, record: ImageRecord, status: str, detail: str, outcome: Outcome
+) -> Ingested:
+    if (record.row.status, record.row.status_detail) != (status, detail):
+        catalog.set_status(record.row.id, status, detail)
+    return Ingested(outcome, catalog.get(record.row.id))
+
+
+def _moved_from(connection: sa.Connection, scanned: ScannedFile) -> ImageRecord | None:
+    """Return the record of the image that was moved to here, if there is one."""
+    paths = connection.execute(
+        sa.select(models.images.c.path)
+        .where(models.images.c.fingerprint == scanned.scan.info.fingerprint)
+        .order_by(models.images.c.id)
+    ).scalars()
+    for path in paths.all():
+        record = find_path(connection, path)
+        if record and freshness(record.volumes) is Freshness.MISSING:
+            return record
+    return None
+
+
+def _values(scanned: ScannedFile) -> dict[str, Any]:
+    info = scanned.scan.info
+    return {
+        "path": scanned.path,
+        "format": info.format,
+        "format_version": info.format_version,
+        "creator": info.creator,
+        "fs_type": info.fs_type,
+        "size_bytes": info.size,
+        "block_size": info.block_size,
+        "total_blocks": info.total_blocks,
+        "used_blocks": info.used_blocks,
+        "used_bytes": info.used_bytes,
+        "stored_bytes": sum(volume.size_bytes for volume in scanned.volumes),
+        "compression": None,
+        "volume_count": len(scanned.volumes),
+        "checksum": info.checksum,
+        "status": scanned.status,
+        "status_detail": info.damage,
+        "warnings": list(info.warnings),
+        "header": dict(info.header),
+        "layout": dict(info.layout),
+        "fingerprint": info.fingerprint,
+        "scanned_at": utc_now(),
+        "scan_seconds": round(scanned.seconds, 6),
+    }
+
+
+def _insert_index(connection: sa.Connection, scanned: ScannedFile) -> int:
+    chunks = scanned.scan.chunks
+    index_id = _new_id(
+        connection.execute(
+            sa.insert(models.indexes).values(
+                kind="full" if chunks is None else "rank",
+                total_units=scanned.scan.info.total_blocks,
+                created_at=utc_now(),
+            )
+        )
+    )
+    if chunks:
+        connection.execute(
+            sa.insert(models.rank_chunks),
+            [
+                {"index_id": index_id, "chunk": c.number, "rank": c.rank, "bitmap": c.bitmap}
+                for c in chunks
+            ],
+        )
+    return index_id
+
+
+def _insert_image(connection: sa.Connection, values: dict[str, Any]) -> int:
+    values["added_at"] = values["scanned_at"]
+    return _new_id(connection.execute(sa.insert(models.images).values(values)))
+
+
+def _new_id(result: sa.CursorResult[Any]) -> int:
+    key = result.inserted_primary_key
+    assert key is not None  # noqa: S101 - an INSERT of one row has one
+    return int(key[0])
+
+
+def _claim(connection: sa.Connection, name: str, image_id: int | None) -> str:
+    owner = _owner(connection, name)
+    if owner not in {None, image_id}:
+        raise NameTakenError(f"{name!r} is the name of another image (id {owner})")
+    return name
+
+
+def _unused_name(connection: sa.Connection, name: str) -> str:
+    return free_name(name, lambda candidate: _owner(connection, candidate) is not None)
+
+
+def _owner(connection: sa.Connection, name: str) -> int | None:
+    return connection.execute(
+        sa.select(models.images.c.id).where(models.images.c.name == name)
+    ).scalar_one_or_none()
+
+
+def _replace_volumes(
+    connection: sa.Connection, image_id: int, volumes: tuple[Volume, ...]
+) -> None:
+    connection.execute(sa.delete(models.volumes).where(models.volumes.c.image_id == image_id))
+    connection.execute(
+        sa.insert(models.volumes),
+        [
+            {"image_id": image_id, "ordinal": ordinal, **dataclasses.asdict(volume)}
+            for ordinal, volume in enumerate(volumes)
+        ],
+    )

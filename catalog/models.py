@@ -1,0 +1,131 @@
+"""The tables of today's schema, as SQLAlchemy Core sees them.
+
+The schema is public: docs/sql.md describes every table, column and view. Revisions in
+`migrations` never import this module; a test holds the two against each other.
+"""
+
+from __future__ import annotations
+
+import os
+
+import sqlalchemy as sa
+
+NAMING_CONVENTION = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+metadata = sa.MetaData(naming_convention=NAMING_CONVENTION)
+
+
+class FileName(sa.types.TypeDecorator[str]):
+    """A file name: TEXT where it is valid UTF-8, else a BLOB of its bytes.
+
+    In Python it is a `str` with surrogate escapes, as `os.fsdecode` gives it.
+    """
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: object) -> str | bytes | None:  # type: ignore[override]  # noqa: ARG002
+        """Return what SQLite stores."""
+        if value is None:
+            return None
+        raw = os.fsencode(value)
+        try:
+            return raw.decode("utf-8")
+        except UnicodeDecodeError:
+            return raw
+
+    def process_result_value(self, value: str | bytes | None, dialect: object) -> str | None:  # noqa: ARG002
+        """Return what Python's file functions take."""
+        return os.fsdecode(value) if isinstance(value, bytes) else value
+
+
+indexes = sa.Table(
+    "indexes",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("total_units", sa.BigInteger, nullable=False),
+    sa.Column("created_at", sa.Text, nullable=False),
+    # An id is never used again: a daemon may still read by an old one.
+    sqlite_autoincrement=True,
+)
+
+rank_chunks = sa.Table(
+    "rank_chunks",
+    metadata,
+    sa.Column(
+        "index_id",
+        sa.Integer,
+        sa.ForeignKey("indexes.id", ondelete="CASCADE"),
+        primary_key=True,
+        nullable=False,
+    ),
+    sa.Column("chunk", sa.Integer, primary_key=True, nullable=False),
+    sa.Column("rank", sa.BigInteger, nullable=False),
+    sa.Column("bitmap", sa.LargeBinary, nullable=False),
+)
+
+images = sa.Table(
+    "images",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("name", FileName, nullable=False, unique=True),
+    sa.Column("path", FileName, nullable=False, unique=True),
+    sa.Column("format", sa.Text, nullable=False),
+    sa.Column("format_version", sa.Text, nullable=False),
+    sa.Column("creator", sa.Text),
+    sa.Column("fs_type", sa.Text, nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("block_size", sa.Integer, nullable=False),
+    sa.Column("total_blocks", sa.BigInteger, nullable=False),
+    sa.Column("used_blocks", sa.BigInteger, nullable=False),
+    sa.Column("used_bytes", sa.BigInteger, nullable=False),
+    sa.Column("stored_bytes", sa.BigInteger, nullable=False),
+    sa.Column("compression", sa.Text),
+    sa.Column("volume_count", sa.Integer, nullable=False),
+    sa.Column("checksum", sa.Text, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("status_detail", sa.Text),
+    sa.Column("warnings", sa.JSON, nullable=False),
+    sa.Column("header", sa.JSON, nullable=False),
+    sa.Column("layout", sa.JSON, nullable=False),
+    sa.Column("fingerprint", sa.LargeBinary, nullable=False, index=True),
+    sa.Column("index_id", sa.Integer, sa.ForeignKey("indexes.id"), nullable=False),
+    sa.Column("added_at", sa.Text, nullable=False),
+    sa.Column("scanned_at", sa.Text, nullable=False),
+    sa.Column("scan_seconds", sa.Float, nullable=False),
+    sa.Column("verified_at", sa.Text),
+    sa.Column("verify_result", sa.Text),
+    sa.Column("verify_detail", sa.Text),
+    sa.CheckConstraint(
+        "status IN ('ready', 'stale', 'missing', 'damaged', 'failed', 'needs-repack')",
+        name="status",
+    ),
+    sqlite_autoincrement=True,
+)
+
+volumes = sa.Table(
+    "volumes",
+    metadata,
+    sa.Column(
+        "image_id",
+        sa.Integer,
+        sa.ForeignKey("images.id", ondelete="CASCADE"),
+        primary_key=True,
+        nullable=False,
+    ),
+    sa.Column("ordinal", sa.Integer, primary_key=True, nullable=False),
+    sa.Column("path", FileName, nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("mtime_ns", sa.BigInteger, nullable=False),
+    sa.Column("inode", sa.BigInteger, nullable=False),
+    sa.Column("mode", sa.Integer, nullable=False),
+    sa.Column("uid", sa.Integer, nullable=False),
+    sa.Column("gid", sa.Integer, nullable=False),
+)

@@ -1,0 +1,53 @@
+"""Image names: how a file's name becomes one, and what one may be."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING
+
+from .errors import NameTakenError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_PACKAGING = re.compile(
+    r"\.(img|pcl|pc|partclone|raw|dd|uncomp|gz|bz2|xz|lzma|zst|zstd|lz4|aa)$", re.IGNORECASE
+)
+_NAME_MAX = 255
+"""Bytes that the kernel allows in one component of a path."""
+
+
+def name_of_file(path: str) -> str:
+    """Return the name for the image in a file: its base name without packaging suffixes."""
+    base = os.path.basename(path)
+    name = base
+    while (shorter := _PACKAGING.sub("", name)) not in {name, ""}:
+        name = shorter
+    return name
+
+
+def check_name(name: str) -> None:
+    """Check that `name` can be a path below a mount point; ``/`` makes directories.
+
+    Raises:
+        NameTakenError: it cannot; the message says why.
+    """
+    for part in name.split("/"):
+        if part in {"", ".", ".."} or "\0" in part:
+            raise NameTakenError(f"{name!r} cannot be a name: empty, '.' and '..' parts are not")
+        if len(os.fsencode(part)) > _NAME_MAX:
+            raise NameTakenError(f"{name!r} cannot be a name: a part is over {_NAME_MAX} bytes")
+
+
+def free_name(name: str, taken: Callable[[str], bool]) -> str:
+    """Return `name`, or the first of ``name (2)``, ``name (3)``, … that is not taken."""
+    candidate, number = name, 1
+    while taken(candidate):
+        number += 1
+        suffix = f" ({number})"
+        room = _NAME_MAX - len(suffix)
+        head, slash, last = name.rpartition("/")
+        short = os.fsdecode(os.fsencode(last)[:room])
+        candidate = f"{head}{slash}{short}{suffix}"
+    return candidate

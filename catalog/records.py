@@ -1,0 +1,120 @@
+"""What the catalog hands out: frozen records, free of any database."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+READY = "ready"
+STALE = "stale"
+MISSING = "missing"
+DAMAGED = "damaged"
+FAILED = "failed"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Volume:
+    """One file of an image, as it was when it was scanned.
+
+    `mode`, `uid` and `gid` are its permission bits and owners; `mtime_ns` counts nanoseconds
+    since 1970.
+    """
+
+    path: str
+    size_bytes: int
+    mtime_ns: int
+    inode: int
+    mode: int
+    uid: int
+    gid: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ImageRow:
+    """One image, as `imgcat ls` lists it. Times are UTC, ISO 8601; sizes are bytes."""
+
+    id: int
+    name: str
+    path: str
+    format: str
+    format_version: str
+    creator: str | None
+    fs_type: str
+    size_bytes: int
+    block_size: int
+    used_bytes: int
+    stored_bytes: int
+    compression: str | None
+    volume_count: int
+    checksum: str
+    status: str
+    status_detail: str | None
+    added_at: str
+    scanned_at: str
+    verified_at: str | None
+    verify_result: str | None
+    verify_detail: str | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """All that the catalog knows of one image, but for its index.
+
+    Attributes:
+        row: the columns that `imgcat ls` lists.
+        volumes: its files, in order.
+        index_id: its index; changes when a scan finds another image.
+        index_kind: ``rank`` or ``full``.
+        index_rows: rows of the index.
+        index_bytes: bytes of the index in the catalog.
+    """
+
+    row: ImageRow
+    total_blocks: int
+    used_blocks: int
+    scan_seconds: float
+    warnings: tuple[str, ...]
+    header: Mapping[str, Any]
+    layout: Mapping[str, int]
+    fingerprint: bytes
+    volumes: tuple[Volume, ...]
+    index_id: int
+    index_kind: str
+    index_rows: int
+    index_bytes: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MountEntry:
+    """What a mount needs to show an image: its name and what `stat` tells.
+
+    `index_id` and `mtime_ns` together say whether the bytes behind the name are still the same.
+    """
+
+    image_id: int
+    name: str
+    size_bytes: int
+    used_bytes: int
+    index_id: int
+    mtime_ns: int
+    mode: int
+    uid: int
+    gid: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class OpenSpec:
+    """What opening an image for reading needs."""
+
+    image_id: int
+    name: str
+    format: str
+    layout: Mapping[str, int]
+    fingerprint: bytes
+    volumes: tuple[Volume, ...]
+    index_id: int
+    index_kind: str
+    total_blocks: int

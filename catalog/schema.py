@@ -1,0 +1,144 @@
+"""Which schema a database has, and bringing an older one up to date."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import CatalogSchemaError, SchemaOutdatedError, SchemaTooNewError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import sqlalchemy as sa
+
+    from .engine import Database
+
+REVISIONS: tuple[str, ...] = ("0001",)
+"""Every revision of the schema, oldest first."""
+
+APPLICATION_ID = 0x494D4743
+"""``IMGC``, in the header of every catalog."""
+
+MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
+
+
+def revision_of(connection: sa.Connection, path: str) -> str | None:
+    """Return the revision of a catalog, None for an empty database.
+
+    Raises:
+        CatalogSchemaError: it is the database of something else.
+    """
+    application_id = connection.exec_driver_sql("PRAGMA application_id").scalar_one()
+    tables = set(
+        connection.exec_driver_sql("SELECT name FROM sqlite_schema WHERE type = 'table'").scalars()
+    )
+    if not tables and application_id == 0:
+        return None
+    if application_id != APPLICATION_ID or "alembic_version" not in tables:
+        raise CatalogSchemaError(
+            f"{path}: a SQLite database, but not an imgcat catalog; it is left as it is"
+        )
+    return str(
+        connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one_or_none()
+    )
+
+
+def ensure_current(
+    database: Database,
+    *,
+    revisions: Sequence[str] = REVISIONS,
+    migrations: Path = MIGRATIONS,
+) -> str | None:
+    """Make sure that the database has the newest schema; it writes where it does not.
+
+    An empty database gets the schema. An older one is first copied beside itself, then upgraded
+    in one transaction.
+
+    Args:
+        database: the catalog's database.
+        revisions: every revision, oldest first.
+        migrations: Alembic's script directory.
+
+    Returns:
+        What was done, in words for the user, or None where nothing had to be.
+
+    Raises:
+        SchemaTooNewError: a newer imgcat wrote it.
+        SchemaOutdatedError: it is older, and open for reading only.
+        CatalogSchemaError: it is the database of something else.
+        CatalogError: it could not be read or written.
+    """
+    head = revisions[-1]
+    with database.reading() as connection:
+        current = revision_of(connection, database.path)
+    if current == head:
+        return None
+    if current is not None and current not in revisions:
+        raise SchemaTooNewError(
+            f"{database.path}: schema {current}, but this imgcat knows up to {head}: "
+            "a newer imgcat wrote it; upgrade imgcat, or use another catalog with --db"
+        )
+    if not database.write:
+        raise SchemaOutdatedError(
+            f"{database.path}: schema {current or 'none'}, and {head} is needed: "
+            "run `imgcat db upgrade`"
+        )
+    copy = None if current is None else _copy_before(database, current)
+    with database.writing() as connection:
+        # Another process may have been quicker.
+        if revision_of(connection, database.path) == head:
+            return None
+        _upgrade(connection, migrations)
+        connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.exec_driver_sql(f"PRAGMA user_version = {int(head)}")
+    if copy is None:
+        return None
+    return f"catalog upgraded from schema {current} to {head}; the old one is kept as {copy}"
+
+
+def _upgrade(connection: sa.Connection, migrations: Path) -> None:
+    # Imported where needed: it costs more than most commands take.
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
+
+    config = Config()
+    # Alembic reads its options through a ConfigParser, where % begins an interpolation.
+    config.set_main_option("script_location", str(migrations).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _copy_before(database: Database, revision: str) -> str:
+    """Copy the database beside itself and return the copy's path; never overwrites."""
+    base = f"{database.path}.before-{revision}"
+    copy, number = base, 1
+    while os.path.lexists(copy):
+        number += 1
+        copy = f"{base}.{number}"
+    backup(database, copy)
+    return copy
+
+
+def backup(database: Database, target: str) -> None:
+    """Write a consistent copy of the database to the new file `target`.
+
+    Raises:
+        FileExistsError: `target` is there already.
+        OSError: it cannot be written.
+        CatalogError: the database cannot be read.
+    """
+    os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    try:
+        with database.raw() as source:
+            out = sqlite3.connect(target)
+            try:
+                source.backup(out)
+            finally:
+                out.close()
+    except BaseException:
+        os.unlink(target)
+        raise

@@ -1,0 +1,1 @@
+"""The two kinds of index that serve every format."""

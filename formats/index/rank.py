@@ -1,0 +1,373 @@
+"""Rank index: which blocks a bitmap format stores, and how many come before each.
+
+``rank(b)`` is the number of present blocks strictly before block ``b``. The presence bitmap is
+cut into chunks of `CHUNK_BLOCKS` blocks. A chunk is kept compressed, with its rank checkpoint;
+it is unpacked when first touched, gets a finer checkpoint every `RANK_STRIDE` blocks, and lives
+in a `ChunkCache` with a byte budget. So opening an image loads nothing, and memory is bounded
+whatever the size of the image.
+
+All block ranges are half-open, ``[start, stop)``. Indexes and the cache may be used from several
+threads at once.
+"""
+
+from __future__ import annotations
+
+import bisect
+import collections
+import threading
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import numpy as np
+import zstandard
+
+from ..errors import CorruptImageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+CHUNK_BLOCKS = 1 << 20
+"""Blocks in a chunk: 128 KiB of bitmap."""
+
+RANK_STRIDE = 2048
+"""Blocks between two fine checkpoints of an unpacked chunk."""
+
+CHUNK_BYTES = CHUNK_BLOCKS // 8
+_STRIDE_BYTES = RANK_STRIDE // 8
+_STRIDE_WORDS = _STRIDE_BYTES // 8
+
+_MANY_RUNS = 48
+"""From this many runs on, finding them with numpy beats finding them in a Python integer."""
+
+_ALL_PRESENT = b"\xff" * CHUNK_BYTES
+_ALL_ABSENT = bytes(CHUNK_BYTES)
+
+
+class Run(NamedTuple):
+    """Present blocks ``[start, stop)``; `rank` is the rank of block `start`."""
+
+    start: int
+    stop: int
+    rank: int
+
+
+class RankChunk(NamedTuple):
+    """One chunk as it is stored.
+
+    `number` counts chunks from 0, `rank` is the number of present blocks before the chunk, and
+    `bitmap` is the zstd frame of its bits: one bit per block, least significant first, with the
+    bits past the last block zero.
+    """
+
+    number: int
+    rank: int
+    bitmap: bytes
+
+
+class ChunkMissingError(LookupError):
+    """The store of chunks no longer has this chunk: the index was replaced or removed."""
+
+
+class RankIndexLike(Protocol):
+    """What a reader asks of a rank index."""
+
+    def runs(self, start: int, stop: int) -> Iterator[Run]:
+        """Yield the maximal runs of present blocks inside ``[start, stop)``, ascending."""
+
+    def resident(self, start: int, stop: int) -> bool:
+        """Tell whether `runs` over ``[start, stop)`` needs nothing but memory."""
+
+    def rank(self, block: int) -> int:
+        """Return the number of present blocks strictly before `block`."""
+
+
+class ChunkBuilder:
+    """Packs a presence bitmap, given piece by piece, into `RankChunk` records.
+
+    Args:
+        total_blocks: number of blocks that the bitmap describes.
+    """
+
+    def __init__(self, total_blocks: int) -> None:
+        self.total_blocks = total_blocks
+        self.present_blocks = 0
+        self.chunks: list[RankChunk] = []
+        self._compressor = zstandard.ZstdCompressor(level=1)
+
+    def add(self, bits: bytes | memoryview) -> None:
+        """Append the next bits; every piece but the last is a multiple of `CHUNK_BYTES`."""
+        for start in range(0, len(bits), CHUNK_BYTES):
+            piece = bits[start : start + CHUNK_BYTES]
+            number = len(self.chunks)
+            left = self.total_blocks - number * CHUNK_BLOCKS
+            if len(piece) * 8 > left:
+                piece = mask_padding(bytes(piece), left)
+            frame = self._compressor.compress(piece)
+            self.chunks.append(RankChunk(number, self.present_blocks, frame))
+            self.present_blocks += popcount(piece)
+
+
+def mask_padding(bits: bytes, block_count: int) -> bytes:
+    """Return `bits` with every bit from `block_count` on cleared, same length."""
+    whole, rest = divmod(block_count, 8)
+    masked = bits[:whole]
+    if rest:
+        masked += bytes([bits[whole] & ((1 << rest) - 1)])
+    return masked + bytes(len(bits) - len(masked))
+
+
+def popcount(bits: bytes | memoryview) -> int:
+    """Return the number of one bits, of any number of bytes."""
+    whole = len(bits) // 8 * 8
+    words = np.frombuffer(bits, dtype="<u8", count=whole // 8)
+    return int(np.bitwise_count(words).sum(dtype=np.uint64)) + (
+        int.from_bytes(bits[whole:], "little").bit_count()
+    )
+
+
+class _LoadedChunk:
+    """An unpacked chunk with fine checkpoints.
+
+    `checkpoints[i]` is the rank of the block ``i * RANK_STRIDE`` of the chunk, counted from the
+    beginning of the image.
+    """
+
+    __slots__ = ("_bits", "_checkpoints", "_first", "weight")
+
+    def __init__(self, first: int, rank: int, bits: bytes) -> None:
+        self._first = first
+        if bits == _ALL_PRESENT:
+            bits = _ALL_PRESENT
+        elif bits == _ALL_ABSENT:
+            bits = _ALL_ABSENT
+        self._bits = bits
+        padded = bits + bytes(-len(bits) % _STRIDE_BYTES)
+        counts = (
+            np.bitwise_count(np.frombuffer(padded, dtype="<u8"))
+            .reshape(-1, _STRIDE_WORDS)
+            .sum(axis=1, dtype=np.int64)
+        )
+        checkpoints = np.empty(len(counts) + 1, dtype=np.int64)
+        checkpoints[0] = rank
+        np.cumsum(counts, out=checkpoints[1:])
+        checkpoints[1:] += rank
+        self._checkpoints = memoryview(checkpoints.tobytes()).cast("q")
+        shared = bits is _ALL_PRESENT or bits is _ALL_ABSENT
+        self.weight = 512 + 8 * len(counts) + (0 if shared else len(bits))
+
+    def rank(self, block: int) -> int:
+        stride, rest = divmod(block - self._first, RANK_STRIDE)
+        rank = self._checkpoints[stride]
+        if rest:
+            base = stride * _STRIDE_BYTES
+            word = int.from_bytes(self._bits[base : base + ((rest + 7) >> 3)], "little")
+            rank += (word & ((1 << rest) - 1)).bit_count()
+        return rank
+
+    def runs(self, start: int, stop: int) -> list[Run]:
+        """Return the runs inside ``[start, stop)``, which lies inside the chunk."""
+        low = start - self._first
+        high = stop - self._first
+        if high - low > 2 * RANK_STRIDE:
+            return self._many_runs(low, high)
+        word = int.from_bytes(self._bits[low >> 3 : (high + 7) >> 3], "little") >> (low & 7)
+        word &= (1 << (high - low)) - 1
+        if not word:
+            return []
+        rank = self.rank(start)
+        if word + 1 == 1 << (high - low):
+            return [Run(start, stop, rank)]
+        if (word ^ (word << 1)).bit_count() > 2 * _MANY_RUNS:
+            return self._many_runs(low, high)
+        runs = []
+        position = start
+        while word:
+            skip = (word & -word).bit_length() - 1
+            word >>= skip
+            length = (~word & (word + 1)).bit_length() - 1
+            word >>= length
+            position += skip
+            runs.append(Run(position, position + length, rank))
+            position += length
+            rank += length
+        return runs
+
+    def _many_runs(self, low: int, high: int) -> list[Run]:
+        octets = np.frombuffer(self._bits, dtype=np.uint8)[low >> 3 : (high + 7) >> 3]
+        bits = np.unpackbits(octets, bitorder="little")[low & 7 :][: high - low]
+        edges = np.flatnonzero(np.diff(bits, prepend=0, append=0))
+        starts = edges[0::2]
+        stops = edges[1::2]
+        lengths = stops - starts
+        first_rank = self.rank(self._first + low)
+        ranks = np.cumsum(lengths) - lengths + first_rank
+        base = self._first + low
+        return [
+            Run(*run)
+            for run in zip(
+                (starts + base).tolist(), (stops + base).tolist(), ranks.tolist(), strict=True
+            )
+        ]
+
+
+class ChunkCache:
+    """Unpacked chunks of any number of indexes, least recently used out first.
+
+    Args:
+        budget: most bytes that the chunks may take together. A single chunk is kept even
+            where it is larger.
+    """
+
+    def __init__(self, budget: int = 64 << 20) -> None:
+        self.budget = budget
+        self._weight = 0
+        self._chunks: collections.OrderedDict[tuple[int, int], _LoadedChunk] = (
+            collections.OrderedDict()
+        )
+        self._lock = threading.Lock()
+
+    @property
+    def weight(self) -> int:
+        """Bytes that the cached chunks take."""
+        return self._weight
+
+    def get(self, key: tuple[int, int]) -> _LoadedChunk | None:
+        """Return the chunk and count it as just used, or None."""
+        with self._lock:
+            chunk = self._chunks.get(key)
+            if chunk is not None:
+                self._chunks.move_to_end(key)
+            return chunk
+
+    def put(self, key: tuple[int, int], chunk: _LoadedChunk) -> None:
+        """Keep the chunk, and drop others until the budget holds."""
+        with self._lock:
+            old = self._chunks.pop(key, None)
+            if old is not None:
+                self._weight -= old.weight
+            self._chunks[key] = chunk
+            self._weight += chunk.weight
+            while self._weight > self.budget and len(self._chunks) > 1:
+                self._weight -= self._chunks.popitem(last=False)[1].weight
+
+
+class RankIndex:
+    """The rank index of one image.
+
+    Args:
+        total_blocks: number of blocks in the bitmap.
+        load: returns the stored chunk of a number, or raises `ChunkMissingError`; it may block.
+        cache: where unpacked chunks are kept.
+        key: what tells this index from others in the cache.
+    """
+
+    def __init__(
+        self,
+        total_blocks: int,
+        load: Callable[[int], RankChunk],
+        cache: ChunkCache,
+        key: int,
+    ) -> None:
+        self.total_blocks = total_blocks
+        self._load = load
+        self._cache = cache
+        self._key = key
+
+    def rank(self, block: int) -> int:
+        """Return the number of present blocks strictly before `block` (< `total_blocks`)."""
+        return self._chunk(block // CHUNK_BLOCKS).rank(block)
+
+    def resident(self, start: int, stop: int) -> bool:
+        """Tell whether every chunk of blocks ``[start, stop)`` is unpacked in the cache."""
+        return all(
+            self._cache.get((self._key, number)) is not None
+            for number in range(start // CHUNK_BLOCKS, -(-stop // CHUNK_BLOCKS))
+        )
+
+    def runs(self, start: int, stop: int) -> Iterator[Run]:
+        """Yield the maximal runs of present blocks inside ``[start, stop)``, ascending.
+
+        Raises:
+            ChunkMissingError: the index is gone from where it was kept.
+            CorruptImageError: a stored chunk does not unpack to its size.
+        """
+        pending: Run | None = None
+        while start < stop:
+            number = start // CHUNK_BLOCKS
+            edge = min(stop, (number + 1) * CHUNK_BLOCKS)
+            for run in self._chunk(number).runs(start, edge):
+                if pending is None:
+                    pending = run
+                elif pending.stop == run.start:
+                    pending = Run(pending.start, run.stop, pending.rank)
+                else:
+                    yield pending
+                    pending = run
+            start = edge
+        if pending is not None:
+            yield pending
+
+    def _chunk(self, number: int) -> _LoadedChunk:
+        key = (self._key, number)
+        chunk = self._cache.get(key)
+        if chunk is None:
+            chunk = self._unpack(self._load(number))
+            self._cache.put(key, chunk)
+        return chunk
+
+    def _unpack(self, stored: RankChunk) -> _LoadedChunk:
+        first = stored.number * CHUNK_BLOCKS
+        expected = (min(CHUNK_BLOCKS, self.total_blocks - first) + 7) // 8
+        try:
+            # The frame names its size; a wrong one must not size an allocation.
+            named = zstandard.frame_content_size(stored.bitmap)
+            bits = (
+                zstandard.ZstdDecompressor().decompress(stored.bitmap) if named == expected else b""
+            )
+        except zstandard.ZstdError as error:
+            raise CorruptImageError("rank_chunk", stored.number, str(error)) from error
+        if len(bits) != expected:
+            raise CorruptImageError(
+                "rank_chunk", stored.number, f"unpacks to {named} bytes, not {expected}: rescan"
+            )
+        return _LoadedChunk(first, stored.rank, bits)
+
+
+def block_of_rank(chunks: Sequence[RankChunk], total_blocks: int, rank: int) -> int:
+    """Return the present block that has `rank` present blocks before it.
+
+    Args:
+        chunks: all chunks of an index, ascending.
+        total_blocks: number of blocks in the bitmap.
+        rank: less than the number of present blocks.
+
+    Raises:
+        ValueError: there are not that many present blocks.
+    """
+    number = bisect.bisect_right(chunks, rank, key=lambda chunk: chunk.rank) - 1
+    index = RankIndex(total_blocks, chunks.__getitem__, ChunkCache(), key=0)
+    start = number * CHUNK_BLOCKS
+    for run in index.runs(start, min(start + CHUNK_BLOCKS, total_blocks)):
+        if rank < run.rank + run.stop - run.start:
+            return run.start + rank - run.rank
+    message = f"no block has rank {rank}"
+    raise ValueError(message)
+
+
+class FullIndex:
+    """The index of an image that stores every block, without a bitmap."""
+
+    def __init__(self, total_blocks: int) -> None:
+        self.total_blocks = total_blocks
+
+    def rank(self, block: int) -> int:
+        """Return `block`: all blocks before it are present."""
+        return block
+
+    def resident(self, start: int, stop: int) -> bool:  # noqa: ARG002 - the protocol's shape
+        """Return True: there is nothing to load."""
+        return True
+
+    def runs(self, start: int, stop: int) -> Iterator[Run]:
+        """Yield the one run ``[start, stop)``."""
+        if start < stop:
+            yield Run(start, stop, start)

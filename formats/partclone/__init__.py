@@ -1,0 +1,1 @@
+"""The partclone image format, versions 0001 and 0002."""

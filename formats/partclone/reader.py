@@ -1,0 +1,271 @@
+"""partclone: scan an image once, then open it from what the scan returned."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xxhash
+from isal import isal_zlib
+
+from ..blocks import StoredBlocks, StoredBlocksReader
+from ..errors import ChecksumError, CorruptImageError, TruncatedImageError
+from ..index.rank import CHUNK_BLOCKS, CHUNK_BYTES, ChunkBuilder, FullIndex, RankIndexLike
+from ..reader import ImageInfo, Scan
+from . import layout
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from ..reader import ImageReader, JsonValue
+    from ..source import ByteSource
+
+NAME = "partclone"
+
+_BIT_PIECE = 8 * CHUNK_BYTES
+_SAMPLE_COUNT = 16
+_SAMPLE_SIZE = 4096
+
+
+def scan(source: ByteSource) -> Scan:
+    """Read header and bitmap once, verify their checksums, and build the rank index.
+
+    The stored blocks themselves are not read, but for a few samples.
+
+    Raises:
+        FormatError: the image cannot be read; one whose data is cut off can, and says so.
+        OSError: the operating system could not read.
+    """
+    header = read_header(source)
+    hasher = xxhash.xxh3_128()
+    hasher.update(source.read_at(0, header.header_size))
+    builder = ChunkBuilder(header.total_blocks)
+    for bits in _bitmap(source, header, hasher):
+        builder.add(bits)
+    full = header.bitmap_mode is layout.BitmapMode.NONE
+    used_blocks = header.total_blocks if full else builder.present_blocks
+    chunks = None if full else tuple(builder.chunks)
+
+    blocks = _stored_blocks(header, used_blocks)
+    if header.version == "0001" and _has_wide_checksums(source, blocks):
+        blocks = _widened(blocks)
+    _check_counts(source, header, blocks)
+    _hash_samples(source, blocks, hasher)
+    missing = blocks.missing(source.size, chunks)
+    return Scan(
+        ImageInfo(
+            format=NAME,
+            format_version=header.version,
+            creator=header.creator,
+            fs_type=header.fs_type,
+            size=blocks.size,
+            block_size=header.block_size,
+            total_blocks=header.total_blocks,
+            used_blocks=used_blocks,
+            checksum=header.checksum_mode.name.lower(),
+            header=_header_fields(header),
+            layout=blocks.to_json(),
+            fingerprint=hasher.digest(),
+            missing=missing,
+            damage=_damage(source, blocks, missing),
+            warnings=tuple(_warnings(source, header, blocks)),
+        ),
+        chunks,
+    )
+
+
+def fingerprint(source: ByteSource) -> bytes:
+    """Return the fingerprint that `scan` would give, without building an index.
+
+    Raises:
+        FormatError: the image cannot be read any more.
+        OSError: the operating system could not read.
+    """
+    return scan(source).info.fingerprint
+
+
+def open_reader(
+    source: ByteSource, fields: Mapping[str, int], index: RankIndexLike | None
+) -> ImageReader:
+    """Return a reader over `source`, which is not touched until data is read.
+
+    Args:
+        source: the stored bytes.
+        fields: `ImageInfo.layout` of the scan.
+        index: the rank index, None where the scan gave no chunks.
+    """
+    blocks = StoredBlocks.from_json(fields)
+    return StoredBlocksReader(source, blocks, index or FullIndex(blocks.total_blocks))
+
+
+def read_header(source: ByteSource) -> layout.Header:
+    """Read and parse the header; see `layout.parse_header` for what it raises."""
+    return layout.parse_header(source.read_at(0, min(source.size, layout.V1_SIZE)))
+
+
+def _bitmap(
+    source: ByteSource, header: layout.Header, hasher: xxhash.xxh3_128
+) -> Iterator[bytes | memoryview]:
+    """Yield the bitmap as bits, least significant first, and verify it at its end."""
+    if header.bitmap_mode is layout.BitmapMode.NONE:
+        return
+    start, stop = header.header_size, header.header_size + header.bitmap_size
+    # Checked before anything is allocated: the count of blocks is only a number in a file.
+    if header.data_offset > source.size:
+        raise TruncatedImageError(
+            "partclone.bitmap",
+            start,
+            f"{header.data_offset - start} bytes of it belong here, {source.size - start} are left",
+        )
+    is_bytes = header.bitmap_mode is layout.BitmapMode.BYTE
+    step = CHUNK_BLOCKS if is_bytes else _BIT_PIECE
+    crc = 0
+    for offset in range(start, stop, step):
+        piece = source.read_at(offset, min(step, stop - offset))
+        hasher.update(piece)
+        if is_bytes:
+            yield np.packbits(np.frombuffer(piece, np.uint8) == 1, bitorder="little").tobytes()
+        else:
+            crc = isal_zlib.crc32(piece, crc)
+            yield piece
+    if is_bytes:
+        _check_marker(source, stop)
+    else:
+        _check_bitmap_crc(source, start, stop, crc ^ 0xFFFFFFFF)
+
+
+def _check_bitmap_crc(source: ByteSource, start: int, stop: int, actual: int) -> None:
+    expected = int.from_bytes(source.read_at(stop, layout.BITMAP_CRC_SIZE), "little")
+    if actual != expected:
+        raise ChecksumError("partclone.bitmap", start, group=0, expected=expected, actual=actual)
+
+
+def _check_marker(source: ByteSource, offset: int) -> None:
+    marker = source.read_at(offset, len(layout.V1_BITMAP_MARKER))
+    if marker != layout.V1_BITMAP_MARKER:
+        raise CorruptImageError(
+            "partclone.bitmap", offset, f"{marker!r} where {layout.V1_BITMAP_MARKER!r} ends it"
+        )
+
+
+def _stored_blocks(header: layout.Header, used_blocks: int) -> StoredBlocks:
+    return StoredBlocks(
+        # Format 0001 may name a device smaller than its blocks; never cut off a block.
+        size=max(header.device_size, header.total_blocks * header.block_size),
+        block_size=header.block_size,
+        total_blocks=header.total_blocks,
+        used_blocks=used_blocks,
+        data_offset=header.data_offset,
+        group_size=header.blocks_per_checksum * header.block_size if header.checksum_size else 0,
+        checksum_size=header.checksum_size,
+    )
+
+
+def _widened(blocks: StoredBlocks) -> StoredBlocks:
+    fields = blocks.to_json() | {"checksum_size": layout.V1_WIDE_CHECKSUM_SIZE}
+    return StoredBlocks.from_json(fields)
+
+
+def _has_wide_checksums(source: ByteSource, blocks: StoredBlocks) -> bool:
+    """Tell whether an image of format 0001 stores each checksum in eight bytes.
+
+    The length tells; where the file is cut, the checksums of its first two blocks do.
+    """
+    if source.size == blocks.stored_size:
+        return False
+    wide = _widened(blocks)
+    if source.size == wide.stored_size:
+        return True
+    if wide.whole_blocks(source.size) < 2:  # noqa: PLR2004 - the first block is alike in both
+        return False
+    narrow_fits, wide_fits = (_second_checksum_fits(source, each) for each in (blocks, wide))
+    return wide_fits and not narrow_fits
+
+
+def _second_checksum_fits(source: ByteSource, blocks: StoredBlocks) -> bool:
+    stride = blocks.block_size + blocks.checksum_size
+    seed = 0xFFFFFFFF
+    for number in range(2):
+        offset = blocks.data_offset + number * stride
+        if offset + blocks.block_size + layout.V1_CHECKSUM_SIZE > source.size:
+            return False
+        # The writers of 0001 feed the first byte of a block, block_size times.
+        seed = layout.crc32_register(source.read_at(offset, 1) * blocks.block_size, seed)
+        stored = source.read_at(offset + blocks.block_size, layout.V1_CHECKSUM_SIZE)
+    return int.from_bytes(stored, "little") == seed
+
+
+def _check_counts(source: ByteSource, header: layout.Header, blocks: StoredBlocks) -> None:
+    """Refuse an image whose length fits the header's count and not the bitmap's."""
+    counted = header.used_bitmap
+    if (
+        counted != blocks.used_blocks
+        and header.version != "0001"
+        and source.size != blocks.stored_size
+        and source.size == blocks.size_with(counted)
+    ):
+        raise CorruptImageError(
+            "partclone.bitmap",
+            header.header_size,
+            f"it marks {blocks.used_blocks} blocks, but the header counts and the file holds "
+            f"{counted}: which ones cannot be known",
+        )
+
+
+def _hash_samples(source: ByteSource, blocks: StoredBlocks, hasher: xxhash.xxh3_128) -> None:
+    """Hash the stored length and a few samples, the last bytes among them."""
+    hasher.update(source.size.to_bytes(8, "little"))
+    last = max(blocks.data_offset, source.size - _SAMPLE_SIZE)
+    for number in range(_SAMPLE_COUNT):
+        offset = blocks.data_offset + (last - blocks.data_offset) * number // (_SAMPLE_COUNT - 1)
+        hasher.update(source.read_at(offset, max(0, min(_SAMPLE_SIZE, source.size - offset))))
+
+
+def _damage(
+    source: ByteSource, blocks: StoredBlocks, missing: tuple[int, int] | None
+) -> str | None:
+    if source.size >= blocks.stored_size:
+        return None
+    lost = blocks.used_blocks - blocks.whole_blocks(source.size)
+    where = (
+        f"{lost} blocks are missing, within guest bytes [{missing[0]}, {missing[1]})"
+        if missing
+        else "only the last checksum is missing"
+    )
+    return f"truncated at {source.size} of {blocks.stored_size} bytes: {where}"
+
+
+def _warnings(
+    source: ByteSource, header: layout.Header, blocks: StoredBlocks
+) -> Iterator[str]:
+    if source.size > blocks.stored_size:
+        yield f"{source.size - blocks.stored_size} bytes follow the image's end"
+    if header.used_bitmap != blocks.used_blocks:
+        yield (
+            f"the header counts {header.used_bitmap} used blocks, the bitmap marks "
+            f"{blocks.used_blocks}: the bitmap is trusted"
+        )
+    if blocks.checksum_size == layout.V1_WIDE_CHECKSUM_SIZE and header.version == "0001":
+        yield "written by a partclone before 0.1.0 with eight-byte checksums"
+
+
+def _header_fields(header: layout.Header) -> dict[str, JsonValue]:
+    """Return the header as it is shown and kept, in the order and words of partclone.info."""
+    return {
+        "file_system": header.fs_type,
+        "device_size": header.device_size,
+        "total_blocks": header.total_blocks,
+        "used_blocks_superblock": header.used_superblock,
+        "used_blocks_bitmap": header.used_bitmap,
+        "block_size": header.block_size,
+        "image_format": header.version,
+        "platform_bits": header.cpu_bits,
+        "partclone_version": header.creator,
+        "bitmap_mode": header.bitmap_mode.name,
+        "checksum_algorithm": header.checksum_mode.name,
+        "checksum_size": header.checksum_size,
+        "blocks_per_checksum": header.blocks_per_checksum,
+        "reseed_checksum": header.reseed,
+        "header_crc32": None if header.header_crc32 is None else f"{header.header_crc32:08x}",
+        "data_offset": header.data_offset,
+    }

@@ -1,0 +1,180 @@
+"""What every format gives: `ImageInfo` from its scan, and an `ImageReader` to read with.
+
+A format is a room with two doors. ``scan(source)`` reads what it must, once. ``open_reader(source,
+layout, index)`` builds a reader from what the scan returned, and does not touch the image until
+data is read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Protocol
+
+from .extent import ExtentKind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from .extent import Extent
+    from .index.rank import RankChunk
+    from .source import ByteSource
+
+JsonValue = str | int | bool | None
+"""What a header field becomes in the catalog. Integers may exceed 64 bits nowhere."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ImageInfo:
+    """What an image says of itself, and what its scan found.
+
+    Attributes:
+        format: the format's name, e.g. ``partclone``.
+        format_version: the version of the format, e.g. ``0002``.
+        creator: the program version that wrote the image, or None where the image does not say.
+        fs_type: the file system as the image names it, e.g. ``EXTFS``.
+        size: guest bytes; exactly what a restore writes to a device.
+        block_size: bytes in a block.
+        total_blocks: blocks that the bitmap describes; their bytes may be fewer than `size`.
+        used_blocks: blocks that are stored, counted from the bitmap.
+        checksum: name of the data checksum, lower case, ``none`` where there is none.
+        header: every field of the header, in the header's order.
+        layout: what `open_reader` needs, beside the source and the index.
+        fingerprint: 16 bytes that differ when header, bitmap or sampled data differ.
+        missing: guest bytes ``[start, stop)`` from the first to the last block whose stored bytes
+            are cut off; None where every block is there.
+        damage: what is wrong with the stored bytes, None where nothing is known to be.
+        warnings: what is odd, but harms no read.
+    """
+
+    format: str
+    format_version: str
+    creator: str | None
+    fs_type: str
+    size: int
+    block_size: int
+    total_blocks: int
+    used_blocks: int
+    checksum: str
+    header: Mapping[str, JsonValue]
+    layout: Mapping[str, int]
+    fingerprint: bytes
+    missing: tuple[int, int] | None = None
+    damage: str | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def used_bytes(self) -> int:
+        """Guest bytes in used blocks."""
+        return min(self.used_blocks * self.block_size, self.size)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Scan:
+    """The result of a scan.
+
+    `chunks` is the rank index, or None where every block is stored and no index is needed.
+    """
+
+    info: ImageInfo
+    chunks: tuple[RankChunk, ...] | None
+
+
+class ImageReader(Protocol):
+    """Random access to the guest bytes of one image, from any number of threads at once."""
+
+    @property
+    def size(self) -> int:
+        """Number of guest bytes."""
+
+    def extents(self, start: int, stop: int) -> Iterator[Extent]:
+        """Yield adjacent, non-empty extents that cover guest bytes ``[start, stop)`` exactly.
+
+        Raises:
+            ValueError: not ``0 <= start <= stop <= size``.
+        """
+
+    def read_into(self, view: memoryview, offset: int) -> None:
+        """Fill `view` with the guest bytes from `offset` on. It may block.
+
+        Raises:
+            ValueError: the range is not inside ``[0, size)``.
+            FormatError: the stored bytes cannot give them.
+            OSError: the operating system could not read.
+        """
+
+    def read_into_nowait(self, view: memoryview, offset: int) -> bool:
+        """Do as `read_into` if that needs no waiting; else return False, `view` then undefined."""
+
+    def close(self) -> None:
+        """Close the source."""
+
+
+_ZEROS = bytes(1 << 20)
+
+
+class Scatter:
+    """Fills one buffer from few reads of the source.
+
+    Pieces are given in ascending guest order. What lies between two pieces in the guest becomes
+    zeros; what lies between them in the source (a checksum) is read into a junk buffer, so that
+    neighbouring pieces stay one read.
+
+    Args:
+        view: the buffer.
+        junk: bytes between two pieces, up to which reading on is cheaper than a second read.
+    """
+
+    __slots__ = ("_filled", "_junk", "_next_source", "_view", "reads")
+
+    def __init__(self, view: memoryview, junk: memoryview) -> None:
+        self._view = view
+        self._junk = junk
+        self._filled = 0
+        self._next_source = -1
+        self.reads: list[tuple[list[memoryview], int]] = []
+
+    def piece(self, start: int, stop: int, source_offset: int) -> None:
+        """Let ``view[start:stop]`` come from the source at `source_offset`."""
+        if start > self._filled:
+            self._zero(self._filled, start)
+        gap = source_offset - self._next_source
+        if self._next_source >= 0 and 0 <= gap <= len(self._junk):
+            buffers = self.reads[-1][0]
+            if gap:
+                buffers.append(self._junk[:gap])
+            buffers.append(self._view[start:stop])
+        else:
+            self.reads.append(([self._view[start:stop]], source_offset))
+        self._filled = stop
+        self._next_source = source_offset + stop - start
+
+    def finish(self) -> None:
+        """Zero what is left of the buffer."""
+        self._zero(self._filled, len(self._view))
+
+    def _zero(self, start: int, stop: int) -> None:
+        while start < stop:
+            edge = min(stop, start + len(_ZEROS))
+            self._view[start:edge] = _ZEROS[: edge - start]
+            start = edge
+
+    def read(self, source: ByteSource) -> None:
+        """Fill the pieces, waiting where needed."""
+        for buffers, offset in self.reads:
+            source.readv(buffers, offset)
+
+    def read_nowait(self, source: ByteSource) -> bool:
+        """Fill the pieces unless that needs waiting."""
+        return all(source.readv_nowait(buffers, offset) for buffers, offset in self.reads)
+
+
+def read_bytes(reader: ImageReader, offset: int, length: int) -> bytes:
+    """Return guest bytes ``[offset, offset + length)``, all of which must be inside the image."""
+    data = bytearray(length)
+    reader.read_into(memoryview(data), offset)
+    return bytes(data)
+
+
+def is_data(extent: Extent) -> bool:
+    """Tell whether the bytes of `extent` are stored in the image."""
+    return extent.kind is ExtentKind.DATA

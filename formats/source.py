@@ -1,0 +1,158 @@
+"""Byte sources: the stored bytes of an image as one flat, random-access sequence.
+
+Reads are positional and exact; there is no cursor. Every source is safe to use from several
+threads at once, except that nobody may read while `close` runs.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING, Protocol
+
+from .errors import TruncatedImageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+IOV_MAX = 1024
+"""Most buffers that one ``preadv`` takes on Linux (UIO_MAXIOV)."""
+
+_NOT_WITHOUT_WAITING = frozenset({errno.EAGAIN, errno.EOPNOTSUPP, errno.ENOSYS})
+
+
+class ByteSource(Protocol):
+    """The stored bytes of one image."""
+
+    @property
+    def size(self) -> int:
+        """Number of stored bytes when the source was opened."""
+
+    def readv(self, buffers: Sequence[memoryview], offset: int) -> None:
+        """Fill `buffers`, one after the other, with the bytes from `offset` on.
+
+        Raises:
+            TruncatedImageError: the stored bytes end before the buffers are full.
+            OSError: the operating system could not read.
+        """
+
+    def readv_nowait(self, buffers: Sequence[memoryview], offset: int) -> bool:
+        """Do as `readv`, but only if that needs no waiting for a device.
+
+        Returns False where it would have to wait, or cannot tell; the buffers may then hold
+        anything.
+        """
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Return the `length` bytes at `offset`.
+
+        Raises:
+            TruncatedImageError: the stored bytes end before ``offset + length``. Nothing is
+                allocated in that case, whatever `length` is.
+            OSError: the operating system could not read.
+        """
+
+    def close(self) -> None:
+        """Give back what the source holds open. Closing twice is harmless."""
+
+
+class FileSource:
+    """A regular file or a block device as a byte source.
+
+    Args:
+        path: the file; opened read-only and close-on-exec.
+
+    Raises:
+        OSError: it cannot be opened, or is a directory, pipe, socket or character device.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+        # O_NONBLOCK: a fifo that was given by mistake is refused below, not waited for.
+        self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            self.stat = os.fstat(self._fd)
+            self._size = _seekable_size(self._fd, self.stat, self.path)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def size(self) -> int:
+        """Number of bytes in the file when it was opened."""
+        return self._size
+
+    def readv(self, buffers: Sequence[memoryview], offset: int) -> None:
+        """Fill `buffers` from `offset` on; see `ByteSource.readv`."""
+        for start in range(0, len(buffers), IOV_MAX):
+            offset = self._readv_batch(list(buffers[start : start + IOV_MAX]), offset)
+
+    def _readv_batch(self, pending: list[memoryview], offset: int) -> int:
+        while pending:
+            count = os.preadv(self._fd, pending, offset)
+            if count == 0:
+                raise TruncatedImageError(
+                    "source", offset, f"the file ends here, {_total(pending)} bytes short"
+                )
+            offset += count
+            pending = _advance(pending, count)
+        return offset
+
+    def readv_nowait(self, buffers: Sequence[memoryview], offset: int) -> bool:
+        """Fill `buffers` if the page cache holds the bytes; see `ByteSource.readv_nowait`."""
+        for start in range(0, len(buffers), IOV_MAX):
+            batch = buffers[start : start + IOV_MAX]
+            try:
+                count = os.preadv(self._fd, batch, offset, os.RWF_NOWAIT)
+            except OSError as error:
+                if error.errno in _NOT_WITHOUT_WAITING:
+                    return False
+                raise
+            if count != _total(batch):
+                return False
+            offset += count
+        return True
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Return ``length`` bytes at ``offset``; see `ByteSource.read_at`."""
+        if offset + length > self._size:
+            raise TruncatedImageError(
+                "source",
+                self._size,
+                f"the file ends here, {offset + length - self._size} bytes short",
+            )
+        data = bytearray(length)
+        if length:
+            self.readv([memoryview(data)], offset)
+        return bytes(data)
+
+    def close(self) -> None:
+        """Close the file."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+def _seekable_size(fd: int, status: os.stat_result, path: str) -> int:
+    import stat  # noqa: PLC0415 - used once for each file that is opened, not on the read path
+
+    if stat.S_ISREG(status.st_mode):
+        return status.st_size
+    if stat.S_ISBLK(status.st_mode):
+        return os.lseek(fd, 0, os.SEEK_END)
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    raise OSError(errno.ESPIPE, "not a regular file or block device", path)
+
+
+def _total(buffers: Sequence[memoryview]) -> int:
+    return sum(map(len, buffers))
+
+
+def _advance(buffers: list[memoryview], count: int) -> list[memoryview]:
+    """Return what is still to be filled of `buffers` after `count` bytes."""
+    for position, buffer in enumerate(buffers):
+        if count < len(buffer):
+            return [buffer[count:], *buffers[position + 1 :]]
+        count -= len(buffer)
+    return []

@@ -1,0 +1,203 @@
+"""The daemon: mount, serve, follow the catalog, unmount. One mount a process."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import os
+import resource
+import signal
+from typing import TYPE_CHECKING
+
+import pyfuse3
+import trio
+
+from ..catalog import pins
+from ..catalog.errors import CatalogError
+from ..catalog.store import Catalog, utc_now
+from . import mounts
+from .errors import MountError
+from .operations import Operations
+from .readers import ReaderFactory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+log = logging.getLogger("imgcat.daemon")
+
+REFRESH_SECONDS = 0.5
+"""How often one looks whether the catalog has changed."""
+
+READ_AHEAD_KB = 4096
+"""Buffered reads are this far ahead; the kernel's 128 KiB would cost two thirds of the speed."""
+
+_MAX_BACKGROUND = 256
+"""Read-ahead requests in flight for the whole mount: a slow image must not use up all of them."""
+
+_MAX_TASKS = 256
+"""Requests that are served at the same time."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MountRequest:
+    """What is to be mounted, and how. `images` are tokens as `Catalog.resolve_many` takes."""
+
+    mount_point: str
+    catalog_path: str | None
+    images: tuple[str, ...] | None
+    allow_other: str
+    log_file: str | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ready:
+    """What the daemon tells when the mount is usable."""
+
+    mount_point: str
+    image_count: int
+    allow_other: bool
+
+
+def serve(
+    request: MountRequest, on_ready: Callable[[Ready], None], notify: Callable[[str], None]
+) -> None:
+    """Mount, and serve until the mount is unmounted or a signal says to stop.
+
+    Args:
+        request: what to mount where.
+        on_ready: called once when the mount is usable.
+        notify: told in words what the user should know.
+
+    Raises:
+        MountError: the mount could not be made.
+        ImageNotFoundError: an image that is asked for is not in the catalog.
+        CatalogError: the catalog cannot be used.
+    """
+    mount_point = mounts.real_path(request.mount_point)
+    notice = mounts.prepare_mount_point(mount_point)
+    if notice:
+        notify(notice)
+    mounts.check_fuse_device()
+    allow_other = mounts.decide_allow_other(request.allow_other)
+    _raise_file_limit()
+    # Made before the catalog is opened for good: a catalog that must be upgraded is, here.
+    Catalog.open(request.catalog_path, notify=notify).close()
+    with Catalog.open(request.catalog_path, write=False) as catalog:
+        with pins.pinned(catalog.path) as pinned:
+            if not pinned:
+                log.info("%s.lock cannot be written: removed images vanish at once", catalog.path)
+            only = catalog.resolve_many(request.images) if request.images else None
+            facts = {
+                "pid": os.getpid(),
+                "mount_point": mount_point,
+                "catalog": catalog.path,
+                "log_file": request.log_file,
+                "started_at": utc_now(),
+            }
+            with mounts.daemon_record(mount_point, facts):
+                _mount_and_run(catalog, mount_point, only, allow_other, on_ready)
+    with contextlib.suppress(CatalogError), Catalog.open(request.catalog_path) as catalog:
+        catalog.purge_unused_indexes()
+
+
+def _mount_and_run(
+    catalog: Catalog,
+    mount_point: str,
+    only: Sequence[int] | None,
+    allow_other: bool,  # noqa: FBT001 - one of the mount's facts
+    on_ready: Callable[[Ready], None],
+) -> None:
+    def usable() -> None:
+        on_ready(Ready(mount_point, operations.image_count, allow_other))
+
+    operations = Operations(ReaderFactory(catalog), usable)
+    operations.show(catalog.mount_entries(only))
+    options = {
+        "default_permissions", "ro", "nosuid", "nodev", "fsname=imgcat", "subtype=imgcat",
+    }  # fmt: skip
+    if allow_other:
+        options.add("allow_other")
+    try:
+        pyfuse3.init(operations, mount_point, options)
+    except RuntimeError as error:
+        raise MountError(f"{mount_point}: could not be mounted ({error})") from error
+    try:
+        _tune(mount_point)
+        log.info("%s: mounted, %d images", mount_point, operations.image_count)
+        trio.run(_run, catalog, operations, only)
+    finally:
+        operations.close_files()
+        # Harmless if it was unmounted from outside: the kernel then has no such mount any more.
+        pyfuse3.close(unmount=True)
+        log.info("%s: unmounted", mount_point)
+
+
+async def _run(catalog: Catalog, operations: Operations, only: Sequence[int] | None) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_stop_on_signal, nursery.cancel_scope)
+        nursery.start_soon(_follow_catalog, catalog, operations, only)
+        await pyfuse3.main(max_tasks=_MAX_TASKS)
+        nursery.cancel_scope.cancel()
+
+
+async def _stop_on_signal(scope: trio.CancelScope) -> None:
+    """End the main loop at the first signal, and whatever still runs at the second."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        asked = False
+        async for number in signals:
+            log.info("stopping: %s", signal.Signals(number).name)
+            if asked:
+                scope.cancel()
+            else:
+                asked = True
+                pyfuse3.terminate()
+
+
+async def _follow_catalog(
+    catalog: Catalog, operations: Operations, only: Sequence[int] | None
+) -> None:
+    """Show what other processes add, and hide what they remove."""
+    with catalog.watching() as version_of:
+        seen = version_of()
+        # Once more after the first look: something may have changed between the two.
+        operations.show(catalog.mount_entries(only))
+        while True:
+            await trio.sleep(REFRESH_SECONDS)
+            try:
+                version = await trio.to_thread.run_sync(version_of, abandon_on_cancel=True)
+                if version == seen:
+                    continue
+                entries = await trio.to_thread.run_sync(
+                    catalog.mount_entries, only, abandon_on_cancel=True
+                )
+            except CatalogError as error:
+                log.warning("the catalog cannot be read just now: %s", error)
+                continue
+            seen = version
+            operations.show(entries)
+
+
+def _tune(mount_point: str) -> None:
+    """Let the kernel read further ahead, where this user may set that."""
+    point = next((p for p in mounts.mount_points()[::-1] if p.path == mount_point), None)
+    if point is None:
+        return
+    minor = point.device.partition(":")[2]
+    settings = {
+        f"/sys/class/bdi/{point.device}/read_ahead_kb": READ_AHEAD_KB,
+        f"/sys/fs/fuse/connections/{minor}/max_background": _MAX_BACKGROUND,
+        f"/sys/fs/fuse/connections/{minor}/congestion_threshold": _MAX_BACKGROUND * 3 // 4,
+    }
+    for path, value in settings.items():
+        try:
+            with open(path, "w", encoding="ascii") as file:  # noqa: PTH123
+                file.write(str(value))
+        except OSError as error:
+            log.info("%s stays as it is: %s", path, error.strerror)
+
+
+def _raise_file_limit() -> None:
+    """Allow as many open files as the system grants: each open image takes one."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

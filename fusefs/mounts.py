@@ -1,0 +1,311 @@
+"""Mount points: what is mounted where, whether it lives, and ending it. No FUSE needed.
+
+The kernel's mount table says what is mounted. A daemon also keeps a small file in a run-time
+directory, with its process id, and holds a lock on it: who cannot get the lock knows that the
+daemon lives, even if the id was used again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import stat
+import subprocess
+import tempfile
+import time
+from typing import TYPE_CHECKING, Any
+
+from .errors import MountError, NotMountedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FS_TYPE = "fuse.imgcat"
+_POLL_SECONDS = 0.02
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MountPoint:
+    """One line of the kernel's mount table."""
+
+    path: str
+    fs_type: str
+    device: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Mount:
+    """An imgcat mount. `alive` is False for one whose daemon died without unmounting."""
+
+    path: str
+    alive: bool
+    pid: int | None
+    catalog: str | None
+    log_file: str | None
+    started_at: str | None
+
+
+def mount_points() -> list[MountPoint]:
+    """Return the mount table of this process. Touches no mount."""
+    found = []
+    with open("/proc/self/mountinfo", "rb") as file:  # noqa: PTH123
+        for line in file:
+            left, _, right = line.partition(b" - ")
+            fields = left.split(b" ")
+            found.append(
+                MountPoint(
+                    os.fsdecode(_unescape(fields[4])), right.split(b" ")[0].decode(),
+                    fields[2].decode(),
+                )
+            )  # fmt: skip
+    return found
+
+
+def mounts() -> list[Mount]:
+    """Return every imgcat mount, dead ones too. Touches none of them."""
+    found = []
+    for point in mount_points():
+        if point.fs_type != FS_TYPE:
+            continue
+        record = _read_record(point.path)
+        found.append(
+            Mount(
+                path=point.path,
+                alive=record is not None or _answers(point.path),
+                pid=record and record.get("pid"),
+                catalog=record and record.get("catalog"),
+                log_file=record and record.get("log_file"),
+                started_at=record and record.get("started_at"),
+            )
+        )
+    return found
+
+
+def is_imgcat_mount(path: str) -> bool:
+    """Tell whether an imgcat mount is the topmost one at `path`."""
+    return any(
+        point.path == path and point.fs_type == FS_TYPE for point in mount_points()
+    )
+
+
+def real_path(path: str) -> str:
+    """Return `path` without links, not touching the last component, which may be a dead mount."""
+    head, tail = os.path.split(os.path.abspath(path))
+    return os.path.join(os.path.realpath(head), tail)
+
+
+def prepare_mount_point(path: str) -> str | None:
+    """Check that one can mount at `path`; a dead imgcat mount there is cleared away.
+
+    Returns:
+        What was cleared, in words, or None.
+
+    Raises:
+        MountError: one cannot; the message says what to do.
+    """
+    notice = None
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        raise MountError(f"{path}: there is no such directory: make it with mkdir") from None
+    except OSError as error:
+        if error.errno != errno.ENOTCONN or not is_imgcat_mount(path):
+            raise MountError(f"{path}: {error.strerror}") from error
+        _unmount(path, lazy=True)
+        notice = f"{path}: cleared a dead mount that a killed daemon had left"
+        status = os.stat(path)
+    if not stat.S_ISDIR(status.st_mode):
+        raise MountError(f"{path}: is not a directory")
+    if is_imgcat_mount(path):
+        raise MountError(f"{path}: is an imgcat mount already: `imgcat unmount {path}` ends it")
+    try:
+        used = bool(os.listdir(path))
+    except OSError as error:
+        raise MountError(f"{path}: {error.strerror}") from error
+    if used:
+        raise MountError(f"{path}: is not empty: mount on an empty directory")
+    return notice
+
+
+def check_fuse_device() -> None:
+    """Check that FUSE can be used on this machine.
+
+    Raises:
+        MountError: it cannot; the message says what to do.
+    """
+    try:
+        fd = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise MountError("/dev/fuse is not there: load the module with `modprobe fuse`") from None
+    except PermissionError:
+        raise MountError("/dev/fuse cannot be opened: ask for access to it") from None
+    except OSError as error:
+        raise MountError(
+            f"/dev/fuse cannot be used ({error.strerror}): load the module with `modprobe fuse`"
+        ) from error
+    os.close(fd)
+    if os.geteuid() != 0 and shutil.which("fusermount3") is None:
+        raise MountError("fusermount3 is not there: install the package fuse3")
+
+
+def user_allow_other() -> bool:
+    """Tell whether /etc/fuse.conf lets users make mounts that others can see."""
+    try:
+        with open("/etc/fuse.conf", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+            return any(line.strip() == "user_allow_other" for line in file)
+    except OSError:
+        return False
+
+
+def decide_allow_other(wish: str) -> bool:
+    """Return whether to mount with allow_other.
+
+    Args:
+        wish: ``on``, ``off``, or ``auto``: on where that is allowed.
+
+    Raises:
+        MountError: it is wished for and forbidden.
+    """
+    allowed = os.geteuid() == 0 or user_allow_other()
+    if wish == "on" and not allowed:
+        raise MountError(
+            "--allow-other=on is forbidden here: add the line `user_allow_other` to "
+            "/etc/fuse.conf, or leave the option away"
+        )
+    return allowed and wish != "off"
+
+
+def unmount(path: str, *, lazy: bool = False, seconds: float = 10.0) -> None:
+    """End the mount at `path`, and wait until its daemon has gone.
+
+    Args:
+        path: the mount point.
+        lazy: detach it even while files in it are open.
+        seconds: how long to wait for the daemon.
+
+    Raises:
+        NotMountedError: there is no imgcat mount.
+        MountError: it is in use, or the daemon does not end.
+    """
+    path = real_path(path)
+    if not is_imgcat_mount(path):
+        raise NotMountedError(f"{path}: is not an imgcat mount; `imgcat mounts` lists them")
+    dead = _read_record(path) is None and not _answers(path)
+    _unmount(path, lazy=lazy or dead)
+    deadline = time.monotonic() + seconds
+    while _read_record(path) is not None:
+        if time.monotonic() > deadline:
+            raise MountError(f"{path}: unmounted, but its daemon still finishes a read")
+        time.sleep(_POLL_SECONDS)
+
+
+def _answers(path: str) -> bool:
+    """Ask a mount without a record of ours whether a daemon, maybe another user's, serves it."""
+    try:
+        os.stat(path)
+    except OSError as error:
+        return error.errno != errno.ENOTCONN
+    return True
+
+
+def _unmount(path: str, *, lazy: bool) -> None:
+    fusermount = shutil.which("fusermount3")
+    command = [fusermount, "-u"] if fusermount else ["umount"]
+    if lazy:
+        command.append("-z" if fusermount else "-l")
+    result = subprocess.run(  # noqa: S603 - a fixed program
+        [*command, "--", path], capture_output=True, text=True, errors="replace", check=False
+    )
+    if result.returncode == 0:
+        return
+    message = result.stderr.strip()
+    if "busy" in message.lower():
+        raise MountError(
+            f"{path}: is in use: close the files (`fuser -vm {path}`), detach loop devices "
+            "(`losetup -a`), or use --lazy"
+        )
+    raise MountError(f"{path}: {message or 'could not be unmounted'}")
+
+
+# -- the record of a running daemon ----------------------------------------
+
+
+def runtime_directory() -> str:
+    """Return the directory for the records of running daemons, made if need be.
+
+    Raises:
+        MountError: it belongs to somebody else.
+    """
+    base = os.environ.get("XDG_RUNTIME_DIR")
+    if base:
+        path = os.path.join(base, "imgcat")
+    elif os.geteuid() == 0:
+        path = "/run/imgcat"
+    else:
+        path = os.path.join(tempfile.gettempdir(), f"imgcat-{os.geteuid()}")
+    os.makedirs(path, mode=0o700, exist_ok=True)
+    if os.lstat(path).st_uid != os.geteuid():
+        raise MountError(f"{path}: belongs to somebody else: set XDG_RUNTIME_DIR")
+    return path
+
+
+def state_directory() -> str:
+    """Return the directory for logs, made if need be."""
+    base = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    path = os.path.join(base, "imgcat")
+    os.makedirs(path, exist_ok=True)
+    return path
+
+
+def digest_of(path: str) -> str:
+    """Return a short name for a mount point, good for file names."""
+    return hashlib.blake2b(os.fsencode(path), digest_size=6).hexdigest()
+
+
+@contextlib.contextmanager
+def daemon_record(path: str, facts: dict[str, Any]) -> Iterator[None]:
+    """Keep the record of the daemon of the mount at `path` for the time of the block."""
+    record = _record_path(path)
+    fd = os.open(record, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, json.dumps(facts).encode(), 0)
+        yield
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(record)
+        os.close(fd)
+
+
+def _record_path(path: str) -> str:
+    return os.path.join(runtime_directory(), f"{digest_of(path)}.json")
+
+
+def _read_record(path: str) -> dict[str, Any] | None:
+    """Return the facts of the daemon that serves `path`, None if none lives."""
+    try:
+        fd = os.open(_record_path(path), os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            facts: dict[str, Any] = json.loads(os.pread(fd, 1 << 16, 0) or b"{}")
+            return facts
+        return None
+    finally:
+        os.close(fd)
+
+
+def _unescape(field: bytes) -> bytes:
+    """Undo the kernel's octal escapes of space, tab, newline and backslash."""
+    parts = field.split(b"\\")
+    return parts[0] + b"".join(bytes([int(part[:3], 8)]) + part[3:] for part in parts[1:])

@@ -13,8 +13,8 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from .extent import Extent, ExtentKind
-from .index.rank import block_of_rank
-from .reader import Scatter
+from .index.rank import NONE_PRESENT, NOT_UNIFORM, block_of_rank
+from .reader import Scatter, fill_zero
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -133,8 +133,20 @@ class StoredBlocksReader:
         stop = offset + len(view)
         self._check_range(offset, stop)
         blocks = self._blocks
+        first = offset // blocks.block_size
         last = min(-(-stop // blocks.block_size), blocks.total_blocks)
-        if not self._index.resident(offset // blocks.block_size, last):
+        if first < last and last * blocks.block_size >= stop:
+            rank = self._index.uniform_rank(first, last)
+            if rank == NONE_PRESENT:
+                fill_zero(view)
+                return True
+            if rank != NOT_UNIFORM:
+                data = (rank - first) * blocks.block_size + offset
+                group = data // blocks.group_size if blocks.group_size else 0
+                if not blocks.group_size or (data + len(view) - 1) // blocks.group_size == group:
+                    position = blocks.data_offset + data + group * blocks.checksum_size
+                    return self._source.readv_nowait((view,), position)
+        if not self._index.resident(first, last):
             return False
         return self._plan(view, offset).read_nowait(self._source)
 

@@ -112,6 +112,13 @@ class ImageReader(Protocol):
 _ZEROS = bytes(1 << 20)
 
 
+def fill_zero(view: memoryview) -> None:
+    """Set every byte of `view` to zero."""
+    for start in range(0, len(view), len(_ZEROS)):
+        stop = min(len(view), start + len(_ZEROS))
+        view[start:stop] = _ZEROS[: stop - start]
+
+
 class Scatter:
     """Fills one buffer from few reads of the source.
 
@@ -136,7 +143,7 @@ class Scatter:
     def piece(self, start: int, stop: int, source_offset: int) -> None:
         """Let ``view[start:stop]`` come from the source at `source_offset`."""
         if start > self._filled:
-            self._zero(self._filled, start)
+            fill_zero(self._view[self._filled : start])
         gap = source_offset - self._next_source
         if self._next_source >= 0 and 0 <= gap <= len(self._junk):
             buffers = self.reads[-1][0]
@@ -150,13 +157,8 @@ class Scatter:
 
     def finish(self) -> None:
         """Zero what is left of the buffer."""
-        self._zero(self._filled, len(self._view))
-
-    def _zero(self, start: int, stop: int) -> None:
-        while start < stop:
-            edge = min(stop, start + len(_ZEROS))
-            self._view[start:edge] = _ZEROS[: edge - start]
-            start = edge
+        if self._filled < len(self._view):
+            fill_zero(self._view[self._filled :])
 
     def read(self, source: ByteSource) -> None:
         """Fill the pieces, waiting where needed."""

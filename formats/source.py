@@ -100,18 +100,20 @@ class FileSource:
 
     def readv_nowait(self, buffers: Sequence[memoryview], offset: int) -> bool:
         """Fill `buffers` if the page cache holds the bytes; see `ByteSource.readv_nowait`."""
-        for start in range(0, len(buffers), IOV_MAX):
-            batch = buffers[start : start + IOV_MAX]
-            try:
-                count = os.preadv(self._fd, batch, offset, os.RWF_NOWAIT)
-            except OSError as error:
-                if error.errno in _NOT_WITHOUT_WAITING:
+        if len(buffers) > IOV_MAX:
+            for start in range(0, len(buffers), IOV_MAX):
+                batch = buffers[start : start + IOV_MAX]
+                if not self.readv_nowait(batch, offset):
                     return False
-                raise
-            if count != _total(batch):
+                offset += _total(batch)
+            return True
+        try:
+            count = os.preadv(self._fd, buffers, offset, os.RWF_NOWAIT)
+        except OSError as error:
+            if error.errno in _NOT_WITHOUT_WAITING:
                 return False
-            offset += count
-        return True
+            raise
+        return count == _total(buffers)
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Return ``length`` bytes at ``offset``; see `ByteSource.read_at`."""

@@ -16,13 +16,13 @@ import trio
 from ..catalog import pins
 from ..catalog.errors import CatalogError
 from ..catalog.store import Catalog, utc_now
-from . import mounts
+from . import mounts, receiving
 from .errors import MountError
 from .operations import Operations
 from .readers import ReaderFactory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
 log = logging.getLogger("imgcat.daemon")
 
@@ -108,10 +108,13 @@ def _mount_and_run(
     allow_other: bool,  # noqa: FBT001 - one of the mount's facts
     on_ready: Callable[[Ready], None],
 ) -> None:
-    def usable() -> None:
+    async def tell_when_usable() -> None:
+        # The kernel resets its read-ahead in the hand-shake, so it is set after that.
+        await operations.kernel_is_there.wait()
+        _tune(mount_point)
         on_ready(Ready(mount_point, operations.image_count, allow_other))
 
-    operations = Operations(ReaderFactory(catalog), usable)
+    operations = Operations(ReaderFactory(catalog), receiving.install())
     operations.show(catalog.mount_entries(only))
     options = {
         "default_permissions", "ro", "nosuid", "nodev", "fsname=imgcat", "subtype=imgcat",
@@ -123,9 +126,8 @@ def _mount_and_run(
     except RuntimeError as error:
         raise MountError(f"{mount_point}: could not be mounted ({error})") from error
     try:
-        _tune(mount_point)
         log.info("%s: mounted, %d images", mount_point, operations.image_count)
-        trio.run(_run, catalog, operations, only)
+        trio.run(_run, catalog, operations, only, tell_when_usable)
     finally:
         operations.close_files()
         # Harmless if it was unmounted from outside: the kernel then has no such mount any more.
@@ -133,8 +135,14 @@ def _mount_and_run(
         log.info("%s: unmounted", mount_point)
 
 
-async def _run(catalog: Catalog, operations: Operations, only: Sequence[int] | None) -> None:
+async def _run(
+    catalog: Catalog,
+    operations: Operations,
+    only: Sequence[int] | None,
+    tell_when_usable: Callable[[], Awaitable[None]],
+) -> None:
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(tell_when_usable)
         nursery.start_soon(_stop_on_signal, nursery.cancel_scope)
         nursery.start_soon(_follow_catalog, catalog, operations, only)
         await pyfuse3.main(max_tasks=_MAX_TASKS)

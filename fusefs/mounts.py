@@ -274,14 +274,31 @@ def daemon_record(path: str, facts: dict[str, Any]) -> Iterator[None]:
     record = _record_path(path)
     fd = os.open(record, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        _lock_record(fd, path)
         os.ftruncate(fd, 0)
         os.pwrite(fd, json.dumps(facts).encode(), 0)
+        # The file stays when the lock goes: unlinking it would let two daemons lock two files.
         yield
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(record)
         os.close(fd)
+
+
+def _lock_record(fd: int, path: str, seconds: float = 5.0) -> None:
+    """Lock the record; the daemon of a mount that has just ended may need a moment to let go."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                pid = json.loads(os.pread(fd, 1 << 16, 0) or b"{}").get("pid")
+                raise MountError(
+                    f"{path}: the daemon of the mount before (process {pid}) still runs: "
+                    "wait for it, or end it"
+                ) from None
+            time.sleep(_POLL_SECONDS)
+        else:
+            return
 
 
 def _record_path(path: str) -> str:

@@ -15,7 +15,7 @@ import logging
 import os
 import stat
 import time
-from typing import TYPE_CHECKING, NoReturn, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, NoReturn, ParamSpec, TypeVar, TypeVarTuple, Unpack
 
 import pyfuse3
 import trio
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ..catalog.records import MountEntry
     from ..formats.reader import ImageReader
     from .readers import ReaderFactory
+    from .receiving import Turns
 
 log = logging.getLogger("imgcat.mount")
 
@@ -47,6 +48,7 @@ _SHORT = 1.0
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
+_Args = TypeVarTuple("_Args")
 
 
 def _guarded(
@@ -80,15 +82,19 @@ class Operations(pyfuse3.Operations):
 
     Args:
         readers: opens images.
-        on_ready: called once, when the kernel has begun to talk to the mount.
+        turns: who receives the next request; passed on before a handler waits.
+
+    Attributes:
+        kernel_is_there: set when the kernel has begun to talk to the mount.
     """
 
     supports_dot_lookup = True
 
-    def __init__(self, readers: ReaderFactory, on_ready: Callable[[], None]) -> None:
+    def __init__(self, readers: ReaderFactory, turns: Turns) -> None:
         super().__init__()
+        self._turns = turns
+        self.kernel_is_there = trio.Event()
         self._readers = readers
-        self._on_ready = on_ready
         self._tree = Tree()
         self._files: dict[int, _OpenFile] = {}
         self._directories: dict[int, list[Node]] = {}
@@ -126,7 +132,7 @@ class Operations(pyfuse3.Operations):
 
     def init(self) -> None:
         """Tell that the mount is usable."""
-        self._on_ready()
+        self.kernel_is_there.set()
 
     @_guarded
     async def lookup(
@@ -244,12 +250,8 @@ class Operations(pyfuse3.Operations):
             raise pyfuse3.FUSEError(errno.EROFS)
         entry = node.entry
         try:
-            reader = await trio.to_thread.run_sync(
-                self._readers.open,
-                entry.image_id,
-                entry.index_id,
-                limiter=self._opening,
-                abandon_on_cancel=True,
+            reader = await self._in_thread(
+                self._opening, self._readers.open, entry.image_id, entry.index_id
             )
         except Exception as error:  # noqa: BLE001 - each becomes an errno and a line in the log
             self._fail(entry.name, "open", error)
@@ -275,13 +277,7 @@ class Operations(pyfuse3.Operations):
                     # pyfuse3 takes any buffer, though it declares bytes.
                     return view  # type: ignore[return-value]
             buffer = bytearray(size)
-            await trio.to_thread.run_sync(
-                file.reader.read_into,
-                memoryview(buffer),
-                off,
-                limiter=file.limiter,
-                abandon_on_cancel=True,
-            )
+            await self._in_thread(file.limiter, file.reader.read_into, memoryview(buffer), off)
         except Exception as error:  # noqa: BLE001 - each becomes an errno and a line in the log
             known = self._files.get(fh)
             self._fail(
@@ -295,6 +291,18 @@ class Operations(pyfuse3.Operations):
         self._files.pop(fh).reader.close()
 
     # -- helpers -----------------------------------------------------------
+
+    async def _in_thread(
+        self,
+        limiter: trio.CapacityLimiter,
+        function: Callable[[Unpack[_Args]], _R],
+        *args: Unpack[_Args],
+    ) -> _R:
+        """Call what may block. The only place where a handler waits for anything."""
+        self._turns.pass_on()
+        return await trio.to_thread.run_sync(
+            function, *args, limiter=limiter, abandon_on_cancel=True
+        )
 
     def _node(self, inode: int) -> Node:
         node = self._tree.node(inode)

@@ -67,8 +67,22 @@ class ChunkMissingError(LookupError):
     """The store of chunks no longer has this chunk: the index was replaced or removed."""
 
 
+NONE_PRESENT = -1
+"""`RankIndexLike.uniform_rank`: no block of the range is present."""
+
+NOT_UNIFORM = -2
+"""`RankIndexLike.uniform_rank`: some are, or one cannot tell without waiting."""
+
+
 class RankIndexLike(Protocol):
     """What a reader asks of a rank index."""
+
+    def uniform_rank(self, start: int, stop: int) -> int:
+        """Look at ``[start, stop)`` without waiting, the quick way for small reads.
+
+        Returns the rank of block `start` where every block is present, else `NONE_PRESENT` or
+        `NOT_UNIFORM`. The range is not empty and ends at `total_blocks` at the latest.
+        """
 
     def runs(self, start: int, stop: int) -> Iterator[Run]:
         """Yield the maximal runs of present blocks inside ``[start, stop)``, ascending."""
@@ -163,6 +177,18 @@ class _LoadedChunk:
             rank += (word & ((1 << rest) - 1)).bit_count()
         return rank
 
+    def uniform_rank(self, start: int, stop: int) -> int:
+        """Do as `RankIndexLike.uniform_rank` for a range inside the chunk."""
+        low = start - self._first
+        count = stop - start
+        bits = self._bits[low >> 3 : (low + count + 7) >> 3]
+        word = (int.from_bytes(bits, "little") >> (low & 7)) & ((1 << count) - 1)
+        if not word:
+            return NONE_PRESENT
+        if word + 1 == 1 << count:
+            return self.rank(start)
+        return NOT_UNIFORM
+
     def runs(self, start: int, stop: int) -> list[Run]:
         """Return the runs inside ``[start, stop)``, which lies inside the chunk."""
         low = start - self._first
@@ -232,11 +258,15 @@ class ChunkCache:
 
     def get(self, key: tuple[int, int]) -> _LoadedChunk | None:
         """Return the chunk and count it as just used, or None."""
-        with self._lock:
-            chunk = self._chunks.get(key)
-            if chunk is not None:
+        # Without the lock, for this is the hot path: each of the two calls is atomic.
+        chunk = self._chunks.get(key)
+        if chunk is not None:
+            try:  # noqa: SIM105 - contextlib.suppress costs more than all the rest
                 self._chunks.move_to_end(key)
-            return chunk
+            except KeyError:
+                # Dropped meanwhile by another thread; the chunk itself is as good as before.
+                pass
+        return chunk
 
     def put(self, key: tuple[int, int], chunk: _LoadedChunk) -> None:
         """Keep the chunk, and drop others until the budget holds."""
@@ -275,6 +305,14 @@ class RankIndex:
     def rank(self, block: int) -> int:
         """Return the number of present blocks strictly before `block` (< `total_blocks`)."""
         return self._chunk(block // CHUNK_BLOCKS).rank(block)
+
+    def uniform_rank(self, start: int, stop: int) -> int:
+        """Look at ``[start, stop)`` without waiting; see `RankIndexLike.uniform_rank`."""
+        number = start // CHUNK_BLOCKS
+        chunk = self._cache.get((self._key, number))
+        if chunk is None or stop > (number + 1) * CHUNK_BLOCKS:
+            return NOT_UNIFORM
+        return chunk.uniform_rank(start, stop)
 
     def resident(self, start: int, stop: int) -> bool:
         """Tell whether every chunk of blocks ``[start, stop)`` is unpacked in the cache."""
@@ -362,6 +400,10 @@ class FullIndex:
     def rank(self, block: int) -> int:
         """Return `block`: all blocks before it are present."""
         return block
+
+    def uniform_rank(self, start: int, stop: int) -> int:  # noqa: ARG002 - the protocol's shape
+        """Return `start`: all blocks are present."""
+        return start
 
     def resident(self, start: int, stop: int) -> bool:  # noqa: ARG002 - the protocol's shape
         """Return True: there is nothing to load."""

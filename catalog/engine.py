@@ -27,6 +27,29 @@ BUSY_SECONDS = 10.0
 
 _SQLITE_MAGIC = b"SQLite format 3\0"
 
+_BUSY = (CatalogBusyError, "another process is writing to the catalog: try again")
+
+_MEANINGS: dict[int | None, tuple[type[CatalogError], str]] = {
+    sqlite3.SQLITE_BUSY: _BUSY,
+    sqlite3.SQLITE_LOCKED: _BUSY,
+    sqlite3.SQLITE_NOTADB: (
+        CatalogSchemaError,
+        "not a SQLite database; it is left as it is: use another with --db",
+    ),
+    sqlite3.SQLITE_CORRUPT: (
+        CatalogSchemaError,
+        "the database is damaged; it is left as it is: see `imgcat db check`, restore a backup, "
+        "or move it away and add the images again",
+    ),
+    sqlite3.SQLITE_FULL: (CatalogError, "the disk is full; nothing of this was written"),
+    sqlite3.SQLITE_READONLY: (CatalogError, "the catalog is read-only: use another with --db"),
+    sqlite3.SQLITE_CANTOPEN: (
+        CatalogError,
+        "cannot be opened: check its permissions and its directory's",
+    ),
+}
+"""What the driver's primary result codes mean to a user, and what to do."""
+
 
 class Database:
     """A catalog's database file, open.
@@ -71,9 +94,8 @@ class Database:
         Raises:
             CatalogError: the database could not be read.
         """
-        with self._translated(), self.engine.connect() as connection:
-            with connection.begin():
-                yield connection
+        with self._translated(), self.engine.connect() as connection, connection.begin():
+            yield connection
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[sa.Connection]:
@@ -167,23 +189,8 @@ class Database:
 
 def translate(error: sqlite3.Error, path: str) -> CatalogError:
     """Return the catalog's own error for one of the driver's, saying what to do."""
-    code = _code(error)
-    if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
-        return CatalogBusyError(f"{path}: another process is writing to the catalog: try again")
-    if code == sqlite3.SQLITE_NOTADB:
-        return CatalogSchemaError(f"{path}: not a SQLite database; it is left as it is")
-    if code == sqlite3.SQLITE_CORRUPT:
-        return CatalogSchemaError(
-            f"{path}: the database is damaged ({error}); it is left as it is: "
-            "see `imgcat db check`, restore a backup, or move it away and add the images again"
-        )
-    if code == sqlite3.SQLITE_FULL:
-        return CatalogError(f"{path}: the disk is full; nothing of this image was written")
-    if code == sqlite3.SQLITE_READONLY:
-        return CatalogError(f"{path}: the catalog is read-only: use another with --db")
-    if code == sqlite3.SQLITE_CANTOPEN:
-        return CatalogError(f"{path}: cannot be opened: check its permissions and its directory's")
-    return CatalogError(f"{path}: {error}")
+    kind, text = _MEANINGS.get(_code(error), (CatalogError, str(error)))
+    return kind(f"{path}: {text}")
 
 
 def _code(error: sqlite3.Error) -> int | None:
@@ -200,7 +207,7 @@ def _begin(connection: sa.Connection) -> None:
 def _check_magic(path: str) -> None:
     """Refuse a file that is not empty and not SQLite's, before SQLite touches it."""
     try:
-        with open(path, "rb") as file:  # noqa: PTH123 - the path may not be UTF-8
+        with open(path, "rb") as file:
             magic = file.read(len(_SQLITE_MAGIC))
     except FileNotFoundError:
         return

@@ -269,7 +269,7 @@ def _insert_image(connection: sa.Connection, values: dict[str, Any]) -> int:
 
 def _new_id(result: sa.CursorResult[Any]) -> int:
     key = result.inserted_primary_key
-    assert key is not None  # noqa: S101 - an INSERT of one row has one
+    assert key is not None
     return int(key[0])
 
 
@@ -290,9 +290,7 @@ def _owner(connection: sa.Connection, name: str) -> int | None:
     ).scalar_one_or_none()
 
 
-def _replace_volumes(
-    connection: sa.Connection, image_id: int, volumes: tuple[Volume, ...]
-) -> None:
+def _replace_volumes(connection: sa.Connection, image_id: int, volumes: tuple[Volume, ...]) -> None:
     connection.execute(sa.delete(models.volumes).where(models.volumes.c.image_id == image_id))
     connection.execute(
         sa.insert(models.volumes),

@@ -30,7 +30,7 @@ class FileName(sa.types.TypeDecorator[str]):
     impl = sa.Text
     cache_ok = True
 
-    def process_bind_param(self, value: str | None, dialect: object) -> str | bytes | None:  # type: ignore[override]  # noqa: ARG002
+    def process_bind_param(self, value: str | None, dialect: object) -> str | bytes | None:  # noqa: ARG002
         """Return what SQLite stores."""
         if value is None:
             return None

@@ -101,8 +101,8 @@ def ensure_current(
 
 def _upgrade(connection: sa.Connection, migrations: Path) -> None:
     # Imported where needed: it costs more than most commands take.
-    from alembic import command  # noqa: PLC0415
-    from alembic.config import Config  # noqa: PLC0415
+    from alembic import command
+    from alembic.config import Config
 
     config = Config()
     # Alembic reads its options through a ConfigParser, where % begins an interpolation.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
+import datetime as dt
 import fnmatch
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import sqlalchemy as sa
 
@@ -32,7 +32,7 @@ def default_path() -> str:
 
 def utc_now() -> str:
     """Return the time now, UTC, ISO 8601 with seconds."""
-    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class Catalog:
@@ -91,7 +91,7 @@ class Catalog:
         """Close the database."""
         self.database.close()
 
-    def __enter__(self) -> Catalog:
+    def __enter__(self) -> Self:
         """Return itself."""
         return self
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from .source import ByteSource
 
 
-
 @dataclasses.dataclass(frozen=True, slots=True)
 class StoredBlocks:
     """The geometry of the stored blocks. Sizes and offsets are bytes.

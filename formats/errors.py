@@ -77,7 +77,7 @@ class ChecksumError(CorruptImageError):
         )
 
 
-def _rebuild_checksum_error(  # noqa: PLR0913 - mirrors the fields of the error
+def _rebuild_checksum_error(
     kind: type[ChecksumError], structure: str, offset: int, group: int, expected: int, actual: int
 ) -> ChecksumError:
     return kind(structure, offset, group=group, expected=expected, actual=actual)

@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from .errors import NotThisFormatError, UnsupportedFeatureError
 from .partclone import layout as partclone_layout
 from .partclone import reader as partclone
 
 if TYPE_CHECKING:
-    from types import ModuleType
+    from collections.abc import Mapping
 
-    from .reader import Scan
+    from .index.rank import RankIndexLike
+    from .reader import ImageReader, Scan
     from .source import ByteSource
 
-_FORMATS: dict[str, ModuleType] = {partclone.NAME: partclone}
+
+class Format(Protocol):
+    """The doors of a format's room, as its `reader` module has them."""
+
+    def scan(self, source: ByteSource) -> Scan:
+        """Read what must be read once."""
+
+    def fingerprint(self, source: ByteSource) -> bytes:
+        """Return what tells this image from others."""
+
+    def open_reader(
+        self, source: ByteSource, fields: Mapping[str, int], index: RankIndexLike | None
+    ) -> ImageReader:
+        """Return a reader made from what the scan gave."""
+
+
+_FORMATS: dict[str, Format] = {partclone.NAME: partclone}
 
 _MAGICS = {partclone.NAME: partclone_layout.MAGIC}
 
@@ -52,8 +69,7 @@ def scan(source: ByteSource) -> Scan:
     """
     name = sniff(source)
     if name is not None:
-        result: Scan = _FORMATS[name].scan(source)
-        return result
+        return _FORMATS[name].scan(source)
     if source.size == 0:
         raise NotThisFormatError("image", 0, "the file is empty")
     head = source.read_at(0, min(source.size, _PROBE_SIZE))
@@ -65,7 +81,7 @@ def scan(source: ByteSource) -> Scan:
     )
 
 
-def format_module(name: str) -> ModuleType:
+def format_named(name: str) -> Format:
     """Return the room of a format: `scan`, `fingerprint` and `open_reader`.
 
     Raises:

@@ -136,7 +136,7 @@ class FileSource:
 
 
 def _seekable_size(fd: int, status: os.stat_result, path: str) -> int:
-    import stat  # noqa: PLC0415 - used once for each file that is opened, not on the read path
+    import stat
 
     if stat.S_ISREG(status.st_mode):
         return status.st_size

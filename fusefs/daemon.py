@@ -24,6 +24,8 @@ from .readers import ReaderFactory
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from .request import MountRequest
+
 log = logging.getLogger("imgcat.daemon")
 
 REFRESH_SECONDS = 0.5
@@ -37,17 +39,6 @@ _MAX_BACKGROUND = 256
 
 _MAX_TASKS = 256
 """Requests that are served at the same time."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class MountRequest:
-    """What is to be mounted, and how. `images` are tokens as `Catalog.resolve_many` takes."""
-
-    mount_point: str
-    catalog_path: str | None
-    images: tuple[str, ...] | None
-    allow_other: str
-    log_file: str | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -83,20 +74,22 @@ def serve(
     _raise_file_limit()
     # Made before the catalog is opened for good: a catalog that must be upgraded is, here.
     Catalog.open(request.catalog_path, notify=notify).close()
-    with Catalog.open(request.catalog_path, write=False) as catalog:
-        with pins.pinned(catalog.path) as pinned:
-            if not pinned:
-                log.info("%s.lock cannot be written: removed images vanish at once", catalog.path)
-            only = catalog.resolve_many(request.images) if request.images else None
-            facts = {
-                "pid": os.getpid(),
-                "mount_point": mount_point,
-                "catalog": catalog.path,
-                "log_file": request.log_file,
-                "started_at": utc_now(),
-            }
-            with mounts.daemon_record(mount_point, facts):
-                _mount_and_run(catalog, mount_point, only, allow_other, on_ready)
+    with (
+        Catalog.open(request.catalog_path, write=False) as catalog,
+        pins.pinned(catalog.path) as pinned,
+    ):
+        if not pinned:
+            log.info("%s.lock cannot be made: removed images end at once", catalog.path)
+        only = catalog.resolve_many(request.images) if request.images else None
+        facts = {
+            "pid": os.getpid(),
+            "mount_point": mount_point,
+            "catalog": catalog.path,
+            "log_file": request.log_file,
+            "started_at": utc_now(),
+        }
+        with mounts.daemon_record(mount_point, facts):
+            _mount_and_run(catalog, mount_point, only, allow_other, on_ready)
     with contextlib.suppress(CatalogError), Catalog.open(request.catalog_path) as catalog:
         catalog.purge_unused_indexes()
 
@@ -199,7 +192,7 @@ def _tune(mount_point: str) -> None:
     }
     for path, value in settings.items():
         try:
-            with open(path, "w", encoding="ascii") as file:  # noqa: PTH123
+            with open(path, "w", encoding="ascii") as file:
                 file.write(str(value))
         except OSError as error:
             log.info("%s stays as it is: %s", path, error.strerror)

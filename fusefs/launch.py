@@ -22,7 +22,7 @@ from .errors import MountError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .daemon import MountRequest
+    from .request import MountRequest
 
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _LOG_BYTES = 1 << 20
@@ -36,7 +36,7 @@ def run_in_foreground(
     Raises:
         As `daemon.serve`.
     """
-    from .daemon import serve  # noqa: PLC0415 - heavy
+    from .daemon import serve
 
     set_up_log(request.log_file)
     serve(request, lambda ready: on_ready(ready.image_count), notify)
@@ -57,7 +57,7 @@ def start_in_background(request: MountRequest, notify: Callable[[str], None]) ->
         os.close(reading)
         _detach_and_serve(request, writing)
     os.close(writing)
-    with open(reading, encoding="utf-8") as messages:  # noqa: PTH123 - a file descriptor
+    with open(reading, encoding="utf-8") as messages:
         image_count = None
         for line in messages:
             message = json.loads(line)

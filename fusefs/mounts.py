@@ -54,7 +54,7 @@ class Mount:
 def mount_points() -> list[MountPoint]:
     """Return the mount table of this process. Touches no mount."""
     found = []
-    with open("/proc/self/mountinfo", "rb") as file:  # noqa: PTH123
+    with open("/proc/self/mountinfo", "rb") as file:
         for line in file:
             left, _, right = line.partition(b" - ")
             fields = left.split(b" ")
@@ -74,14 +74,15 @@ def mounts() -> list[Mount]:
         if point.fs_type != FS_TYPE:
             continue
         record = _read_record(point.path)
+        facts = record or {}
         found.append(
             Mount(
                 path=point.path,
                 alive=record is not None or _answers(point.path),
-                pid=record and record.get("pid"),
-                catalog=record and record.get("catalog"),
-                log_file=record and record.get("log_file"),
-                started_at=record and record.get("started_at"),
+                pid=facts.get("pid"),
+                catalog=facts.get("catalog"),
+                log_file=facts.get("log_file"),
+                started_at=facts.get("started_at"),
             )
         )
     return found
@@ -89,9 +90,7 @@ def mounts() -> list[Mount]:
 
 def is_imgcat_mount(path: str) -> bool:
     """Tell whether an imgcat mount is the topmost one at `path`."""
-    return any(
-        point.path == path and point.fs_type == FS_TYPE for point in mount_points()
-    )
+    return any(point.path == path and point.fs_type == FS_TYPE for point in mount_points())
 
 
 def real_path(path: str) -> str:
@@ -157,7 +156,7 @@ def check_fuse_device() -> None:
 def user_allow_other() -> bool:
     """Tell whether /etc/fuse.conf lets users make mounts that others can see."""
     try:
-        with open("/etc/fuse.conf", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+        with open("/etc/fuse.conf", encoding="utf-8", errors="replace") as file:
             return any(line.strip() == "user_allow_other" for line in file)
     except OSError:
         return False

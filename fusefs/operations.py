@@ -15,7 +15,7 @@ import logging
 import os
 import stat
 import time
-from typing import TYPE_CHECKING, NoReturn, ParamSpec, TypeVar, TypeVarTuple, Unpack
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, TypeVarTuple
 
 import pyfuse3
 import trio
@@ -24,7 +24,7 @@ from .errno_map import errno_of, is_expected
 from .tree import ROOT_INODE, Node, Tree
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Sequence
 
     from ..catalog.records import MountEntry
     from ..formats.reader import ImageReader
@@ -52,8 +52,8 @@ _Args = TypeVarTuple("_Args")
 
 
 def _guarded(
-    handler: Callable[_P, Awaitable[_R]],
-) -> Callable[_P, Awaitable[_R]]:
+    handler: Callable[_P, Coroutine[Any, Any, _R]],
+) -> Callable[_P, Coroutine[Any, Any, _R]]:
     """Turn whatever else leaves a handler into EIO, and log it as the bug that it is."""
 
     @functools.wraps(handler)
@@ -295,8 +295,8 @@ class Operations(pyfuse3.Operations):
     async def _in_thread(
         self,
         limiter: trio.CapacityLimiter,
-        function: Callable[[Unpack[_Args]], _R],
-        *args: Unpack[_Args],
+        function: Callable[[*_Args], _R],
+        *args: *_Args,
     ) -> _R:
         """Call what may block. The only place where a handler waits for anything."""
         self._turns.pass_on()

@@ -57,7 +57,7 @@ class ReaderFactory:
                     self.cache,
                     spec.index_id,
                 )
-            return probe.format_module(spec.format).open_reader(source, spec.layout, index)
+            return probe.format_named(spec.format).open_reader(source, spec.layout, index)
         except BaseException:
             source.close()
             raise
@@ -68,23 +68,20 @@ class ReaderFactory:
             source = FileSource(volume.path)
         except (FileNotFoundError, NotADirectoryError):
             raise ImageChangedError(f"{volume.path}: is not there any more") from None
-        try:
-            state = compare(volume, source.stat, source.size)
-            if state is Freshness.TOUCHED and _fingerprint(spec, source) == spec.fingerprint:
-                state = Freshness.FRESH
-            if state is not Freshness.FRESH:
-                raise ImageChangedError(
-                    f"{volume.path}: is not the file that was scanned: "
-                    f"`imgcat rescan {spec.name}` mends the entry"
-                )
-        except BaseException:
+        if not _is_the_scanned_file(spec, source):
             source.close()
-            raise
+            raise ImageChangedError(
+                f"{volume.path}: is not the file that was scanned: "
+                f"`imgcat rescan {spec.name}` mends the entry"
+            )
         return source
 
 
-def _fingerprint(spec: OpenSpec, source: FileSource) -> bytes | None:
+def _is_the_scanned_file(spec: OpenSpec, source: FileSource) -> bool:
+    state = compare(spec.volumes[0], source.stat, source.size)
+    if state is not Freshness.TOUCHED:
+        return state is Freshness.FRESH
     try:
-        return probe.format_module(spec.format).fingerprint(source)
+        return probe.format_named(spec.format).fingerprint(source) == spec.fingerprint
     except FormatError:
-        return None
+        return False

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import select
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pyfuse3
 import trio
@@ -92,7 +92,7 @@ class _Nursery:
         self._manager = trio.open_nursery()
         self._nursery: trio.Nursery | None = None
 
-    async def __aenter__(self) -> _Nursery:
+    async def __aenter__(self) -> Self:
         self._nursery = await self._manager.__aenter__()
         return self
 
@@ -116,7 +116,7 @@ class _Nursery:
             finally:
                 self._turns.pass_on()
 
-        assert self._nursery is not None  # noqa: S101 - it was entered
+        assert self._nursery is not None
         self._nursery.start_soon(run, name=name)
 
 

@@ -114,14 +114,14 @@ class Tree:
             *parents, last = path
             for part in parents:
                 inner = directory.setdefault(part, {})
-                assert isinstance(inner, dict)  # noqa: S101 - _arrange keeps files off directories
+                assert isinstance(inner, dict)
                 directory = inner
             directory[last] = entry
         self._sync(self.root, layout, unlinked)
         return unlinked
 
     def _sync(self, node: Node, wanted: _Directory, unlinked: list[Unlinked]) -> None:
-        assert node.children is not None  # noqa: S101 - only called for directories
+        assert node.children is not None
         for name, child in list(node.children.items()):
             if not _means_the_same(child, wanted.get(name)):
                 self._unlink(node, name, child, unlinked)
@@ -143,14 +143,14 @@ class Tree:
             {} if is_directory else None,
         )
         self._nodes[node.inode] = node
-        assert parent.children is not None  # noqa: S101 - only called for directories
+        assert parent.children is not None
         parent.children[name] = node
         return node
 
     def _unlink(self, parent: Node, name: bytes, node: Node, unlinked: list[Unlinked]) -> None:
         for child_name, child in list((node.children or {}).items()):
             self._unlink(node, child_name, child, unlinked)
-        assert parent.children is not None  # noqa: S101 - only called for directories
+        assert parent.children is not None
         del parent.children[name]
         node.linked = False
         unlinked.append(Unlinked(parent.inode, name, node.inode))

@@ -117,9 +117,7 @@ class Header:
         """Where the first stored block lies."""
         if self.bitmap_mode is BitmapMode.NONE:
             return self.header_size
-        trailer = (
-            len(V1_BITMAP_MARKER) if self.bitmap_mode is BitmapMode.BYTE else BITMAP_CRC_SIZE
-        )
+        trailer = len(V1_BITMAP_MARKER) if self.bitmap_mode is BitmapMode.BYTE else BITMAP_CRC_SIZE
         return self.header_size + self.bitmap_size + trailer
 
 

@@ -235,9 +235,7 @@ def _damage(
     return f"truncated at {source.size} of {blocks.stored_size} bytes: {where}"
 
 
-def _warnings(
-    source: ByteSource, header: layout.Header, blocks: StoredBlocks
-) -> Iterator[str]:
+def _warnings(source: ByteSource, header: layout.Header, blocks: StoredBlocks) -> Iterator[str]:
     if source.size > blocks.stored_size:
         yield f"{source.size - blocks.stored_size} bytes follow the image's end"
     if header.used_bitmap != blocks.used_blocks:

@@ -1,0 +1,131 @@
+"""sql and db: the catalog as a database."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .exit_codes import DAMAGED
+from .settings import open_catalog, settings
+
+app = typer.Typer(
+    name="db", help="The catalog itself: where it is, check, upgrade, backup.", no_args_is_help=True
+)
+
+
+def sql(
+    query: Annotated[str, typer.Argument(help="One statement; - reads it from standard input.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Write a JSON array.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Write CSV with a heading.")] = False,
+) -> None:
+    """Ask the catalog in SQL. It is opened read-only; docs/sql.md has the schema.
+
+    \b
+    Examples:
+      imgcat sql 'SELECT * FROM shelf ORDER BY used_gib DESC LIMIT 10'
+      imgcat sql --csv 'SELECT name, status FROM images' > images.csv
+      imgcat sql --json 'SELECT * FROM totals'
+    """
+    from .render import write_csv, write_json, write_table
+
+    if as_json and as_csv:
+        raise typer.BadParameter("--json and --csv exclude each other", param_hint="--csv")
+    if query == "-":
+        query = sys.stdin.read()
+    with open_catalog() as catalog, catalog.database.raw() as connection:
+        connection.text_factory = os.fsdecode
+        try:
+            cursor = connection.execute(query)
+            columns = [column[0] for column in cursor.description or ()]
+            rows = cursor.fetchall()
+        except (sqlite3.OperationalError, sqlite3.ProgrammingError, sqlite3.Warning) as error:
+            if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) not in {
+                sqlite3.SQLITE_ERROR,
+                sqlite3.SQLITE_READONLY,
+            }:
+                raise
+            raise typer.BadParameter(str(error), param_hint="QUERY") from None
+    if as_json:
+        write_json([dict(zip(columns, row, strict=True)) for row in rows])
+    elif as_csv:
+        write_csv(columns, rows)
+    elif columns:
+        numbers = {
+            name
+            for position, name in enumerate(columns)
+            if rows and all(isinstance(row[position], int | float | None) for row in rows)
+        }
+        write_table(columns, rows, right=frozenset(numbers))
+
+
+@app.command("path")
+def db_path() -> None:
+    """Print where the catalog is.
+
+    \b
+    Example:
+      sqlite3 "$(imgcat db path)" .schema
+    """
+    from ..catalog.store import default_path
+
+    sys.stdout.write(os.path.abspath(settings.db or default_path()) + "\n")
+
+
+@app.command("check")
+def db_check() -> None:
+    """Check the database and that every image's index is whole.
+
+    \b
+    Example:
+      imgcat db check
+    """
+    from ..catalog.check import check
+
+    with open_catalog() as catalog:
+        problems = check(catalog)
+    for problem in problems:
+        sys.stdout.write(problem + "\n")
+    if problems:
+        raise typer.Exit(DAMAGED)
+    sys.stdout.write("ok\n")
+
+
+@app.command("upgrade")
+def db_upgrade() -> None:
+    """Bring an older catalog to the newest schema; a copy of the old one is kept.
+
+    \b
+    Example:
+      imgcat db upgrade
+    """
+    from ..catalog.schema import REVISIONS
+
+    with open_catalog(write=True) as catalog:
+        sys.stdout.write(f"{catalog.path}: schema {REVISIONS[-1]}\n")
+
+
+@app.command("backup")
+def db_backup(
+    file: Annotated[Path, typer.Argument(help="The new file; it must not exist.")],
+) -> None:
+    """Write a consistent copy of the catalog, also while it is used.
+
+    \b
+    Example:
+      imgcat db backup catalog-copy.db
+    """
+    from ..catalog.schema import backup
+
+    with open_catalog() as catalog:
+        try:
+            backup(catalog.database, str(file))
+        except FileExistsError:
+            raise typer.BadParameter(
+                f"{file} is there already: name a new file", param_hint="FILE"
+            ) from None
+    sys.stdout.write(f"{file}\n")

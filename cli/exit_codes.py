@@ -1,0 +1,43 @@
+"""Exit codes, and which exception becomes which: one table for the whole command line."""
+
+from __future__ import annotations
+
+from ..catalog import errors as catalog
+from ..formats import errors as formats
+from ..fusefs import errors as fusefs
+
+DONE = 0
+BUG = 1
+USAGE = 2
+NOT_FOUND = 3
+NOT_SUPPORTED = 4
+DAMAGED = 5
+SCHEMA = 6
+BUSY = 7
+NOT_MOUNTED = 8
+INTERRUPTED = 130
+
+_CODES: dict[type[Exception], int] = {
+    formats.NotThisFormatError: NOT_SUPPORTED,
+    formats.UnsupportedFeatureError: NOT_SUPPORTED,
+    formats.FormatError: DAMAGED,
+    catalog.CatalogMissingError: NOT_FOUND,
+    catalog.ImageNotFoundError: NOT_FOUND,
+    catalog.ImageChangedError: DAMAGED,
+    catalog.NameTakenError: USAGE,
+    catalog.CatalogBusyError: BUSY,
+    catalog.CatalogError: SCHEMA,
+    fusefs.NotMountedError: NOT_FOUND,
+    fusefs.MountError: NOT_MOUNTED,
+    FileNotFoundError: NOT_FOUND,
+    IsADirectoryError: NOT_SUPPORTED,
+    OSError: DAMAGED,
+}
+
+
+def code_of(error: Exception) -> int:
+    """Return the exit code for an exception, by its nearest class in the table; `BUG` if none."""
+    for kind in type(error).__mro__:
+        if kind in _CODES:
+            return _CODES[kind]
+    return BUG

@@ -1,0 +1,63 @@
+"""Which commands check and mount a file system, by the name that an image gives it."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FileSystem:
+    """The tools for one file system.
+
+    Attributes:
+        check: a command that checks it without writing, or None where there is none.
+        mount_type: what ``mount -t`` takes, or None where Linux cannot mount it.
+        mount_options: options beside ``loop`` and ``ro``.
+        package: the Debian package with the tools.
+    """
+
+    check: tuple[str, ...] | None
+    mount_type: str | None
+    mount_options: str = ""
+    package: str = ""
+
+
+_EXT = FileSystem(("e2fsck", "-fn"), "ext4", "noload", "e2fsprogs")
+_FAT = FileSystem(("fsck.fat", "-n"), "vfat", "", "dosfstools")
+
+FILE_SYSTEMS = {
+    "EXTFS": _EXT,
+    "NTFS": FileSystem(("ntfsfix", "-n"), "ntfs-3g", "", "ntfs-3g"),
+    "FAT12": _FAT,
+    "FAT16": _FAT,
+    "FAT32": _FAT,
+    "EXFAT": FileSystem(("fsck.exfat", "-n"), "exfat", "", "exfatprogs"),
+    "XFS": FileSystem(("xfs_repair", "-n", "-f"), "xfs", "norecovery,nouuid", "xfsprogs"),
+    "BTRFS": FileSystem(("btrfs", "check", "--readonly"), "btrfs", "", "btrfs-progs"),
+    "F2FS": FileSystem(("fsck.f2fs", "--dry-run"), "f2fs", "", "f2fs-tools"),
+    "HFS PLUS": FileSystem(("fsck.hfsplus", "-n"), "hfsplus", "", "hfsprogs"),
+    "HFSPLUS": FileSystem(("fsck.hfsplus", "-n"), "hfsplus", "", "hfsprogs"),
+    "MINIX": FileSystem(("fsck.minix",), "minix", "", "util-linux"),
+    "REISERFS": FileSystem(("reiserfsck", "--check"), "reiserfs", "", "reiserfsprogs"),
+    "NILFS": FileSystem(None, "nilfs2", "norecovery", "nilfs-tools"),
+    "JFS": FileSystem(("fsck.jfs", "-n"), "jfs", "", "jfsutils"),
+    "UFS": FileSystem(None, "ufs", "ufstype=ufs2", ""),
+}
+
+
+def check_command(fs_type: str, path: str) -> str | None:
+    """Return the shell command that checks the file system in `path`, None if none is known."""
+    known = FILE_SYSTEMS.get(fs_type.upper())
+    if known is None or known.check is None:
+        return None
+    return shlex.join([*known.check, path])
+
+
+def mount_command(fs_type: str, path: str, directory: str = "/mnt") -> str | None:
+    """Return the shell command that mounts the file system in `path`, None if none is known."""
+    known = FILE_SYSTEMS.get(fs_type.upper())
+    if known is None or known.mount_type is None:
+        return None
+    options = ",".join(filter(None, ["loop", "ro", known.mount_options]))
+    return shlex.join(["mount", "-t", known.mount_type, "-o", options, path, directory])

@@ -1,0 +1,349 @@
+"""add, ls, show, rm, rename, rescan: the images of the catalog."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .completion import complete_images
+from .exit_codes import DAMAGED, NOT_FOUND, NOT_SUPPORTED, code_of
+from .settings import complain, notify, open_catalog, settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..catalog.batch import Result
+    from ..catalog.ingest import Ingested
+    from ..catalog.records import ImageRecord, ImageRow, Volume
+
+ImagesArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="IMAGE...", help="Names, ids, paths or globs.", autocompletion=complete_images
+    ),
+]
+ImageArgument = Annotated[
+    str,
+    typer.Argument(metavar="IMAGE", help="A name, id or path.", autocompletion=complete_images),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON, and nothing else.")]
+
+_LS_COLUMNS = ("NAME", "FORMAT", "FS", "SIZE", "USED", "STORED", "COMPRESSION", "STATUS", "PATH")
+
+
+def add(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Image files.")],
+    name: Annotated[str | None, typer.Option(help="The image's name, for a single PATH.")] = None,
+    recursive: Annotated[
+        bool, typer.Option("-r", "--recursive", help="Search directories for images.")
+    ] = False,
+    jobs: Annotated[
+        int, typer.Option("-j", "--jobs", min=1, help="Images scanned at the same time.")
+    ] = min(4, os.cpu_count() or 1),
+    force: Annotated[bool, typer.Option(help="Scan even what has not changed.")] = False,
+) -> None:
+    """Scan images once and keep what was found in the catalog.
+
+    \b
+    Examples:
+      imgcat add backups/*.img
+      imgcat add -r /mnt/backups
+      imgcat add --name laptop-2026 sda1.img
+    """
+    if name is not None and len(paths) != 1:
+        raise typer.BadParameter("--name goes with a single PATH", param_hint="--name")
+    from ..catalog.batch import add_files
+
+    worst = 0
+    with open_catalog(write=True, create=True) as catalog:
+        listed, worst = _expand(paths, recursive=recursive)
+        results = add_files(catalog, listed, name=name, force=force, jobs=jobs)
+        for result in _with_progress(results, len(listed)):
+            worst = max(worst, _report_added(result))
+    raise typer.Exit(worst)
+
+
+def _expand(paths: list[Path], *, recursive: bool) -> tuple[list[str], int]:
+    """Return the files to add and the exit code that directories among the paths call for."""
+    from ..catalog.batch import find_images
+
+    listed: list[str] = []
+    code = 0
+    for path in map(str, paths):
+        if not os.path.isdir(path):
+            listed.append(path)
+        elif recursive:
+            listed.extend(find_images(path))
+        else:
+            complain(f"{path}: is a directory: -r searches it for images")
+            code = NOT_SUPPORTED
+    return listed, code
+
+
+def _with_progress(results: Iterator[Result], total: int) -> Iterator[Result]:
+    """Show a bar while there are several results to come and somebody watches."""
+    if settings.quiet or total <= 1 or not sys.stderr.isatty():
+        yield from results
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=total, unit=" images", leave=False, delay=0.5) as bar:
+        for result in results:
+            bar.update()
+            with tqdm.external_write_mode(file=sys.stdout):
+                yield result
+
+
+def _report_added(result: Result) -> int:
+    """Print the line for one path and return the exit code that it calls for."""
+    from .render import human_size, printable
+
+    if result.ingested is None:
+        assert result.error is not None
+        complain(_error_line(result.path, result.error))
+        return code_of(result.error)
+    row = result.ingested.record.row
+    if not settings.quiet:
+        sys.stdout.write(
+            f"{result.ingested.outcome.value:<9} {printable(row.name)}: "
+            f"{row.format} {row.fs_type}, {human_size(row.size_bytes)}, {human_size(row.used_bytes)} used\n"
+        )
+    for warning in result.ingested.record.warnings:
+        notify(f"{result.path}: {warning}")
+    return _report_damage(result.ingested)
+
+
+def _report_damage(ingested: Ingested) -> int:
+    row = ingested.record.row
+    if row.status_detail is None:
+        return 0
+    complain(f"{row.path}: {row.status}: {row.status_detail}")
+    return NOT_FOUND if row.status == "missing" else DAMAGED
+
+
+def _error_line(path: str, error: Exception) -> str:
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return text if text.startswith(f"{os.path.abspath(path)}:") else f"{path}: {text}"
+
+
+def ls(
+    patterns: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[GLOB...]", help="Names.", autocompletion=complete_images),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the catalogued images.
+
+    \b
+    Examples:
+      imgcat ls
+      imgcat ls 'laptop*'
+      imgcat ls --json
+    """
+    with open_catalog() as catalog:
+        listed = [
+            (row, volumes)
+            for row, volumes in catalog.list_images()
+            if not patterns or any(fnmatch.fnmatchcase(row.name, glob) for glob in patterns)
+        ]
+    if as_json:
+        from .render import write_json
+
+        write_json([_listed_fields(row, volumes) for row, volumes in listed])
+    else:
+        _write_listing(listed)
+    if patterns and not listed:
+        complain(f"no image's name matches {' '.join(patterns)}")
+        raise typer.Exit(NOT_FOUND)
+
+
+def _write_listing(listed: list[tuple[ImageRow, tuple[Volume, ...]]]) -> None:
+    from ..catalog.ingest import observed_status
+    from .render import human_size, write_table
+
+    rows = [
+        (
+            row.name, row.format, row.fs_type, human_size(row.size_bytes),
+            human_size(row.used_bytes), human_size(row.stored_bytes), row.compression,
+            observed_status(row.status, volumes), row.path,
+        )
+        for row, volumes in listed
+    ]  # fmt: skip
+    write_table(_LS_COLUMNS, rows, right=frozenset({"SIZE", "USED", "STORED"}))
+
+
+def _listed_fields(row: ImageRow, volumes: tuple[Volume, ...]) -> dict[str, Any]:
+    from ..catalog.ingest import observed_status
+
+    fields = {name: getattr(row, name) for name in row.__dataclass_fields__}
+    return fields | {"status": observed_status(row.status, volumes)}
+
+
+def show(image: ImageArgument, as_json: JsonOption = False) -> None:
+    """Show all that is known of an image, and how to check and mount it.
+
+    \b
+    Examples:
+      imgcat show sda1
+      imgcat show --json 3
+    """
+    with open_catalog() as catalog:
+        record = catalog.get(catalog.resolve(image))
+        commands = _commands(record, catalog.path)
+    if as_json:
+        from .render import write_json
+
+        write_json(_shown_fields(record, *commands))
+    else:
+        _write_record(record, *commands)
+
+
+def _shown_fields(record: ImageRecord, check: str | None, mount: str | None) -> dict[str, Any]:
+    return _listed_fields(record.row, record.volumes) | {
+        "total_blocks": record.total_blocks,
+        "used_blocks": record.used_blocks,
+        "scan_seconds": record.scan_seconds,
+        "warnings": list(record.warnings),
+        "header": dict(record.header),
+        "layout": dict(record.layout),
+        "fingerprint": record.fingerprint.hex(),
+        "volumes": [
+            {name: getattr(volume, name) for name in volume.__dataclass_fields__}
+            for volume in record.volumes
+        ],
+        "index": {
+            "id": record.index_id,
+            "kind": record.index_kind,
+            "rows": record.index_rows,
+            "bytes": record.index_bytes,
+        },
+        "check_command": check,
+        "mount_command": mount,
+    }
+
+
+def _write_record(record: ImageRecord, check: str | None, mount: str | None) -> None:
+    from ..catalog.ingest import observed_status
+    from .render import human_size, printable, write_fields
+
+    row = record.row
+    status = observed_status(row.status, record.volumes)
+    detail = f" ({row.status_detail})" if row.status_detail and status == row.status else ""
+    sections: dict[str, dict[str, object]] = {
+        printable(row.name): {
+            "Id": row.id,
+            "Status": status + detail,
+            "Format": f"{row.format} {row.format_version}",
+            "Size": f"{human_size(row.size_bytes)} = {row.size_bytes} bytes",
+            "Space in use": f"{human_size(row.used_bytes)} = {record.used_blocks} blocks",
+            "Stored": f"{human_size(row.stored_bytes)} in {row.volume_count} file(s)",
+            "Compression": row.compression,
+        },
+        "Header": {key.replace("_", " "): value for key, value in record.header.items()},
+        "Files": {str(number): volume.path for number, volume in enumerate(record.volumes)},
+        "Index": {
+            "Kind": record.index_kind,
+            "Rows": record.index_rows,
+            "In the catalog": human_size(record.index_bytes),
+            "Scanned": f"{row.scanned_at} in {record.scan_seconds:.3f} s",
+        },
+        "Verification": {
+            "Checksum": row.checksum,
+            "Verified": row.verified_at or "never",
+            "Result": row.verify_result,
+        },
+    }
+    if record.warnings:
+        sections["Warnings"] = dict(enumerate(record.warnings, 1))  # type: ignore[arg-type]
+    sections["Commands"] = {"Check": check or "none is known", "Mount": mount or "none is known"}
+    for title, fields in sections.items():
+        sys.stdout.write(f"{title}\n{'-' * len(title)}\n")
+        write_fields({str(key): value for key, value in fields.items()})
+        sys.stdout.write("\n")
+
+
+def _commands(record: ImageRecord, catalog_path: str) -> tuple[str | None, str | None]:
+    """Return the commands that check and mount the image, where it is mounted if it is."""
+    from ..fusefs.mounts import mounts
+    from .filesystems import check_command, mount_command
+
+    directory = next(
+        (mount.path for mount in mounts() if mount.alive and mount.catalog == catalog_path), "DIR"
+    )
+    path = os.path.join(directory, record.row.name)
+    return check_command(record.row.fs_type, path), mount_command(record.row.fs_type, path)
+
+
+def rm(images: ImagesArgument) -> None:
+    """Forget images. Their files are not touched.
+
+    \b
+    Examples:
+      imgcat rm sda1
+      imgcat rm 'old-*'
+    """
+    with open_catalog(write=True) as catalog:
+        ids = catalog.resolve_many(images)
+        names = [catalog.get(image_id).row.name for image_id in ids]
+        catalog.remove(ids)
+    for name in names:
+        _say("removed", name)
+
+
+def rename(
+    image: ImageArgument,
+    name: Annotated[str, typer.Argument(help="The new name; / makes directories.")],
+) -> None:
+    """Change an image's name, also in running mounts.
+
+    \b
+    Example:
+      imgcat rename sda1 laptop/root
+    """
+    with open_catalog(write=True) as catalog:
+        catalog.rename(catalog.resolve(image), name)
+    _say("renamed", name)
+
+
+def rescan(
+    images: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[IMAGE...]", help="All, if none is named.", autocompletion=complete_images
+        ),
+    ] = None,
+) -> None:
+    """Look at the files of images again, and mend what is stale.
+
+    \b
+    Examples:
+      imgcat rescan
+      imgcat rescan sda1
+    """
+    from ..catalog.ingest import rescan as rescan_image
+
+    worst = 0
+    with open_catalog(write=True) as catalog:
+        ids = (
+            catalog.resolve_many(images)
+            if images
+            else [row.id for row, _volumes in catalog.list_images()]
+        )
+        for image_id in ids:
+            ingested = rescan_image(catalog, image_id)
+            _say(ingested.outcome.value, ingested.record.row.name)
+            worst = max(worst, _report_damage(ingested))
+    raise typer.Exit(worst)
+
+
+def _say(what: str, name: str) -> None:
+    from .render import printable
+
+    if not settings.quiet:
+        sys.stdout.write(f"{what:<9} {printable(name)}\n")

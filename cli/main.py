@@ -1,0 +1,96 @@
+"""The program `imgcat`: its commands, and how what goes wrong becomes an exit code.
+
+Nothing heavy is imported here; each command imports what it needs when it runs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from typer import Typer
+
+
+def run() -> int:
+    """Run the command line and return the exit code."""
+    if sys.argv[1:] == ["--version"]:
+        _print_version()
+        return 0
+    # File names that are not UTF-8 go out as the bytes they are.
+    sys.stdout.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
+    sys.stderr.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
+    try:
+        return _run_app()
+    except BrokenPipeError:
+        # Whoever read our output has stopped to, as `head` does; that is no error of ours.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+
+
+def _run_app() -> int:
+    from .exit_codes import BUG, INTERRUPTED, code_of
+    from .settings import complain
+
+    try:
+        make_app()(prog_name="imgcat")
+    except SystemExit as end:
+        sys.stdout.flush()
+        return end.code if isinstance(end.code, int) else BUG
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        code = code_of(error)
+        if code == BUG:
+            raise
+        complain(str(error))
+        return code
+    return 0
+
+
+def make_app() -> Typer:
+    """Return the application with all of its commands."""
+    import typer
+
+    from . import completion, db, doctor, images, mount, options
+
+    app = typer.Typer(
+        name="imgcat",
+        help="One catalog for all of your disk-image backups, every image a file in one mount.",
+        add_completion=False,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
+    app.callback()(options.options)
+    commands: dict[str, Callable[..., None]] = {
+        "add": images.add,
+        "ls": images.ls,
+        "show": images.show,
+        "rm": images.rm,
+        "rename": images.rename,
+        "rescan": images.rescan,
+        "mount-all": mount.mount_all,
+        "mount": mount.mount,
+        "unmount": mount.unmount,
+        "mounts": mount.mounts,
+        "sql": db.sql,
+    }
+    for name, command in commands.items():
+        app.command(name)(command)
+    app.add_typer(db.app)
+    app.command("doctor")(doctor.doctor)
+    app.command("completion")(completion.completion)
+    return app
+
+
+def _print_version() -> None:
+    from .. import __version__
+
+    sys.stdout.write(f"imgcat {__version__}\n")

@@ -1,0 +1,51 @@
+"""What the options before the command say, and opening the catalog by them."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..catalog.store import Catalog
+
+
+@dataclasses.dataclass(slots=True)
+class Settings:
+    """The global options of this run."""
+
+    db: str | None = None
+    quiet: bool = False
+    verbose: bool = False
+
+
+settings = Settings()
+
+
+def notify(message: str) -> None:
+    """Tell the user something that is not a result, on standard error."""
+    if not settings.quiet:
+        sys.stderr.write(f"imgcat: {message}\n")
+
+
+def complain(message: str) -> None:
+    """Tell the user that something went wrong, on standard error."""
+    sys.stderr.write(f"imgcat: {message}\n")
+
+
+def open_catalog(*, write: bool = False, create: bool = False) -> Catalog:
+    """Open the catalog that the options name, upgrading an older one.
+
+    Raises:
+        As `Catalog.open`.
+    """
+    from ..catalog.errors import SchemaOutdatedError
+    from ..catalog.store import Catalog
+
+    try:
+        return Catalog.open(settings.db, write=write, create=create, notify=notify)
+    except SchemaOutdatedError:
+        if write:
+            raise
+        Catalog.open(settings.db, notify=notify).close()
+        return Catalog.open(settings.db, write=False)

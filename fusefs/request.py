@@ -1,0 +1,55 @@
+"""What a mount is asked to be. Imports nothing heavy: the command that starts a daemon uses it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+from .mounts import digest_of, real_path, state_directory
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MountRequest:
+    """What is to be mounted, and how.
+
+    Attributes:
+        mount_point: where, absolute.
+        catalog_path: the catalog's database, absolute, or None for the default one.
+        images: what `Catalog.resolve_many` takes, or None for every image.
+        allow_other: ``on``, ``off`` or ``auto``.
+        log_file: where the log goes, absolute; None for standard error.
+    """
+
+    mount_point: str
+    catalog_path: str | None
+    images: tuple[str, ...] | None
+    allow_other: str
+    log_file: str | None
+
+
+def make_request(
+    directory: str,
+    *,
+    catalog_path: str | None,
+    images: tuple[str, ...] | None,
+    allow_other: str,
+    log_file: str | None,
+    foreground: bool,
+) -> MountRequest:
+    """Return the request with every path made absolute, for the daemon changes directory.
+
+    A daemon in the background logs to a file of its own below the state directory.
+
+    Raises:
+        OSError: the directory for logs cannot be made.
+    """
+    mount_point = real_path(directory)
+    if log_file is None and not foreground:
+        log_file = os.path.join(state_directory(), f"mount-{digest_of(mount_point)}.log")
+    return MountRequest(
+        mount_point=mount_point,
+        catalog_path=catalog_path and os.path.abspath(catalog_path),
+        images=images and tuple(os.path.abspath(i) if os.path.exists(i) else i for i in images),
+        allow_other=allow_other,
+        log_file=log_file and os.path.abspath(log_file),
+    )

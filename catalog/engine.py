@@ -38,8 +38,7 @@ _MEANINGS: dict[int | None, tuple[type[CatalogError], str]] = {
     ),
     sqlite3.SQLITE_CORRUPT: (
         CatalogSchemaError,
-        "the database is damaged; it is left as it is: see `imgcat db check`, restore a backup, "
-        "or move it away and add the images again",
+        "the database is damaged and left as it is: see `imgcat db check`, or restore a backup",
     ),
     sqlite3.SQLITE_FULL: (CatalogError, "the disk is full; nothing of this was written"),
     sqlite3.SQLITE_READONLY: (CatalogError, "the catalog is read-only: use another with --db"),

@@ -28,7 +28,8 @@ _FAT = FileSystem(("fsck.fat", "-n"), "vfat", "", "dosfstools")
 
 FILE_SYSTEMS = {
     "EXTFS": _EXT,
-    "NTFS": FileSystem(("ntfsfix", "-n"), "ntfs-3g", "", "ntfs-3g"),
+    # Not ntfsfix: it also wants the backup boot sector, which partclone leaves out of its images.
+    "NTFS": FileSystem(("ntfsresize", "--info", "--force"), "ntfs-3g", "", "ntfs-3g"),
     "FAT12": _FAT,
     "FAT16": _FAT,
     "FAT32": _FAT,

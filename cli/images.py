@@ -109,9 +109,10 @@ def _report_added(result: Result) -> int:
         return code_of(result.error)
     row = result.ingested.record.row
     if not settings.quiet:
+        size, used = human_size(row.size_bytes), human_size(row.used_bytes)
         sys.stdout.write(
             f"{result.ingested.outcome.value:<9} {printable(row.name)}: "
-            f"{row.format} {row.fs_type}, {human_size(row.size_bytes)}, {human_size(row.used_bytes)} used\n"
+            f"{row.format} {row.fs_type}, {size}, {used} used\n"
         )
     for warning in result.ingested.record.warnings:
         notify(f"{result.path}: {warning}")

@@ -1,0 +1,32 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Both install what is missing.
+PYTHON ?= python3
+VENV ?= .venv
+SOURCES = catalog cli formats fusefs migrations
+
+.PHONY: demo test check bench clean
+
+# What the system's package manager gives, then a virtual environment with imgcat in it.
+$(VENV)/ready: pyproject.toml tools/system-packages.sh
+	PYTHON="$(PYTHON)" tools/system-packages.sh
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)/bin/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+demo: $(VENV)/ready
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" tools/demo.sh
+
+check: $(VENV)/ready
+	$(VENV)/bin/ruff check --quiet .
+	$(VENV)/bin/ruff format --quiet --check .
+	$(VENV)/bin/mypy $(SOURCES)
+	$(VENV)/bin/lint-imports --no-logo
+
+test: check
+	$(VENV)/bin/python -X dev -m pytest
+
+bench: $(VENV)/ready
+	$(VENV)/bin/python tests/bench/run.py --markdown docs/benchmarks.md
+
+clean:
+	rm -rf $(VENV) build *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

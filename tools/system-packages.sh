@@ -1,0 +1,39 @@
+#!/bin/sh
+# Install the programs that imgcat is built, tried and tested with, where they are missing.
+set -eu
+
+needed="gcc pkg-config fusermount3 sqlite3 xz partclone.ext4 partclone.restore mkfs.ext4 e2fsck
+        ntfs-3g ntfsfix ntfsresize mkfs.ntfs mkfs.vfat fsck.fat mkfs.exfat mkfs.xfs xfs_repair mkfs.btrfs
+        mkfs.f2fs fsck.f2fs mcopy losetup qemu-img strace setpriv"
+
+missing=""
+for program in $needed; do
+    command -v "$program" >/dev/null 2>&1 || missing="$missing $program"
+done
+pkg-config --exists fuse3 2>/dev/null || missing="$missing fuse3.pc"
+"${PYTHON:-python3}" -c 'import ensurepip, sysconfig, os
+assert os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h"))' 2>/dev/null ||
+    missing="$missing python3-venv"
+[ -n "$missing" ] || exit 0
+
+echo "missing:$missing"
+as_root=""
+[ "$(id -u)" -eq 0 ] || as_root="sudo"
+if command -v apt-get >/dev/null; then
+    $as_root apt-get update -q
+    DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y -q --no-install-recommends \
+        gcc libc6-dev pkg-config libfuse3-dev fuse3 python3-dev python3-venv sqlite3 xz-utils \
+        partclone ntfs-3g e2fsprogs dosfstools exfatprogs xfsprogs btrfs-progs f2fs-tools \
+        mtools mount util-linux qemu-utils strace
+elif command -v dnf >/dev/null; then
+    $as_root dnf install -y gcc pkgconf fuse3 fuse3-devel python3-devel sqlite xz partclone \
+        ntfs-3g ntfsprogs e2fsprogs dosfstools exfatprogs xfsprogs btrfs-progs f2fs-tools \
+        mtools util-linux qemu-img strace
+elif command -v pacman >/dev/null; then
+    $as_root pacman -S --needed --noconfirm gcc pkgconf fuse3 python sqlite xz partclone ntfs-3g \
+        e2fsprogs dosfstools exfatprogs xfsprogs btrfs-progs f2fs-tools mtools util-linux \
+        qemu-img strace
+else
+    echo "no package manager that is known: install these yourself:$missing" >&2
+    exit 1
+fi

@@ -125,6 +125,23 @@ class Database:
             finally:
                 connection.close()
 
+    def use_wal(self) -> None:
+        """Let readers and a writer work side by side; the file remembers it.
+
+        Where the file system cannot share memory, SQLite stays with a rollback journal. Only for a
+        database that is ours to change.
+
+        Raises:
+            CatalogError: the database could not be written.
+        """
+        with self.raw() as connection:
+            try:
+                connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            except sqlite3.OperationalError as error:
+                # Another process is making the same catalog at this moment, and does this too.
+                if _code(error) != sqlite3.SQLITE_BUSY:
+                    raise
+
     def close(self) -> None:
         """Close every pooled connection."""
         self.engine.dispose()
@@ -166,8 +183,6 @@ class Database:
 
     def _set_up(self, connection: sqlite3.Connection) -> None:
         if self.write:
-            # Where the file system cannot share memory, SQLite stays with a rollback journal.
-            connection.execute("PRAGMA journal_mode = WAL").fetchone()
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("PRAGMA foreign_keys = ON")
         else:

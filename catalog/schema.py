@@ -86,6 +86,8 @@ def ensure_current(
             f"{database.path}: schema {current or 'none'}, and {head} is needed: "
             "run `imgcat db upgrade`"
         )
+    if current is None:
+        database.use_wal()
     copy = None if current is None else _copy_before(database, current)
     with database.writing() as connection:
         # Another process may have been quicker.

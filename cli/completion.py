@@ -35,8 +35,15 @@ def complete_images(ctx: typer.Context, incomplete: str) -> list[str]:
     return [name for name in names if name.startswith(incomplete)][:_SHOWN_MOST]
 
 
+def set_up() -> None:
+    """Make the shell's questions be answered: typer does so only where it adds its own options."""
+    from typer.completion import completion_init  # type: ignore[attr-defined]
+
+    completion_init()
+
+
 def completion(
-    shell: Annotated[Shell, typer.Argument(help="The shell to complete for.")] = Shell.BASH,
+    shell: Annotated[Shell, typer.Argument(metavar="[bash|zsh|fish]", help="The shell to complete for.")] = Shell.BASH,
 ) -> None:
     """Print the script that makes a shell complete commands, options and image names.
 

@@ -19,7 +19,7 @@ app = typer.Typer(
 
 
 def sql(
-    query: Annotated[str, typer.Argument(help="One statement; - reads it from standard input.")],
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="One statement; - reads it from standard input.")],
     as_json: Annotated[bool, typer.Option("--json", help="Write a JSON array.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Write CSV with a heading.")] = False,
 ) -> None:
@@ -111,7 +111,7 @@ def db_upgrade() -> None:
 
 @app.command("backup")
 def db_backup(
-    file: Annotated[Path, typer.Argument(help="The new file; it must not exist.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The new file; it must not exist.")],
 ) -> None:
     """Write a consistent copy of the catalog, also while it is used.
 

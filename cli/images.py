@@ -299,7 +299,7 @@ def rm(images: ImagesArgument) -> None:
 
 def rename(
     image: ImageArgument,
-    name: Annotated[str, typer.Argument(help="The new name; / makes directories.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The new name; / makes directories.")],
 ) -> None:
     """Change an image's name, also in running mounts.
 

@@ -68,6 +68,8 @@ def make_app() -> Typer:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
+    if "_IMGCAT_COMPLETE" in os.environ:
+        completion.set_up()
     app.callback()(options.options)
     commands: dict[str, Callable[..., None]] = {
         "add": images.add,

@@ -12,6 +12,14 @@ import typer
 from .settings import settings
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from .. import __version__
+
+        sys.stdout.write(f"imgcat {__version__}\n")
+        raise typer.Exit
+
+
 def options(
     db: Annotated[
         str | None,
@@ -23,16 +31,14 @@ def options(
     ] = None,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only results and errors.")] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say more.")] = False,
-    version: Annotated[
-        bool, typer.Option("--version", help="Print the version and end.", is_eager=True)
+    version: Annotated[  # noqa: ARG001 - its callback has acted on it
+        bool,
+        typer.Option(
+            "--version", help="Print the version and end.", is_eager=True, callback=_print_version
+        ),
     ] = False,
 ) -> None:
     """One catalog for all of your disk-image backups, every image a file in one mount."""
-    if version:
-        from .. import __version__
-
-        sys.stdout.write(f"imgcat {__version__}\n")
-        raise typer.Exit
     settings.db = None if db is None else os.path.abspath(db)
     settings.quiet = quiet
     settings.verbose = verbose

@@ -15,7 +15,6 @@ import hashlib
 import json
 import os
 import shutil
-import stat
 import subprocess
 import tempfile
 import time
@@ -110,7 +109,8 @@ def prepare_mount_point(path: str) -> str | None:
     """
     notice = None
     try:
-        status = os.stat(path)
+        # Not stat: the kernel may still answer that from its cache for a dead mount.
+        os.statvfs(path)
     except FileNotFoundError:
         raise MountError(f"{path}: there is no such directory: make it with mkdir") from None
     except OSError as error:
@@ -118,8 +118,7 @@ def prepare_mount_point(path: str) -> str | None:
             raise MountError(f"{path}: {error.strerror}") from error
         _unmount(path, lazy=True)
         notice = f"{path}: cleared a dead mount that a killed daemon had left"
-        status = os.stat(path)
-    if not stat.S_ISDIR(status.st_mode):
+    if not os.path.isdir(path):
         raise MountError(f"{path}: is not a directory")
     if is_imgcat_mount(path):
         raise MountError(f"{path}: is an imgcat mount already: `imgcat unmount {path}` ends it")
@@ -207,7 +206,7 @@ def unmount(path: str, *, lazy: bool = False, seconds: float = 10.0) -> None:
 def _answers(path: str) -> bool:
     """Ask a mount without a record of ours whether a daemon, maybe another user's, serves it."""
     try:
-        os.stat(path)
+        os.statvfs(path)
     except OSError as error:
         return error.errno != errno.ENOTCONN
     return True

@@ -1,0 +1,244 @@
+"""The commands, as a user runs them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import imgcat
+import pytest
+from imgcat.cli.main import make_app
+from imgcat.cli.render import human_size
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from support.program import Program
+    from support.samples import Sample
+
+LS_FIELDS = {
+    "id", "name", "path", "format", "format_version", "fs_type", "size_bytes", "block_size",
+    "used_bytes", "stored_bytes", "compression", "volume_count", "status", "scanned_at",
+    "verified_at", "verify_result",
+}  # fmt: skip
+
+PARTCLONE_INFO = {
+    "image format:": "image_format",
+    "with partclone:": "partclone_version",
+    "bitmap mode:": "bitmap_mode",
+    "checksum algo:": "checksum_algorithm",
+    "checksum size:": "checksum_size",
+    "blocks/checksum:": "blocks_per_checksum",
+}
+
+
+def test_version_without_any_heavy_import() -> None:
+    code = (
+        "import sys; sys.argv = ['imgcat', '--version']\n"
+        "from imgcat.cli.main import run\nrun()\n"
+        "heavy = {'typer', 'sqlalchemy', 'numpy', 'trio', 'pyfuse3', 'alembic', 'tqdm'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout == f"imgcat {imgcat.__version__}\n[]\n"
+
+
+def test_add_says_a_line_for_each_and_skips_the_unchanged(
+    program: Program, samples: list[Sample]
+) -> None:
+    paths = [samples[1].path, samples[2].path]
+    assert program.run("add", *paths).stdout.splitlines() == [
+        f"added     {samples[1].name}: partclone EXTFS, 9.0M, 1.9M used",
+        f"added     {samples[2].name}: partclone EXTFS, 9.0M, 1.9M used",
+    ]
+    again = program.run("add", *paths)
+    assert [line.split()[0] for line in again.stdout.splitlines()] == ["unchanged"] * 2
+    assert again.stderr == ""
+    assert program.run("-q", "add", "--force", *paths).stdout == ""
+
+
+def test_ls_lists(program: Program, samples: list[Sample]) -> None:
+    program.run("add", *(sample.path for sample in samples))
+    rows = program.json("ls")
+    assert LS_FIELDS <= set(rows[0])
+    assert [row["name"] for row in rows] == sorted(sample.name for sample in samples)
+    assert len(program.run("ls").stdout.splitlines()) == 10
+    assert [row["name"] for row in program.json("ls", "*0.2.89*")] == ["ext4-0.2.89-v0001"]
+    program.run("ls", "nothing*", code=3)
+
+
+def test_show_tells_what_partclone_info_tells(
+    program: Program, samples: list[Sample], tmp_path: Path
+) -> None:
+    sample = next(sample for sample in samples if sample.name == "ext4-0.3.47-a1-k1")
+    program.run("add", sample.path)
+    said = subprocess.run(
+        ["partclone.info", "-s", sample.path, "-L", tmp_path / "log"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    header = program.json("show", sample.name)["header"]
+    found = {
+        ours: line.removeprefix(theirs).strip()
+        for theirs, ours in PARTCLONE_INFO.items()
+        for line in (said.stdout + said.stderr).splitlines()
+        if line.startswith(theirs)
+    }
+    assert len(found) == len(PARTCLONE_INFO)
+    found["partclone_version"] = found["partclone_version"].removeprefix("v")
+    assert {key: str(header[key]) for key in found} == found
+
+    text = program.run("show", sample.name).stdout
+    assert "e2fsck -fn DIR/ext4-0.3.47-a1-k1" in text
+    assert "mount -t ext4 -o loop,ro,noload DIR/ext4-0.3.47-a1-k1 /mnt" in text
+    assert "blocks per checksum:    1\n" in text
+
+
+def test_rename_and_rm(program: Program, samples: list[Sample]) -> None:
+    program.run("add", samples[0].path)
+    program.run("rename", samples[0].name, "here")
+    assert [row["name"] for row in program.json("ls")] == ["here"]
+    program.run("rm", "here")
+    assert program.json("ls") == []
+    program.run("rm", "here", code=3)
+
+
+def test_rescan_reports_each(program: Program, samples: list[Sample], tmp_path: Path) -> None:
+    image = tmp_path / "x.img"
+    shutil.copy(samples[0].path, image)
+    program.run("add", image)
+    assert program.run("rescan").stdout == "unchanged x\n"
+    image.unlink()
+    gone = program.run("rescan", code=3)
+    assert gone.stdout == "missing   x\n"
+    assert str(image) in gone.stderr
+    assert [row["status"] for row in program.json("ls")] == ["missing"]
+
+
+def test_sql_in_every_form(program: Program, samples: list[Sample]) -> None:
+    program.run("add", samples[0].path)
+    query = "SELECT name, size_bytes, NULL AS no_value, x'00ff' AS blob FROM images"
+    name, size = samples[0].name, samples[0].volume_bytes
+    assert program.run("sql", query).stdout.splitlines()[1].split() == [
+        name, str(size), "-", "x'00ff'",
+    ]  # fmt: skip
+    assert program.sql(query) == [
+        {"name": name, "size_bytes": size, "no_value": None, "blob": "00ff"}
+    ]
+    rows = list(csv.reader(io.StringIO(program.run("sql", "--csv", query).stdout)))
+    assert rows == [["name", "size_bytes", "no_value", "blob"], [name, str(size), "", "00ff"]]
+    assert program.run("sql", "-", input="SELECT 1 AS one").stdout == "one\n  1\n"
+    for bad in ("DELETE FROM images", "SELEC", "SELECT 1; SELECT 2", "SELECT * FROM nothing"):
+        assert "QUERY" in program.run("sql", bad, code=2).stderr
+    assert len(program.json("ls")) == 1
+
+
+def test_db(program: Program, samples: list[Sample], tmp_path: Path) -> None:
+    assert program.run("db", "path").stdout == f"{program.catalog}\n"
+    program.run("ls", code=3)
+    program.run("add", samples[0].path)
+    assert program.run("db", "check").stdout == "ok\n"
+    copy = tmp_path / "copy.db"
+    program.run("db", "backup", copy)
+    assert len(json.loads(program.run("--db", copy, "ls", "--json").stdout)) == 1
+    program.run("db", "backup", copy, code=2)
+    assert program.run("db", "upgrade").stdout == f"{program.catalog}: schema 0001\n"
+    assert {path.name for path in program.home.iterdir()} & {"catalog.db.before-0001"} == set()
+
+
+def test_the_catalog_is_in_the_data_home_unless_named(
+    program: Program, samples: list[Sample]
+) -> None:
+    environment = {
+        key: value for key, value in program.environment.items() if key != "IMGCAT_DB"
+    } | {"XDG_DATA_HOME": str(program.home / "data")}
+    program.run("add", samples[0].path, env=environment)
+    assert (program.home / "data" / "imgcat" / "catalog.db").is_file()
+    del environment["XDG_DATA_HOME"]
+    assert program.run("db", "path", env=environment).stdout == (
+        f"{program.home}/.local/share/imgcat/catalog.db\n"
+    )
+
+
+def test_doctor(program: Program) -> None:
+    findings = program.json("doctor")
+    assert {finding["level"] for finding in findings} <= {"ok", "note"}
+    lacking = program.run("doctor", env={**program.environment, "PATH": "/nonexistent"}, code=8)
+    assert "fusermount3  ->  apt-get install fuse3" in lacking.stdout
+
+
+def test_completion_completes_image_names(program: Program, samples: list[Sample]) -> None:
+    program.run("add", *(sample.path for sample in samples[:3]))
+    script = program.run("completion", "bash").stdout
+    assert "_IMGCAT_COMPLETE" in script
+    environment = program.environment | {
+        "_IMGCAT_COMPLETE": "complete_bash",
+        "COMP_WORDS": "imgcat show ext4-0.3.4",
+        "COMP_CWORD": "2",
+    }
+    assert program.run(env=environment).stdout.split() == ["ext4-0.3.47-a0"]
+    for shell in ("zsh", "fish"):
+        assert "imgcat" in program.run("completion", shell).stdout
+
+
+def test_every_command_has_help_with_an_example(program: Program) -> None:
+    app = make_app()
+    names = [[command.name] for command in app.registered_commands]
+    names += [
+        ["db", command.name]
+        for group in app.registered_groups
+        for command in group.typer_instance.registered_commands  # type: ignore[union-attr]
+    ]
+    assert len(names) >= 17
+    for name in names:
+        text = program.run(*name, "--help").stdout
+        assert "Example" in text, name
+        assert f"imgcat {' '.join(map(str, name))}" in text, name
+
+
+def test_a_closed_pipe_is_no_error(program: Program, samples: list[Sample]) -> None:
+    program.run("add", samples[0].path)
+    many = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM n LIMIT 50000) SELECT x FROM n"
+    said = subprocess.run(
+        ["sh", "-c", f'{sys.executable} -m imgcat sql "{many}" | head -1; exit 0'],
+        env=program.environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert said.stdout.strip() == "x"
+    assert said.stderr == ""
+
+
+def test_usage_errors(program: Program, samples: list[Sample]) -> None:
+    program.run("add", code=2)
+    program.run("nothing", code=2)
+    program.run("add", "--name", "x", samples[0].path, samples[1].path, code=2)
+    program.run("mount", "one", code=2)
+    program.run("sql", "--json", "--csv", "SELECT 1", code=2)
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0B"), (999, "999B"), (1000, "1.0K"), (1024, "1.0K"), (10_240, "10.0K"),
+        (102_400, "100K"), (1 << 20, "1.0M"), ((1 << 20) - 1, "1.0M"), (931 << 30, "931G"),
+        ((1 << 63) - 1, "8.0E"),
+    ],
+)  # fmt: skip
+def test_human_sizes(size: int, text: str) -> None:
+    assert human_size(size) == text
+
+
+def test_control_characters_do_not_reach_the_terminal(
+    program: Program, samples: list[Sample], tmp_path: Path
+) -> None:
+    odd = tmp_path / "a\x1b[31mb\nc.img"
+    shutil.copy(samples[0].path, odd)
+    said = program.run("add", odd).stdout + program.run("ls").stdout
+    assert "\x1b" not in said
+    assert len(said.splitlines()) == 3
+    assert program.json("ls")[0]["name"] == "a\x1b[31mb\nc"
+    assert os.fspath(odd) == program.json("ls")[0]["path"]

@@ -1,0 +1,63 @@
+"""Fixtures for all tests: the program, catalogs, mounts, and what the machine must offer."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+from support.program import Program
+from support.samples import Sample, unpack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_IN_CI = os.environ.get("CI", "") not in {"", "false", "0"}
+
+_MARKERS = {
+    "fuse": "needs /dev/fuse and root",
+    "loop": "needs loop devices and root",
+}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for name, text in _MARKERS.items():
+        config.addinivalue_line("markers", f"{name}: {text}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what the machine cannot run; in CI, such a test fails instead."""
+    lacking = {
+        "fuse": _lacking_fuse(),
+        "loop": None if os.geteuid() == 0 and os.path.exists("/dev/loop-control") else "no loop",
+    }
+    for item in items:
+        for marker, reason in lacking.items():
+            if reason and item.get_closest_marker(marker) and not _IN_CI:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _lacking_fuse() -> str | None:
+    if os.geteuid() != 0:
+        return "not root"
+    if not os.path.exists("/dev/fuse"):
+        return "no /dev/fuse"
+    return None if shutil.which("fusermount3") else "no fusermount3"
+
+
+@pytest.fixture(scope="session")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
+    """The nine sample images, unpacked."""
+    return unpack(tmp_path_factory.mktemp("samples"))
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Iterator[Program]:
+    """The program with a home, a catalog and a run-time directory of its own.
+
+    Whatever it has mounted is unmounted at the end, and its daemons are gone.
+    """
+    with Program(tmp_path / "home") as found:
+        yield found

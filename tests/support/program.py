@@ -1,0 +1,153 @@
+"""Running `imgcat` as a user does: as a process, in a home of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+COMMAND = [sys.executable, "-m", "imgcat"]
+
+
+class Program:
+    """`imgcat` with a home directory, and so a catalog, of its own."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        home.mkdir(parents=True, exist_ok=True)
+        (home / "run").mkdir(exist_ok=True)
+        self.catalog = home / "catalog.db"
+        self.environment = {
+            **os.environ,
+            "HOME": str(home),
+            "IMGCAT_DB": str(self.catalog),
+            "XDG_STATE_HOME": str(home / "state"),
+            "XDG_RUNTIME_DIR": str(home / "run"),
+            "PYTHONWARNINGS": "error",
+        }
+        self._mounts: list[Path] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for mount in self._mounts:
+            pid = self.daemon_pid(mount)
+            if is_mounted(mount):
+                subprocess.run(["umount", "-l", mount], check=True)
+            if pid is not None:
+                wait_until(lambda pid=pid: not _is_running(pid), "the daemon has ended", 15)
+
+    def start(self, *arguments: object, **options: Any) -> subprocess.Popen[bytes]:
+        """Start the program and return the process."""
+        return subprocess.Popen(
+            [*COMMAND, *map(_text, arguments)],
+            env=options.pop("env", self.environment),
+            stdout=options.pop("stdout", subprocess.PIPE),
+            stderr=options.pop("stderr", subprocess.PIPE),
+            **options,
+        )
+
+    def run(
+        self, *arguments: object, code: int = 0, **options: Any
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the program and assert its exit code."""
+        result = subprocess.run(
+            [*COMMAND, *map(_text, arguments)],
+            env=options.pop("env", self.environment),
+            capture_output=True,
+            encoding="utf-8",
+            errors="surrogateescape",
+            check=False,
+            timeout=options.pop("timeout", 120),
+            **options,
+        )
+        assert result.returncode == code, (
+            f"{arguments} ended with {result.returncode}, not {code}:\n"
+            f"{result.stdout}\n{result.stderr}"
+        )
+        return result
+
+    def json(self, *arguments: object) -> Any:
+        """Run the program with ``--json`` and return what it prints."""
+        return json.loads(self.run(*arguments, "--json").stdout)
+
+    def mount_all(self, mount: Path, *options: object) -> Path:
+        """Mount every image and return the mount point, which is made."""
+        mount.mkdir(exist_ok=True)
+        self._mounts.append(mount)
+        self.run("mount-all", mount, *options)
+        return mount
+
+    def mount(self, *images_and_directory: object) -> Path:
+        """Mount some images and return the mount point, which is made."""
+        mount = Path(str(images_and_directory[-1]))
+        mount.mkdir(exist_ok=True)
+        self._mounts.append(mount)
+        self.run("mount", *images_and_directory)
+        return mount
+
+    def daemon_pid(self, mount: Path) -> int | None:
+        """Return the process id of the daemon that serves `mount`."""
+        for each in self.json("mounts"):
+            if each["path"] == str(mount.resolve() if not is_dead(mount) else mount):
+                pid: int | None = each["pid"]
+                return pid
+        return None
+
+    def kill_daemon(self, mount: Path, number: int = signal.SIGKILL) -> None:
+        """Send a signal to the daemon of `mount` and wait until the process is gone."""
+        pid = self.daemon_pid(mount)
+        assert pid is not None
+        os.kill(pid, number)
+        wait_until(lambda: not _is_running(pid), "the daemon has ended", 15)
+
+    def sql(self, query: str) -> list[dict[str, Any]]:
+        """Return the rows of a query."""
+        rows: list[dict[str, Any]] = self.json("sql", query)
+        return rows
+
+
+def is_mounted(path: Path) -> bool:
+    """Tell whether something is mounted at `path`, dead or alive."""
+    return any(
+        line.split()[4] == str(path)
+        for line in Path("/proc/self/mountinfo").read_text().splitlines()
+    )
+
+
+def is_dead(path: Path) -> bool:
+    """Tell whether `path` is a mount whose daemon is gone."""
+    try:
+        os.statvfs(path)
+    except OSError as error:
+        return error.errno == 107
+    return False
+
+
+def wait_until(condition: Callable[[], bool], what: str, seconds: float) -> None:
+    """Wait until `condition` holds, and fail if it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.02)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+def _text(argument: object) -> str | bytes:
+    return argument if isinstance(argument, bytes) else str(argument)

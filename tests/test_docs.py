@@ -1,0 +1,65 @@
+"""The documentation says what is so."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from imgcat.cli import exit_codes
+from imgcat.cli.main import make_app
+
+if TYPE_CHECKING:
+    from support.program import Program
+    from support.samples import Sample
+
+ROOT = Path(__file__).parent.parent
+SQL = (ROOT / "docs" / "sql.md").read_text()
+USAGE = (ROOT / "docs" / "usage.md").read_text()
+
+
+def test_every_query_of_the_documentation_answers(
+    program: Program, samples: list[Sample]
+) -> None:
+    program.run("add", *(sample.path for sample in samples))
+    queries = re.findall(r"```sql\n(.*?)```", SQL, re.DOTALL)
+    assert len(queries) >= 10
+    empty = [query for query in queries if not program.sql(query)]
+    # Nothing wants attention, and no image is there twice.
+    assert [re.search(r"FROM (\w+)", query)[1] for query in empty] == ["attention", "images"]  # type: ignore[index]
+
+
+def test_every_table_view_and_column_is_documented(
+    program: Program, samples: list[Sample]
+) -> None:
+    program.run("add", samples[0].path)
+    rows = program.sql(
+        "SELECT t.name AS t, c.name AS c FROM sqlite_schema AS t, pragma_table_info(t.name) AS c "
+        "WHERE t.type IN ('table', 'view') AND t.name NOT LIKE 'sqlite_%'"
+    )
+    missing = {
+        f"{row['t']}.{row['c']}"
+        for row in rows
+        if not re.search(rf"\b{row['t']}\b", SQL) or not re.search(rf"\b{row['c']}\b", SQL)
+    }
+    assert missing == {"alembic_version.version_num"}
+
+
+def test_every_command_and_exit_code_is_documented() -> None:
+    app = make_app()
+    for command in app.registered_commands:
+        assert re.search(rf"`{command.name}[ `]", USAGE), command.name
+    codes = {
+        value
+        for name, value in vars(exit_codes).items()
+        if name.isupper() and isinstance(value, int) and name != "INTERRUPTED"
+    }
+    assert {int(code) for code in re.findall(r"^\| (\d) \|", USAGE, re.MULTILINE)} == codes
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").glob("*.md")))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), target

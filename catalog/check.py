@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from ..formats.index.rank import CHUNK_BLOCKS
+from ..formats.index.chunk import CHUNK_BLOCKS
 from . import models
 
 if TYPE_CHECKING:

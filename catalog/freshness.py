@@ -7,7 +7,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from .records import Volume
+from .records import MISSING, STALE, Volume
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,6 +61,21 @@ def compare(volume: Volume, status: os.stat_result, size: int | None = None) -> 
 def freshness(volumes: Sequence[Volume]) -> Freshness:
     """Return the worst of what the files of an image are."""
     return max(map(_freshness_of, volumes), key=_WORST_LAST.index)
+
+
+def observed_status(status: str, volumes: Sequence[Volume]) -> str:
+    """Return an image's status, given what `stat` tells of its files now. Reads no image data.
+
+    A file that was merely touched counts as it did: its fingerprint is checked when it is opened.
+    """
+    state = freshness(volumes)
+    if state is Freshness.MISSING:
+        return MISSING
+    if state is Freshness.STALE:
+        return STALE
+    if status == MISSING:
+        return STALE
+    return status
 
 
 def _freshness_of(volume: Volume) -> Freshness:

@@ -17,7 +17,7 @@ from . import models
 from .errors import ImageChangedError, NameTakenError
 from .freshness import Freshness, compare, freshness, volume_from_stat
 from .names import check_name, free_name, name_of_file
-from .records import DAMAGED, FAILED, MISSING, READY, STALE, ImageRecord, Volume
+from .records import DAMAGED, FAILED, MISSING, READY, ImageRecord, Volume
 from .store import Catalog, find_path, utc_now
 
 if TYPE_CHECKING:
@@ -173,21 +173,6 @@ def rescan(catalog: Catalog, image_id: int) -> Ingested:
     ingested = put(catalog, scanned)
     catalog.purge_unused_indexes()
     return ingested
-
-
-def observed_status(status: str, volumes: tuple[Volume, ...]) -> str:
-    """Return an image's status, given what `stat` tells of its files now. Reads no image data.
-
-    A file that was merely touched counts as it did: its fingerprint is checked when it is opened.
-    """
-    state = freshness(volumes)
-    if state is Freshness.MISSING:
-        return MISSING
-    if state is Freshness.STALE:
-        return STALE
-    if status == MISSING:
-        return STALE
-    return status
 
 
 def _set_status(

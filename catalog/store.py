@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import sqlalchemy as sa
 
-from ..formats.index.rank import ChunkMissingError, RankChunk
+from ..formats.index.chunk import ChunkMissingError, RankChunk
 from . import models, pins, schema
 from .engine import BUSY_SECONDS, Database
 from .errors import CatalogMissingError, ImageNotFoundError, NameTakenError

@@ -43,7 +43,9 @@ def set_up() -> None:
 
 
 def completion(
-    shell: Annotated[Shell, typer.Argument(metavar="[bash|zsh|fish]", help="The shell to complete for.")] = Shell.BASH,
+    shell: Annotated[
+        Shell, typer.Argument(metavar="[bash|zsh|fish]", help="The shell to complete for.")
+    ] = Shell.BASH,
 ) -> None:
     """Print the script that makes a shell complete commands, options and image names.
 

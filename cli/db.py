@@ -19,7 +19,9 @@ app = typer.Typer(
 
 
 def sql(
-    query: Annotated[str, typer.Argument(metavar="QUERY", help="One statement; - reads it from standard input.")],
+    query: Annotated[
+        str, typer.Argument(metavar="QUERY", help="One statement; - reads it from standard input.")
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Write a JSON array.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Write CSV with a heading.")] = False,
 ) -> None:

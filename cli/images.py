@@ -165,7 +165,7 @@ def ls(
 
 
 def _write_listing(listed: list[tuple[ImageRow, tuple[Volume, ...]]]) -> None:
-    from ..catalog.ingest import observed_status
+    from ..catalog.freshness import observed_status
     from .render import human_size, write_table
 
     rows = [
@@ -180,7 +180,7 @@ def _write_listing(listed: list[tuple[ImageRow, tuple[Volume, ...]]]) -> None:
 
 
 def _listed_fields(row: ImageRow, volumes: tuple[Volume, ...]) -> dict[str, Any]:
-    from ..catalog.ingest import observed_status
+    from ..catalog.freshness import observed_status
 
     fields = {name: getattr(row, name) for name in row.__dataclass_fields__}
     return fields | {"status": observed_status(row.status, volumes)}
@@ -230,7 +230,7 @@ def _shown_fields(record: ImageRecord, check: str | None, mount: str | None) -> 
 
 
 def _write_record(record: ImageRecord, check: str | None, mount: str | None) -> None:
-    from ..catalog.ingest import observed_status
+    from ..catalog.freshness import observed_status
     from .render import human_size, printable, write_fields
 
     row = record.row

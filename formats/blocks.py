@@ -19,7 +19,8 @@ from .reader import Scatter, fill_zero
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from .index.rank import RankChunk, RankIndexLike
+    from .index.chunk import RankChunk
+    from .index.rank import RankIndexLike
     from .source import ByteSource
 
 

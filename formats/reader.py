@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from .extent import Extent
-    from .index.rank import RankChunk
+    from .index.chunk import RankChunk
     from .source import ByteSource
 
 JsonValue = str | int | bool | None

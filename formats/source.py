@@ -123,10 +123,13 @@ class FileSource:
                 self._size,
                 f"the file ends here, {offset + length - self._size} bytes short",
             )
-        data = bytearray(length)
-        if length:
-            self.readv([memoryview(data)], offset)
-        return bytes(data)
+        data = os.pread(self._fd, length, offset)
+        if len(data) == length:
+            return data
+        # Interrupted, over 2 GiB, or cut off since it was opened.
+        whole = bytearray(length)
+        self.readv([memoryview(whole)], offset)
+        return bytes(whole)
 
     def close(self) -> None:
         """Close the file."""

@@ -6,7 +6,7 @@ import errno
 
 from ..catalog.errors import CatalogError, ImageChangedError, ImageNotFoundError
 from ..formats.errors import FormatError
-from ..formats.index.rank import ChunkMissingError
+from ..formats.index.chunk import ChunkMissingError
 
 _ERRNOS: dict[type[BaseException], int] = {
     ImageNotFoundError: errno.ENOENT,

@@ -21,17 +21,14 @@ import numpy as np
 import zstandard
 
 from ..errors import CorruptImageError
+from .chunk import CHUNK_BLOCKS, CHUNK_BYTES, RankChunk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-CHUNK_BLOCKS = 1 << 20
-"""Blocks in a chunk: 128 KiB of bitmap."""
-
 RANK_STRIDE = 2048
 """Blocks between two fine checkpoints of an unpacked chunk."""
 
-CHUNK_BYTES = CHUNK_BLOCKS // 8
 _STRIDE_BYTES = RANK_STRIDE // 8
 _STRIDE_WORDS = _STRIDE_BYTES // 8
 
@@ -48,23 +45,6 @@ class Run(NamedTuple):
     start: int
     stop: int
     rank: int
-
-
-class RankChunk(NamedTuple):
-    """One chunk as it is stored.
-
-    `number` counts chunks from 0, `rank` is the number of present blocks before the chunk, and
-    `bitmap` is the zstd frame of its bits: one bit per block, least significant first, with the
-    bits past the last block zero.
-    """
-
-    number: int
-    rank: int
-    bitmap: bytes
-
-
-class ChunkMissingError(LookupError):
-    """The store of chunks no longer has this chunk: the index was replaced or removed."""
 
 
 NONE_PRESENT = -1

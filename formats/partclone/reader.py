@@ -10,7 +10,8 @@ from isal import isal_zlib
 
 from ..blocks import StoredBlocks, StoredBlocksReader
 from ..errors import ChecksumError, CorruptImageError, TruncatedImageError
-from ..index.rank import CHUNK_BLOCKS, CHUNK_BYTES, ChunkBuilder, FullIndex, RankIndexLike
+from ..index.chunk import CHUNK_BLOCKS, CHUNK_BYTES
+from ..index.rank import ChunkBuilder, FullIndex, RankIndexLike
 from ..reader import ImageInfo, Scan
 from . import layout
 

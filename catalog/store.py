@@ -138,10 +138,13 @@ class Catalog:
         found = self.resolve_many([token], globs=False)
         return found[0]
 
-    def resolve_many(self, tokens: Sequence[str], *, globs: bool = True) -> list[int]:
+    def resolve_many(
+        self, tokens: Sequence[str], *, globs: bool = True, directory: str | None = None
+    ) -> list[int]:
         """Return the ids that the tokens name, in order, each once.
 
         A token is a name, an id, a path that was added, or (with `globs`) a pattern over names.
+        Relative paths begin in `directory`, the current one if None.
 
         Raises:
             ImageNotFoundError: a token names nothing; the message names it.
@@ -161,7 +164,7 @@ class Catalog:
                 found[exact] = None
             elif token.isdecimal() and int(token) in ids:
                 found[int(token)] = None
-            elif (exact := by_path.get(os.path.abspath(token))) is not None:
+            elif (exact := by_path.get(_absolute(token, directory))) is not None:
                 found[exact] = None
             else:
                 matching = [r.id for r in rows if globs and fnmatch.fnmatchcase(r.name, token)]
@@ -303,6 +306,10 @@ class Catalog:
                     return
             with self.database.writing() as connection:
                 connection.execute(sa.delete(models.indexes).where(unused))
+
+
+def _absolute(path: str, directory: str | None) -> str:
+    return os.path.normpath(os.path.join(directory or os.getcwd(), path))
 
 
 def find_path(connection: sa.Connection, path: str) -> ImageRecord | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from ..catalog import errors as catalog
 from ..formats import errors as formats
 from ..fusefs import errors as fusefs
@@ -33,6 +35,15 @@ _CODES: dict[type[Exception], int] = {
     IsADirectoryError: NOT_SUPPORTED,
     OSError: DAMAGED,
 }
+
+
+def message_of(error: Exception) -> str:
+    """Return what an exception says to a user."""
+    if isinstance(error, OSError) and error.strerror:
+        name = error.filename
+        where = f"{os.fsdecode(name)}: " if isinstance(name, str | bytes) else ""
+        return f"{where}{error.strerror}"
+    return str(error)
 
 
 def code_of(error: Exception) -> int:

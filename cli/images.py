@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .completion import complete_images
-from .exit_codes import DAMAGED, NOT_FOUND, NOT_SUPPORTED, code_of
+from .exit_codes import DAMAGED, NOT_FOUND, NOT_SUPPORTED, code_of, message_of
 from .settings import complain, notify, open_catalog, settings
 
 if TYPE_CHECKING:
@@ -128,8 +128,8 @@ def _report_damage(ingested: Ingested) -> int:
 
 
 def _error_line(path: str, error: Exception) -> str:
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return text if text.startswith(f"{os.path.abspath(path)}:") else f"{path}: {text}"
+    text = message_of(error)
+    return text if text.startswith((f"{path}:", f"{os.path.abspath(path)}:")) else f"{path}: {text}"
 
 
 def ls(

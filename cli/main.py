@@ -32,7 +32,7 @@ def run() -> int:
 
 
 def _run_app() -> int:
-    from .exit_codes import BUG, INTERRUPTED, code_of
+    from .exit_codes import BUG, INTERRUPTED, code_of, message_of
     from .settings import complain
 
     try:
@@ -48,7 +48,7 @@ def _run_app() -> int:
         code = code_of(error)
         if code == BUG:
             raise
-        complain(str(error))
+        complain(message_of(error))
         return code
     return 0
 

@@ -80,7 +80,7 @@ def serve(
     ):
         if not pinned:
             log.info("%s.lock cannot be made: removed images end at once", catalog.path)
-        only = catalog.resolve_many(request.images) if request.images else None
+        only = _chosen(catalog, request)
         facts = {
             "pid": os.getpid(),
             "mount_point": mount_point,
@@ -92,6 +92,12 @@ def serve(
             _mount_and_run(catalog, mount_point, only, allow_other, on_ready)
     with contextlib.suppress(CatalogError), Catalog.open(request.catalog_path) as catalog:
         catalog.purge_unused_indexes()
+
+
+def _chosen(catalog: Catalog, request: MountRequest) -> Sequence[int] | None:
+    if request.images is None:
+        return None
+    return catalog.resolve_many(request.images, directory=request.directory)
 
 
 def _mount_and_run(

@@ -93,9 +93,10 @@ def is_imgcat_mount(path: str) -> bool:
 
 
 def real_path(path: str) -> str:
-    """Return `path` without links, not touching the last component, which may be a dead mount."""
+    """Return `path` without links, not touching what is mounted there: its daemon may hang."""
     head, tail = os.path.split(os.path.abspath(path))
-    return os.path.join(os.path.realpath(head), tail)
+    point = os.path.join(os.path.realpath(head), tail)
+    return point if is_imgcat_mount(point) else os.path.realpath(point)
 
 
 def prepare_mount_point(path: str) -> str | None:

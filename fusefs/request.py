@@ -16,6 +16,7 @@ class MountRequest:
         mount_point: where, absolute.
         catalog_path: the catalog's database, absolute, or None for the default one.
         images: what `Catalog.resolve_many` takes, or None for every image.
+        directory: where relative paths among `images` begin.
         allow_other: ``on``, ``off`` or ``auto``.
         log_file: where the log goes, absolute; None for standard error.
     """
@@ -23,6 +24,7 @@ class MountRequest:
     mount_point: str
     catalog_path: str | None
     images: tuple[str, ...] | None
+    directory: str
     allow_other: str
     log_file: str | None
 
@@ -49,7 +51,8 @@ def make_request(
     return MountRequest(
         mount_point=mount_point,
         catalog_path=catalog_path and os.path.abspath(catalog_path),
-        images=images and tuple(os.path.abspath(i) if os.path.exists(i) else i for i in images),
+        images=images,
+        directory=os.getcwd(),
         allow_other=allow_other,
         log_file=log_file and os.path.abspath(log_file),
     )

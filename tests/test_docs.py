@@ -19,9 +19,7 @@ SQL = (ROOT / "docs" / "sql.md").read_text()
 USAGE = (ROOT / "docs" / "usage.md").read_text()
 
 
-def test_every_query_of_the_documentation_answers(
-    program: Program, samples: list[Sample]
-) -> None:
+def test_every_query_of_the_documentation_answers(program: Program, samples: list[Sample]) -> None:
     program.run("add", *(sample.path for sample in samples))
     queries = re.findall(r"```sql\n(.*?)```", SQL, re.DOTALL)
     assert len(queries) >= 10
@@ -30,9 +28,7 @@ def test_every_query_of_the_documentation_answers(
     assert [re.search(r"FROM (\w+)", query)[1] for query in empty] == ["attention", "images"]  # type: ignore[index]
 
 
-def test_every_table_view_and_column_is_documented(
-    program: Program, samples: list[Sample]
-) -> None:
+def test_every_table_view_and_column_is_documented(program: Program, samples: list[Sample]) -> None:
     program.run("add", samples[0].path)
     rows = program.sql(
         "SELECT t.name AS t, c.name AS c FROM sqlite_schema AS t, pragma_table_info(t.name) AS c "

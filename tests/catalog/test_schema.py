@@ -84,9 +84,7 @@ def test_an_older_catalog_is_copied_and_upgraded(database: Database, tmp_path: P
         database, revisions=("0001", "0002"), migrations=next_revision(tmp_path)
     )
     copy = f"{database.path}.before-0001"
-    assert message == (
-        f"catalog upgraded from schema 0001 to 0002; the old one is kept as {copy}"
-    )
+    assert message == (f"catalog upgraded from schema 0001 to 0002; the old one is kept as {copy}")
     assert dump(copy) == (HERE / "schema-0001.sql").read_text()
     for path, columns in ((copy, 0), (database.path, 1)):
         connection = sqlite3.connect(path)

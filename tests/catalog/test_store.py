@@ -53,7 +53,9 @@ def statements(catalog: Catalog) -> Iterator[list[str]]:
     sa.event.remove(catalog.database.engine, "before_cursor_execute", note)
 
 
-def test_add_keeps_what_the_scan_found(catalog: Catalog, image: Path, samples: list[Sample]) -> None:
+def test_add_keeps_what_the_scan_found(
+    catalog: Catalog, image: Path, samples: list[Sample]
+) -> None:
     added = ingest.add_file(catalog, str(image))
     assert added.outcome is Outcome.ADDED
     record = catalog.get(added.record.row.id)
@@ -79,9 +81,7 @@ def test_an_unchanged_image_is_not_scanned_again(catalog: Catalog, image: Path) 
 def test_a_touched_image_keeps_id_index_and_verification(catalog: Catalog, image: Path) -> None:
     first = ingest.add_file(catalog, str(image)).record
     with catalog.database.writing() as connection:
-        connection.execute(
-            sa.text("UPDATE images SET verified_at = 'then', verify_result = 'ok'")
-        )
+        connection.execute(sa.text("UPDATE images SET verified_at = 'then', verify_result = 'ok'"))
     os.utime(image)
     again = ingest.add_file(catalog, str(image))
     assert again.outcome is Outcome.UPDATED
@@ -124,9 +124,7 @@ def test_a_copy_is_another_image(catalog: Catalog, image: Path) -> None:
     assert ingest.add_file(catalog, str(copy)).outcome is Outcome.ADDED
 
 
-def test_same_names_get_a_number_that_stays(
-    catalog: Catalog, image: Path, tmp_path: Path
-) -> None:
+def test_same_names_get_a_number_that_stays(catalog: Catalog, image: Path, tmp_path: Path) -> None:
     for directory in ("a", "b", "c"):
         (tmp_path / directory).mkdir()
         shutil.copy(image, tmp_path / directory / "sda1.img")

@@ -82,7 +82,7 @@ def test_two_hundred_images_in_one_daemon(
     victim = "n050"
     with concurrent.futures.ThreadPoolExecutor(16) as executor:
         others = [name for name in names if name != victim]
-        first = executor.map(lambda name: sha256(mount / name), others[:100])
+        first = executor.map(sha256, [mount / name for name in others[:100]])
         os.truncate(fleet / f"{victim}.img", 700_000)
         second = executor.map(
             lambda name: hashlib.sha256(read_direct(mount / name)).hexdigest(), others
@@ -191,7 +191,9 @@ def test_the_daemon_holds_neither_pipe_nor_terminal(
     pid = program.daemon_pid(mount)
     assert pid is not None
     descriptors = {
-        os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir() if link.name in {"0", "1", "2"}
+        os.readlink(link)
+        for link in Path(f"/proc/{pid}/fd").iterdir()
+        if link.name in {"0", "1", "2"}
     }
     assert descriptors == {"/dev/null"}
     assert os.getsid(pid) != os.getsid(0)

@@ -1,5 +1,7 @@
 """The handlers: only `FUSEError` leaves them, whatever happens inside."""
 
+# ruff: noqa: ARG002 - stand-ins have the signatures of what they stand in for
+
 from __future__ import annotations
 
 import errno
@@ -191,7 +193,6 @@ def test_a_slow_image_does_not_hold_up_another() -> None:
                 await trio.testing.wait_all_tasks_blocked()
                 assert bytes(await made.read(other_file.fh, 0, 4)) == b"wwww"
                 release.set()
-
 
     trio.run(main)
 

@@ -163,6 +163,8 @@ class StoredBlocksReader:
 
     def _pieces(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
         """Yield (guest start, guest stop, source offset) of the stored bytes, ascending."""
+        if start >= stop:
+            return
         blocks = self._blocks
         block_size, data_offset = blocks.block_size, blocks.data_offset
         group_size, checksum_size = blocks.group_size, blocks.checksum_size

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 IOV_MAX = 1024
 """Most buffers that one ``preadv`` takes on Linux (UIO_MAXIOV)."""
 
+_LAST_OFFSET = (1 << 63) - (1 << 31)
+"""Beyond this, offset and length of a read would not fit into the kernel's 63 bits."""
+
 _NOT_WITHOUT_WAITING = frozenset({errno.EAGAIN, errno.EOPNOTSUPP, errno.ENOSYS})
 
 
@@ -84,8 +87,11 @@ class FileSource:
 
     def readv(self, buffers: Sequence[memoryview], offset: int) -> None:
         """Fill `buffers` from `offset` on; see `ByteSource.readv`."""
-        for start in range(0, len(buffers), IOV_MAX):
-            offset = self._readv_batch(list(buffers[start : start + IOV_MAX]), offset)
+        wanted = [buffer for buffer in buffers if len(buffer)]
+        if wanted and offset > _LAST_OFFSET:
+            raise TruncatedImageError("source", offset, "no file is as long as that")
+        for start in range(0, len(wanted), IOV_MAX):
+            offset = self._readv_batch(wanted[start : start + IOV_MAX], offset)
 
     def _readv_batch(self, pending: list[memoryview], offset: int) -> int:
         while pending:
@@ -107,6 +113,8 @@ class FileSource:
                     return False
                 offset += _total(batch)
             return True
+        if offset > _LAST_OFFSET:
+            return False
         try:
             count = os.preadv(self._fd, buffers, offset, os.RWF_NOWAIT)
         except OSError as error:

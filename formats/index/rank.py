@@ -296,7 +296,7 @@ class RankIndex:
 
     def resident(self, start: int, stop: int) -> bool:
         """Tell whether every chunk of blocks ``[start, stop)`` is unpacked in the cache."""
-        return all(
+        return start >= stop or all(
             self._cache.get((self._key, number)) is not None
             for number in range(start // CHUNK_BLOCKS, -(-stop // CHUNK_BLOCKS))
         )

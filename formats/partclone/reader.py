@@ -170,21 +170,20 @@ def _widened(blocks: StoredBlocks) -> StoredBlocks:
 def _has_wide_checksums(source: ByteSource, blocks: StoredBlocks) -> bool:
     """Tell whether an image of format 0001 stores each checksum in eight bytes.
 
-    The length tells; where the file is cut, the checksums of its first two blocks do.
+    The checksums of its first two blocks tell; where they do not, because there is only one
+    block or they are damaged, the length does.
     """
-    if source.size == blocks.stored_size:
-        return False
     wide = _widened(blocks)
-    if source.size == wide.stored_size:
-        return True
-    if wide.whole_blocks(source.size) < 2:  # noqa: PLR2004 - the first block is alike in both
-        return False
     narrow_fits, wide_fits = (_second_checksum_fits(source, each) for each in (blocks, wide))
-    return wide_fits and not narrow_fits
+    if narrow_fits != wide_fits:
+        return wide_fits
+    return source.size == wide.stored_size
 
 
 def _second_checksum_fits(source: ByteSource, blocks: StoredBlocks) -> bool:
     stride = blocks.block_size + blocks.checksum_size
+    if blocks.used_blocks < 2:  # noqa: PLR2004 - the first block is alike in both
+        return False
     seed = 0xFFFFFFFF
     for number in range(2):
         offset = blocks.data_offset + number * stride

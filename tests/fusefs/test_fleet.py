@@ -135,7 +135,7 @@ def test_images_come_and_go_while_mounted(
         assert hashlib.file_digest(file, "sha256").hexdigest() == samples[1].volume_sha256
 
     program.run("rename", "first", "laptop/root")
-    wait_until(lambda: (mount / "laptop").is_dir(), "the new name is there", 2)
+    wait_until((mount / "laptop").is_dir, "the new name is there", 2)
     assert sha256(mount / "laptop" / "root") == samples[0].volume_sha256
     assert sorted(os.listdir(mount)) == ["laptop"]
 

@@ -6,7 +6,6 @@ import random
 from typing import TYPE_CHECKING
 
 from hypothesis import strategies as st
-
 from imgcat.formats.index.rank import Run
 
 if TYPE_CHECKING:

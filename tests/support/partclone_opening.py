@@ -18,9 +18,7 @@ def open_scanned(source: ByteSource, scan: Scan, cache: ChunkCache | None = None
     index = None
     if scan.chunks is not None:
         chunks = scan.chunks
-        index = RankIndex(
-            scan.info.total_blocks, chunks.__getitem__, cache or ChunkCache(), key=1
-        )
+        index = RankIndex(scan.info.total_blocks, chunks.__getitem__, cache or ChunkCache(), key=1)
     return partclone.open_reader(source, scan.info.layout, index)
 
 

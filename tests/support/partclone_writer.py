@@ -140,7 +140,7 @@ def pack_bits(present: Sequence[bool], *, ones_in_padding: bool = False) -> byte
     return bytes(out)
 
 
-def header_v2(  # noqa: PLR0913 - the fields of the header
+def header_v2(
     *,
     device_size: int,
     total_blocks: int,
@@ -182,7 +182,7 @@ def header_v2(  # noqa: PLR0913 - the fields of the header
     return bytes(out)
 
 
-def header_v1(  # noqa: PLR0913 - the fields of the header
+def header_v1(
     *,
     device_size: int,
     total_blocks: int,

@@ -98,9 +98,7 @@ def _recipes() -> Iterator[tuple[str, Recipe]]:
         name = f"{checksum}-k{blocks}{'' if reseed else '-noreseed'}".lower()
         yield (
             name,
-            Recipe(
-                present=patchy, checksum=checksum, blocks_per_checksum=blocks, reseed=reseed
-            ),
+            Recipe(present=patchy, checksum=checksum, blocks_per_checksum=blocks, reseed=reseed),
         )
     bare = Recipe(present=patchy, checksum="NONE", blocks_per_checksum=0)
     yield "none", bare

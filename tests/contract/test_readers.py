@@ -1,0 +1,199 @@
+"""What every reader of every format promises, tested on each in the same way."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import hashlib
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+from imgcat.formats.extent import ExtentKind, check_cover
+from support.reader_cases import CASES, ReaderCase, Subject
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from imgcat.formats.reader import ImageReader
+
+_FILLER = 0xAA
+"""What a buffer holds before a read: a byte that the reader forgets to clear shows."""
+
+_GUARD = 32
+"""Bytes around a buffer that no read may touch."""
+
+
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: case.name)
+def subject(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Subject]:
+    """One open image after the other."""
+    case: ReaderCase = request.param
+    opened = case.open(tmp_path_factory.mktemp("image"))
+    yield opened
+    opened.reader.close()
+
+
+@pytest.fixture(scope="module")
+def guest(subject: Subject) -> bytes:
+    """The guest bytes; where only their hash is known, read once and held against it."""
+    if subject.guest is not None:
+        return subject.guest
+    whole = _read(subject.reader, 0, subject.reader.size)
+    assert hashlib.sha256(whole).hexdigest() == subject.guest_sha256
+    return whole
+
+
+def _read(reader: ImageReader, start: int, stop: int) -> bytes:
+    """Read ``[start, stop)`` into the middle of a larger buffer, and check its edges."""
+    buffer = bytearray([_FILLER]) * (stop - start + 2 * _GUARD)
+    reader.read_into(memoryview(buffer)[_GUARD : _GUARD + stop - start], start)
+    return _inner(buffer)
+
+
+def _read_nowait(reader: ImageReader, start: int, stop: int) -> bytes | None:
+    buffer = bytearray([_FILLER]) * (stop - start + 2 * _GUARD)
+    view = memoryview(buffer)[_GUARD : _GUARD + stop - start]
+    return _inner(buffer) if reader.read_into_nowait(view, start) else None
+
+
+def _inner(buffer: bytearray) -> bytes:
+    edge = bytes([_FILLER]) * _GUARD
+    assert buffer[:_GUARD] == edge
+    assert buffer[-_GUARD:] == edge
+    return bytes(buffer[_GUARD:-_GUARD])
+
+
+def _ranges(subject: Subject, count: int, seed: int = 0) -> list[tuple[int, int]]:
+    """Return ranges of all lengths, many of them at the border of a block."""
+    rng = random.Random(f"{subject.info.fingerprint.hex()}-{seed}")
+    size, block_size = subject.info.size, subject.info.block_size
+    found = []
+    for _ in range(count):
+        start = rng.randrange(size)
+        if rng.random() < 0.4:
+            start = max(0, start // block_size * block_size + rng.choice((-1, 0, 1)))
+        start = min(start, size - 1)
+        longest = rng.choice((1, 2, block_size, 3 * block_size, 100 * block_size, size))
+        stop = min(size, start + rng.randint(1, longest))
+        if rng.random() < 0.4:
+            stop = min(size, max(start + 1, stop // block_size * block_size))
+        found.append((start, stop))
+    return found
+
+
+def _some_offsets(subject: Subject) -> list[int]:
+    size, block_size = subject.info.size, subject.info.block_size
+    offsets = {0, 1, block_size, block_size + 1, size // 2, size - 1, size}
+    offsets |= {start for start, _ in _ranges(subject, 30, seed=1)}
+    return sorted(offset for offset in offsets if offset <= size)
+
+
+def test_size_is_exact(subject: Subject, guest: bytes) -> None:
+    assert subject.reader.size == len(guest)
+    assert subject.info.size == len(guest)
+
+
+def test_whole_image(subject: Subject, guest: bytes) -> None:
+    assert _read(subject.reader, 0, len(guest)) == guest
+
+
+def test_whole_image_piece_by_piece(subject: Subject, guest: bytes) -> None:
+    step = max(1000, len(guest) // 100)
+    pieces = [
+        _read(subject.reader, start, min(start + step, len(guest)))
+        for start in range(0, len(guest), step)
+    ]
+    assert b"".join(pieces) == guest
+
+
+def test_random_ranges(subject: Subject, guest: bytes) -> None:
+    for start, stop in _ranges(subject, 200):
+        assert _read(subject.reader, start, stop) == guest[start:stop], (start, stop)
+
+
+def test_random_ranges_without_waiting(subject: Subject, guest: bytes) -> None:
+    # The index is in memory after this, so that nothing is left to wait for but the device.
+    _read(subject.reader, 0, len(guest))
+    for start, stop in _ranges(subject, 200, seed=2):
+        data = _read_nowait(subject.reader, start, stop)
+        if data is None:
+            assert not subject.never_waits, (start, stop)
+        else:
+            assert data == guest[start:stop], (start, stop)
+
+
+def test_first_and_last_byte(subject: Subject, guest: bytes) -> None:
+    last = len(guest) - 1
+    assert _read(subject.reader, 0, 1) == guest[:1]
+    assert _read(subject.reader, last, last + 1) == guest[last:]
+    assert _read_nowait(subject.reader, last, last + 1) in {None, guest[last:]}
+
+
+def test_nothing_is_asked_and_nothing_given(subject: Subject) -> None:
+    for offset in _some_offsets(subject):
+        assert list(subject.reader.extents(offset, offset)) == [], offset
+        assert _read(subject.reader, offset, offset) == b"", offset
+        assert _read_nowait(subject.reader, offset, offset) in {None, b""}, offset
+
+
+def test_extents_cover_every_request(subject: Subject) -> None:
+    size = subject.reader.size
+    for start, stop in [(0, size), (size - 1, size), *_ranges(subject, 100, seed=3)]:
+        check_cover(subject.reader.extents(start, stop), start, stop)
+
+
+def test_extents_say_where_the_bytes_are(subject: Subject, guest: bytes) -> None:
+    for start, stop in [(0, len(guest)), *_ranges(subject, 30, seed=4)]:
+        for extent in subject.reader.extents(start, stop):
+            expected = guest[extent.start : extent.stop]
+            if extent.kind is ExtentKind.ZERO:
+                assert extent.source_offset == -1
+                assert expected == bytes(extent.length), extent
+            else:
+                stored = subject.source.read_at(extent.source_offset, extent.length)
+                assert stored == expected, extent
+
+
+def test_extents_of_the_whole_add_up_to_the_used_bytes(subject: Subject) -> None:
+    extents = subject.reader.extents(0, subject.reader.size)
+    stored = sum(extent.length for extent in extents if extent.kind is ExtentKind.DATA)
+    assert stored == subject.info.used_bytes
+
+
+def test_out_of_range(subject: Subject) -> None:
+    size = subject.reader.size
+    for start, stop in [(-1, 1), (-5, -1), (size - 1, size + 1), (size, size + 1), (1 << 70,) * 2]:
+        with pytest.raises(ValueError, match=r"is not inside \[0, "):
+            list(subject.reader.extents(start, stop))
+        for read in (subject.reader.read_into, subject.reader.read_into_nowait):
+            with pytest.raises(ValueError, match=r"is not inside \[0, "):
+                read(memoryview(bytearray(stop - start)), start)
+
+
+def test_backwards_range(subject: Subject) -> None:
+    with pytest.raises(ValueError, match="is not inside"):
+        list(subject.reader.extents(1, 0))
+
+
+def test_eight_threads(subject: Subject, guest: bytes) -> None:
+    def work(seed: int) -> list[tuple[int, int]]:
+        return [
+            (start, stop)
+            for start, stop in _ranges(subject, 40, seed=10 + seed)
+            if _read(subject.reader, start, stop) != guest[start:stop]
+            or _read_nowait(subject.reader, start, stop) not in {None, guest[start:stop]}
+        ]
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(work, range(8))) == [[]] * 8
+
+
+def test_closing_twice_is_harmless(tmp_path: Path) -> None:
+    """Apart from the others, which go on reading."""
+    for case in CASES:
+        if case.name.endswith("-file"):
+            opened = case.open(tmp_path)
+            opened.reader.close()
+            opened.reader.close()

@@ -1,0 +1,21 @@
+"""What the tests of the formats share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from support.samples import Sample
+
+# A busy machine is no failure.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
+
+
+@pytest.fixture(scope="session")
+def samples_by_name(samples: list[Sample]) -> dict[str, Sample]:
+    """Every real image, unpacked, by its name."""
+    return {sample.name: sample for sample in samples}

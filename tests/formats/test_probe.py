@@ -1,0 +1,73 @@
+"""Which format a source is, and what is said of one that is not read."""
+
+from __future__ import annotations
+
+import pytest
+from imgcat.formats import probe
+from imgcat.formats.errors import NotThisFormatError, UnsupportedFeatureError
+from imgcat.formats.partclone import reader as partclone
+from support.memory_source import Call, CountingSource, MemorySource
+from support.partclone_writer import Recipe, write
+
+
+def test_sniff_knows_partclone_by_sixty_four_bytes() -> None:
+    source = CountingSource(MemorySource(write(Recipe(present=[True] * 9)).image))
+    assert probe.sniff(source) == "partclone"
+    assert source.calls == [Call("read_at", 0, 64)]
+
+
+@pytest.mark.parametrize("data", [b"", b"partclone-imag", b"x" * 100, b"\0" * 5])
+def test_sniff_of_something_else(data: bytes) -> None:
+    assert probe.sniff(MemorySource(data)) is None
+
+
+@pytest.mark.parametrize(
+    ("head", "what"),
+    [
+        ("1f8b08", "gzip: unpack it with gunzip"),
+        ("425a6839", "bzip2: unpack it with bunzip2"),
+        ("fd377a585a00", "xz: unpack it with unxz"),
+        ("28b52ffd", "zstd: unpack it with unzstd"),
+        ("04224d18", "lz4: unpack it with unlz4"),
+        ("4c5a4950", "lzip: unpack it with lzip -d"),
+        ("4c525a49", "lrzip: unpack it with lrunzip"),
+        ("894c5a4f000d0a1a0a", "lzop: unpack it with lzop -d"),
+        ("50615274496d4167452d566f4c754d65", "a partimage image"),
+        ("00 6e746673636c6f6e652d696d616765", "an ntfsclone image"),
+        ("514649fb", "a QCOW image"),
+        ("636f6e6563746978", "a VHD image"),
+    ],
+)
+@pytest.mark.parametrize("rest", [0, 100])
+def test_what_is_known_but_not_read_is_named(head: str, what: str, rest: int) -> None:
+    data = bytes.fromhex(head) + bytes(rest)
+    with pytest.raises(UnsupportedFeatureError) as caught:
+        probe.scan(MemorySource(data))
+    assert str(caught.value) == f"image @0x0: {what}; only partclone is read so far"
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "image @0x0: the file is empty"),
+        (b"\0", "image @0x0: not a partclone image (it begins with 00)"),
+        (
+            b"hello, this is a text",
+            (
+                "image @0x0: not a partclone image "
+                "(it begins with 68 65 6c 6c 6f 2c 20 74 68 69 73 20 69 73 20 61)"
+            ),
+        ),
+    ],
+)
+def test_what_is_not_an_image_is_refused(data: bytes, message: str) -> None:
+    with pytest.raises(NotThisFormatError) as caught:
+        probe.scan(MemorySource(data))
+    assert str(caught.value) == message
+
+
+def test_format_named_by_name() -> None:
+    assert probe.format_named("partclone") is partclone
+    with pytest.raises(UnsupportedFeatureError) as caught:
+        probe.format_named("vhd")
+    assert str(caught.value) == "image @0x0: format 'vhd' is not known"

@@ -85,7 +85,7 @@ class ChunkBuilder:
         self.total_blocks = total_blocks
         self.present_blocks = 0
         self.chunks: list[RankChunk] = []
-        self._compressor = zstandard.ZstdCompressor(level=1)
+        self._compressor = zstandard.ZstdCompressor(level=1, write_checksum=True)
 
     def add(self, bits: bytes | memoryview) -> None:
         """Append the next bits; every piece but the last is a multiple of `CHUNK_BYTES`."""
@@ -102,6 +102,8 @@ class ChunkBuilder:
 
 def mask_padding(bits: bytes, block_count: int) -> bytes:
     """Return `bits` with every bit from `block_count` on cleared, same length."""
+    if block_count >= 8 * len(bits):
+        return bits
     whole, rest = divmod(block_count, 8)
     masked = bits[:whole]
     if rest:

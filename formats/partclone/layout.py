@@ -43,7 +43,6 @@ _ENDIAN_BIG = 0xDEC0
 
 _V2 = struct.Struct("<16s14s4sH16sQQQQIIHHHHIBBI")
 _V2_CRC_OFFSET = 106
-_V1_FIELDS = "III QQQ"
 _V1_OFFSET = 36
 
 
@@ -145,7 +144,7 @@ def parse_header(data: bytes) -> Header:
     if data[: len(MAGIC)] != MAGIC:
         raise NotThisFormatError("partclone.header", 0, "the partclone magic is not there")
     if len(data) < VERSION_STOP:
-        _truncated(len(data), VERSION_STOP)
+        _truncated(len(data), V2_SIZE)
     version = data[VERSION_OFFSET:VERSION_STOP]
     if version == b"0002":
         return _parse_v2(data)

@@ -177,7 +177,27 @@ def _has_wide_checksums(source: ByteSource, blocks: StoredBlocks) -> bool:
     narrow_fits, wide_fits = (_second_checksum_fits(source, each) for each in (blocks, wide))
     if narrow_fits != wide_fits:
         return wide_fits
+    if not narrow_fits and _ends_in_second_block(source, blocks):
+        raise TruncatedImageError(
+            "partclone.data",
+            source.size,
+            "the file ends in its second block, too early to tell the width of its checksums",
+        )
     return source.size == wide.stored_size
+
+
+def _ends_in_second_block(source: ByteSource, blocks: StoredBlocks) -> bool:
+    """Tell whether the file ends where a narrow second block would be whole, a wide one not.
+
+    What follows a narrow first checksum is data; the upper half of a wide one is zero.
+    """
+    first_stop = blocks.data_offset + blocks.block_size + layout.V1_CHECKSUM_SIZE
+    second_stop = first_stop + blocks.block_size
+    return (
+        blocks.used_blocks >= 2  # noqa: PLR2004 - the second block
+        and second_stop <= source.size < second_stop + layout.V1_WIDE_CHECKSUM_SIZE
+        and source.read_at(first_stop, 4) == bytes(4)
+    )
 
 
 def _second_checksum_fits(source: ByteSource, blocks: StoredBlocks) -> bool:
@@ -207,8 +227,8 @@ def _check_counts(source: ByteSource, header: layout.Header, blocks: StoredBlock
         raise CorruptImageError(
             "partclone.bitmap",
             header.header_size,
-            f"it marks {blocks.used_blocks} blocks, but the header counts and the file holds "
-            f"{counted}: which ones cannot be known",
+            f"{blocks.used_blocks} blocks are marked as used, but the header counts and the file "
+            f"holds {counted}: which ones cannot be known",
         )
 
 

@@ -594,3 +594,11 @@ def test_bitmap_of_many_pieces_is_packed_as_one() -> None:
     info = _scan(header + bits + crc + bytes(9 * sum(present)))
     assert info.used_blocks == 9 * sum(present)
     assert (info.damage, info.warnings) == (None, ())
+
+
+@pytest.mark.parametrize("extra", range(8))
+def test_a_wide_image_that_ends_in_its_second_block_is_not_guessed_at(extra: int) -> None:
+    recipe = Recipe(present=[True] * 9, block_size=16, version="0001", wide=True)
+    written = write(recipe)
+    with pytest.raises(TruncatedImageError, match="too early to tell"):
+        _scan(written.image[: written.data_offset + 2 * 16 + 4 + extra])

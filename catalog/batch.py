@@ -111,6 +111,8 @@ def _put(
 
 
 def _is_image(path: str) -> bool:
+    if not os.path.isfile(path):
+        return False
     try:
         source = FileSource(path)
     except OSError:

@@ -41,19 +41,25 @@ def volume_from_stat(path: str, status: os.stat_result, size: int | None = None)
     return Volume(
         path=path,
         size_bytes=status.st_size if size is None else size,
-        mtime_ns=status.st_mtime_ns,
-        inode=status.st_ino,
+        mtime_ns=_signed(status.st_mtime_ns),
+        inode=_signed(status.st_ino),
         mode=status.st_mode & 0o777,
         uid=status.st_uid,
         gid=status.st_gid,
     )
 
 
+def _signed(number: int) -> int:
+    """Return what SQLite can keep of 64 bits: some file systems number inodes beyond 2^63."""
+    return (number + (1 << 63)) % (1 << 64) - (1 << 63)
+
+
 def compare(volume: Volume, status: os.stat_result, size: int | None = None) -> Freshness:
     """Compare a volume with what `os.stat` tells of the file now; `size` as its source has it."""
     if (status.st_size if size is None else size) != volume.size_bytes:
         return Freshness.STALE
-    if (status.st_mtime_ns, status.st_ino) == (volume.mtime_ns, volume.inode):
+    now = (_signed(status.st_mtime_ns), _signed(status.st_ino))
+    if now == (volume.mtime_ns, volume.inode):
         return Freshness.FRESH
     return Freshness.TOUCHED
 

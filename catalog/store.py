@@ -162,7 +162,7 @@ class Catalog:
         for token in tokens:
             if (exact := by_name.get(token)) is not None:
                 found[exact] = None
-            elif token.isdecimal() and int(token) in ids:
+            elif _is_id(token) and int(token) in ids:
                 found[int(token)] = None
             elif (exact := by_path.get(_absolute(token, directory))) is not None:
                 found[exact] = None
@@ -306,6 +306,10 @@ class Catalog:
                     return
             with self.database.writing() as connection:
                 connection.execute(sa.delete(models.indexes).where(unused))
+
+
+def _is_id(token: str) -> bool:
+    return token.isdecimal() and len(token) < 20  # noqa: PLR2004 - digits of a 64-bit number
 
 
 def _absolute(path: str, directory: str | None) -> str:

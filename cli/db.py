@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sqlite3
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -33,7 +32,7 @@ def sql(
       imgcat sql --csv 'SELECT name, status FROM images' > images.csv
       imgcat sql --json 'SELECT * FROM totals'
     """
-    from .render import write_csv, write_json, write_table
+    from .render import printable, write_csv, write_json, write_table
 
     if as_json and as_csv:
         raise typer.BadParameter("--json and --csv exclude each other", param_hint="--csv")
@@ -51,7 +50,7 @@ def sql(
                 sqlite3.SQLITE_READONLY,
             }:
                 raise
-            raise typer.BadParameter(str(error), param_hint="QUERY") from None
+            raise typer.BadParameter(printable(str(error)), param_hint="QUERY") from None
     if as_json:
         write_json([dict(zip(columns, row, strict=True)) for row in rows])
     elif as_csv:
@@ -113,7 +112,7 @@ def db_upgrade() -> None:
 
 @app.command("backup")
 def db_backup(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The new file; it must not exist.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The new file; it must not exist.")],
 ) -> None:
     """Write a consistent copy of the catalog, also while it is used.
 
@@ -122,12 +121,13 @@ def db_backup(
       imgcat db backup catalog-copy.db
     """
     from ..catalog.schema import backup
+    from .render import printable
 
     with open_catalog() as catalog:
         try:
-            backup(catalog.database, str(file))
+            backup(catalog.database, file)
         except FileExistsError:
             raise typer.BadParameter(
-                f"{file} is there already: name a new file", param_hint="FILE"
+                f"{printable(file)} is there already: name a new file", param_hint="FILE"
             ) from None
     sys.stdout.write(f"{file}\n")

@@ -6,6 +6,7 @@ import os
 
 from ..catalog import errors as catalog
 from ..formats import errors as formats
+from ..formats.source import NotAFileError
 from ..fusefs import errors as fusefs
 
 DONE = 0
@@ -33,6 +34,7 @@ _CODES: dict[type[Exception], int] = {
     fusefs.MountError: NOT_MOUNTED,
     FileNotFoundError: NOT_FOUND,
     IsADirectoryError: NOT_SUPPORTED,
+    NotAFileError: NOT_SUPPORTED,
     OSError: DAMAGED,
 }
 

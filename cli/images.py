@@ -5,7 +5,6 @@ from __future__ import annotations
 import fnmatch
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -37,7 +36,7 @@ _LS_COLUMNS = ("NAME", "FORMAT", "FS", "SIZE", "USED", "STORED", "COMPRESSION", 
 
 
 def add(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Image files.")],
+    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Image files.")],
     name: Annotated[str | None, typer.Option(help="The image's name, for a single PATH.")] = None,
     recursive: Annotated[
         bool, typer.Option("-r", "--recursive", help="Search directories for images.")
@@ -62,19 +61,21 @@ def add(
     worst = 0
     with open_catalog(write=True, create=True) as catalog:
         listed, worst = _expand(paths, recursive=recursive)
+        if name is not None and len(listed) > 1:
+            raise typer.BadParameter("--name is for a single image", param_hint="--name")
         results = add_files(catalog, listed, name=name, force=force, jobs=jobs)
         for result in _with_progress(results, len(listed)):
             worst = max(worst, _report_added(result))
     raise typer.Exit(worst)
 
 
-def _expand(paths: list[Path], *, recursive: bool) -> tuple[list[str], int]:
+def _expand(paths: list[str], *, recursive: bool) -> tuple[list[str], int]:
     """Return the files to add and the exit code that directories among the paths call for."""
     from ..catalog.batch import find_images
 
     listed: list[str] = []
     code = 0
-    for path in map(str, paths):
+    for path in paths:
         if not os.path.isdir(path):
             listed.append(path)
         elif recursive:
@@ -112,7 +113,7 @@ def _report_added(result: Result) -> int:
         size, used = human_size(row.size_bytes), human_size(row.used_bytes)
         sys.stdout.write(
             f"{result.ingested.outcome.value:<9} {printable(row.name)}: "
-            f"{row.format} {row.fs_type}, {size}, {used} used\n"
+            f"{row.format} {printable(row.fs_type)}, {size}, {used} used\n"
         )
     for warning in result.ingested.record.warnings:
         notify(f"{result.path}: {warning}")

@@ -5,6 +5,7 @@ Nothing heavy is imported here; each command imports what it needs when it runs.
 
 from __future__ import annotations
 
+import codecs
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -20,9 +21,9 @@ def run() -> int:
     if sys.argv[1:] == ["--version"]:
         _print_version()
         return 0
-    # File names that are not UTF-8 go out as the bytes they are.
-    sys.stdout.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
-    sys.stderr.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
+    codecs.register_error("imgcat", _encode_anyhow)
+    sys.stdout.reconfigure(errors="imgcat")  # type: ignore[union-attr]
+    sys.stderr.reconfigure(errors="imgcat")  # type: ignore[union-attr]
     try:
         return _run_app()
     except BrokenPipeError:
@@ -90,6 +91,18 @@ def make_app() -> Typer:
     app.command("doctor")(doctor.doctor)
     app.command("completion")(completion.completion)
     return app
+
+
+def _encode_anyhow(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Write names that are not UTF-8 as the bytes they are, and escape what the terminal lacks."""
+    assert isinstance(error, UnicodeEncodeError)
+    one = UnicodeEncodeError(
+        error.encoding, error.object, error.start, error.start + 1, error.reason
+    )
+    try:
+        return codecs.lookup_error("surrogateescape")(one)
+    except UnicodeEncodeError:
+        return codecs.lookup_error("backslashreplace")(one)
 
 
 def _print_version() -> None:

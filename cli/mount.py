@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import enum
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .completion import complete_images
 from .images import JsonOption
+from .render import printable
 from .settings import notify, settings
 
 if TYPE_CHECKING:
@@ -33,12 +33,12 @@ AllowOtherOption = Annotated[
     typer.Option("--allow-other", help="Let other users in; auto: where the system allows it."),
 ]
 LogFileOption = Annotated[
-    Path | None, typer.Option("--log-file", help="Where the daemon writes its log.")
+    str | None, typer.Option("--log-file", help="Where the daemon writes its log.")
 ]
 
 
 def mount_all(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="An empty directory.")],
+    directory: Annotated[str, typer.Argument(metavar="DIR", help="An empty directory.")],
     foreground: ForegroundOption = False,
     allow_other: AllowOtherOption = AllowOther.AUTO,
     log_file: LogFileOption = None,
@@ -79,14 +79,14 @@ def mount(
     if len(targets) < 2:  # noqa: PLR2004 - an image and a directory
         raise typer.BadParameter("an image and a directory are needed", param_hint="IMAGE... DIR")
     *images, directory = targets
-    _start(Path(directory), tuple(images), allow_other, log_file, foreground=foreground)
+    _start(directory, tuple(images), allow_other, log_file, foreground=foreground)
 
 
 def _start(
-    directory: Path,
+    directory: str,
     images: tuple[str, ...] | None,
     allow_other: AllowOther,
-    log_file: Path | None,
+    log_file: str | None,
     *,
     foreground: bool,
 ) -> None:
@@ -94,11 +94,11 @@ def _start(
     from ..fusefs.request import make_request
 
     request = make_request(
-        str(directory),
+        directory,
         catalog_path=settings.db,
         images=images,
         allow_other=allow_other.value,
-        log_file=None if log_file is None else str(log_file),
+        log_file=log_file,
         foreground=foreground,
     )
     if foreground:
@@ -111,12 +111,12 @@ def _tell(request: MountRequest, image_count: int) -> None:
     if settings.quiet:
         return
     images = "1 image" if image_count == 1 else f"{image_count} images"
-    sys.stdout.write(f"{images} in {request.mount_point}\n")
+    sys.stdout.write(f"{images} in {printable(request.mount_point)}\n")
     sys.stdout.flush()
 
 
 def unmount(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The mount point.")],
+    directory: Annotated[str, typer.Argument(metavar="DIR", help="The mount point.")],
     lazy: Annotated[
         bool, typer.Option("--lazy", help="Detach even while files in it are open.")
     ] = False,
@@ -129,7 +129,7 @@ def unmount(
     """
     from ..fusefs.mounts import unmount as end_mount
 
-    end_mount(str(directory), lazy=lazy)
+    end_mount(directory, lazy=lazy)
 
 
 def mounts(as_json: JsonOption = False) -> None:

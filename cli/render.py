@@ -47,11 +47,12 @@ def write_table(
     columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: frozenset[str] = frozenset()
 ) -> None:
     """Write rows as an aligned table; columns named in `right` are aligned to the right."""
+    heading = [printable(name) for name in columns]
     texts = [[_cell(value) for value in row] for row in rows]
     widths = [
-        max([_width(name), *(_width(row[i]) for row in texts)]) for i, name in enumerate(columns)
+        max([_width(name), *(_width(row[i]) for row in texts)]) for i, name in enumerate(heading)
     ]
-    for row in [list(columns), *texts]:
+    for row in [heading, *texts]:
         cells = []
         for name, text, width in zip(columns, row, widths, strict=True):
             padding = " " * (width - _width(text))

@@ -6,6 +6,8 @@ import dataclasses
 import sys
 from typing import TYPE_CHECKING
 
+from .render import printable
+
 if TYPE_CHECKING:
     from ..catalog.store import Catalog
 
@@ -25,12 +27,12 @@ settings = Settings()
 def notify(message: str) -> None:
     """Tell the user something that is not a result, on standard error."""
     if not settings.quiet:
-        sys.stderr.write(f"imgcat: {message}\n")
+        complain(message)
 
 
 def complain(message: str) -> None:
-    """Tell the user that something went wrong, on standard error."""
-    sys.stderr.write(f"imgcat: {message}\n")
+    """Tell the user that something went wrong, in one line on standard error."""
+    sys.stderr.write(f"imgcat: {printable(message)}\n")
 
 
 def open_catalog(*, write: bool = False, create: bool = False) -> Catalog:

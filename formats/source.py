@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from typing import TYPE_CHECKING, Protocol
 
 from .errors import TruncatedImageError
@@ -22,6 +23,10 @@ _LAST_OFFSET = (1 << 63) - (1 << 31)
 """Beyond this, offset and length of a read would not fit into the kernel's 63 bits."""
 
 _NOT_WITHOUT_WAITING = frozenset({errno.EAGAIN, errno.EOPNOTSUPP, errno.ENOSYS})
+
+
+class NotAFileError(OSError):
+    """The path leads to something that has no bytes at offsets: a pipe, a socket, a terminal."""
 
 
 class ByteSource(Protocol):
@@ -66,16 +71,21 @@ class FileSource:
         path: the file; opened read-only and close-on-exec.
 
     Raises:
-        OSError: it cannot be opened, or is a directory, pipe, socket or character device.
+        NotAFileError: it is a pipe, a socket or a character device; it was not opened.
+        OSError: it cannot be opened, or is a directory.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
-        # O_NONBLOCK: a fifo that was given by mistake is refused below, not waited for.
+        # Looked at before it is opened: to open a tape rewinds it, to open a fifo wakes its writer.
+        _check_type(os.stat(self.path), self.path)
         self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             self.stat = os.fstat(self._fd)
-            self._size = _seekable_size(self._fd, self.stat, self.path)
+            _check_type(self.stat, self.path)
+            is_device = stat.S_ISBLK(self.stat.st_mode)
+            # stat tells no size for a block device.
+            self._size = os.lseek(self._fd, 0, os.SEEK_END) if is_device else self.stat.st_size
         except BaseException:
             self.close()
             raise
@@ -146,16 +156,12 @@ class FileSource:
             os.close(fd)
 
 
-def _seekable_size(fd: int, status: os.stat_result, path: str) -> int:
-    import stat
-
-    if stat.S_ISREG(status.st_mode):
-        return status.st_size
-    if stat.S_ISBLK(status.st_mode):
-        return os.lseek(fd, 0, os.SEEK_END)
-    if stat.S_ISDIR(status.st_mode):
+def _check_type(status: os.stat_result, path: str) -> None:
+    mode = status.st_mode
+    if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-    raise OSError(errno.ESPIPE, "not a regular file or block device", path)
+    if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
+        raise NotAFileError(errno.ESPIPE, "not a regular file or block device", path)
 
 
 def _total(buffers: Sequence[memoryview]) -> int:

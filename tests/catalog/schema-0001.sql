@@ -15,9 +15,9 @@ FROM images, json_each(images.warnings) AS warning;
 CREATE VIEW directories AS
 SELECT CASE WHEN instr(path, '/') THEN rtrim(path, replace(path, '/', '')) ELSE '' END AS directory,
        count(*) AS images,
-       sum(size_bytes) AS size_bytes,
-       sum(used_bytes) AS used_bytes,
-       sum(stored_bytes) AS stored_bytes
+       CAST(total(size_bytes) AS INTEGER) AS size_bytes,
+       CAST(total(used_bytes) AS INTEGER) AS used_bytes,
+       CAST(total(stored_bytes) AS INTEGER) AS stored_bytes
 FROM images GROUP BY 1;
 
 CREATE TABLE images (
@@ -85,9 +85,9 @@ FROM images;
 
 CREATE VIEW totals AS
 SELECT count(*) AS images,
-       coalesce(sum(size_bytes), 0) AS size_bytes,
-       coalesce(sum(used_bytes), 0) AS used_bytes,
-       coalesce(sum(stored_bytes), 0) AS stored_bytes,
+       CAST(total(size_bytes) AS INTEGER) AS size_bytes,
+       CAST(total(used_bytes) AS INTEGER) AS used_bytes,
+       CAST(total(stored_bytes) AS INTEGER) AS stored_bytes,
        count(*) FILTER (WHERE status <> 'ready') AS not_ready,
        count(*) FILTER (WHERE verified_at IS NULL) AS never_verified
 FROM images;

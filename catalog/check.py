@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from ..formats.index.chunk import CHUNK_BLOCKS
+from ..formats.errors import FormatError
+from ..formats.index.chunk import CHUNK_BLOCKS, RankChunk
+from ..formats.index.rank import popcount, unpack_chunk
 from . import models
 
 if TYPE_CHECKING:
@@ -25,22 +27,42 @@ def check(catalog: Catalog) -> list[str]:
             f"foreign key: row {row[1]} of {row[0]} names a missing row of {row[2]}"
             for row in connection.exec_driver_sql("PRAGMA foreign_key_check")
         ]
-        problems += _incomplete_indexes(connection)
+        images = models.images.c
+        rows = connection.execute(
+            sa.select(images.name, images.index_id, images.total_blocks, images.used_blocks)
+            .join_from(models.images, models.indexes, models.indexes.c.id == images.index_id)
+            .where(models.indexes.c.kind == "rank")
+        ).all()
+        for name, index_id, total_blocks, used_blocks in rows:
+            wrong = _what_is_wrong(connection, index_id, total_blocks, used_blocks)
+            if wrong:
+                problems.append(f"{name}: its index is damaged ({wrong}): `imgcat add --force` it")
     return problems
 
 
-def _incomplete_indexes(connection: sa.Connection) -> list[str]:
-    images, indexes, chunks = models.images.c, models.indexes.c, models.rank_chunks.c
-    query = (
-        sa.select(images.name, images.total_blocks, sa.func.count(chunks.chunk))
-        .join_from(models.images, models.indexes, indexes.id == images.index_id)
-        .outerjoin(models.rank_chunks, chunks.index_id == indexes.id)
-        .where(indexes.kind == "rank")
-        .group_by(images.id)
-    )
-    return [
-        f"{name}: {rows} of {-(-total // CHUNK_BLOCKS)} rows of its index are there: "
-        f"`imgcat add --force` its file"
-        for name, total, rows in connection.execute(query)
-        if rows != -(-total // CHUNK_BLOCKS)
-    ]
+def _what_is_wrong(
+    connection: sa.Connection, index_id: int, total_blocks: int, used_blocks: int
+) -> str | None:
+    """Return what is wrong with a rank index: each chunk must unpack and count on from the last."""
+    chunks = models.rank_chunks.c
+    rank = 0
+    number = 0
+    for row in connection.execute(
+        sa.select(chunks.chunk, chunks.rank, chunks.bitmap)
+        .where(chunks.index_id == index_id)
+        .order_by(chunks.chunk)
+    ):
+        if row.chunk != number:
+            return f"chunk {number} is missing"
+        if row.rank != rank:
+            return f"chunk {number} begins at rank {row.rank}, not {rank}"
+        try:
+            rank += popcount(unpack_chunk(RankChunk(*row), total_blocks))
+        except FormatError as error:
+            return str(error)
+        number += 1
+    if number != -(-total_blocks // CHUNK_BLOCKS):
+        return f"chunk {number} is missing"
+    if rank != used_blocks:
+        return f"it marks {rank} blocks, and {used_blocks} are used"
+    return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import errno
 import os
 import stat
 from typing import TYPE_CHECKING
@@ -89,8 +90,9 @@ def _freshness_of(volume: Volume) -> Freshness:
         status = os.stat(volume.path)
     except (FileNotFoundError, NotADirectoryError):
         return Freshness.MISSING
-    except OSError:
-        return Freshness.UNREADABLE
+    except OSError as error:
+        # A link that leads to itself is there, and is not the file that was scanned.
+        return Freshness.STALE if error.errno == errno.ELOOP else Freshness.UNREADABLE
     # stat tells no size for a block device; only opening it does.
     size = volume.size_bytes if stat.S_ISBLK(status.st_mode) else None
     return compare(volume, status, size)

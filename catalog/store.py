@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import fnmatch
+import logging
 import os
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,12 +14,14 @@ import sqlalchemy as sa
 from ..formats.index.chunk import ChunkMissingError, RankChunk
 from . import models, pins, schema
 from .engine import BUSY_SECONDS, Database
-from .errors import CatalogMissingError, ImageNotFoundError, NameTakenError
+from .errors import CatalogError, CatalogMissingError, ImageNotFoundError, NameTakenError
 from .names import check_name
 from .records import ImageRecord, ImageRow, MountEntry, OpenSpec, Volume
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+log = logging.getLogger("imgcat.catalog")
 
 _ROW_FIELDS = tuple(ImageRow.__dataclass_fields__)
 _VOLUME_FIELDS = tuple(Volume.__dataclass_fields__)
@@ -177,7 +180,10 @@ class Catalog:
         return list(found)
 
     def mount_entries(self, only: Sequence[int] | None = None) -> list[MountEntry]:
-        """Return what a mount shows, by name: all images, or those of the ids. One statement."""
+        """Return what a mount shows, by name: all images, or those of the ids. One statement.
+
+        A row with nonsense in it, as a failing disk may leave, is logged and left out.
+        """
         images, volumes = models.images.c, models.volumes.c
         query = (
             sa.select(
@@ -197,11 +203,12 @@ class Catalog:
         )
         wanted = None if only is None else set(only)
         with self.database.reading() as connection:
-            return [
-                MountEntry(*row)
-                for row in connection.execute(query)
-                if wanted is None or row[0] in wanted
-            ]
+            entries = [MountEntry(*row) for row in connection.execute(query)]
+        return [
+            entry
+            for entry in entries
+            if (wanted is None or entry.image_id in wanted) and _is_sound(entry)
+        ]
 
     def open_spec(self, image_id: int) -> OpenSpec:
         """Return what opening the image needs. One statement.
@@ -220,8 +227,12 @@ class Catalog:
             .where(models.images.c.id == image_id)
             .order_by(models.volumes.c.ordinal)
         )
-        with self.database.reading() as connection:
-            rows = connection.execute(query).mappings().all()
+        try:
+            with self.database.reading() as connection:
+                rows = connection.execute(query).mappings().all()
+        except ValueError as error:
+            # A column is not the JSON that it should be.
+            raise CatalogError(f"{self.path}: the row of image {image_id}: {error}") from error
         if not rows:
             raise ImageNotFoundError(f"image {image_id} was removed from the catalog")
         first = rows[0]
@@ -310,6 +321,20 @@ class Catalog:
 
 def _is_id(token: str) -> bool:
     return token.isdecimal() and len(token) < 20  # noqa: PLR2004 - digits of a 64-bit number
+
+
+def _is_sound(entry: MountEntry) -> bool:
+    numbers = (entry.size_bytes, entry.used_bytes, entry.mode, entry.uid, entry.gid)
+    try:
+        check_name(entry.name)
+        sound = all(isinstance(n, int) and n >= 0 for n in numbers) and isinstance(
+            entry.mtime_ns, int
+        )
+    except (NameTakenError, AttributeError):
+        sound = False
+    if not sound:
+        log.warning("image %s: its row in the catalog is damaged: add it again", entry.image_id)
+    return sound
 
 
 def _absolute(path: str, directory: str | None) -> str:

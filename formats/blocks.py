@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+from .errors import CorruptImageError
 from .extent import Extent, ExtentKind
 from .index.rank import NONE_PRESENT, NOT_UNIFORM, block_of_rank
 from .reader import Scatter, fill_zero
@@ -55,9 +56,12 @@ class StoredBlocks:
         """Return the record that `to_json` gave.
 
         Raises:
-            KeyError: a field is missing.
+            CorruptImageError: a field is missing, or no number.
         """
-        return cls(**{field.name: int(fields[field.name]) for field in dataclasses.fields(cls)})
+        try:
+            return cls(**{field.name: int(fields[field.name]) for field in dataclasses.fields(cls)})
+        except (KeyError, TypeError, ValueError) as error:
+            raise CorruptImageError("layout", 0, f"{error!r}: add the image again") from error
 
     @property
     def stored_size(self) -> int:

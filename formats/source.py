@@ -149,6 +149,10 @@ class FileSource:
         self.readv([memoryview(whole)], offset)
         return bytes(whole)
 
+    def current_stat(self) -> os.stat_result:
+        """Return what `fstat` tells of the open file now."""
+        return os.fstat(self._fd)
+
     def close(self) -> None:
         """Close the file."""
         fd, self._fd = self._fd, -1

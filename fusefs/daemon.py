@@ -113,7 +113,8 @@ def _mount_and_run(
         _tune(mount_point)
         on_ready(Ready(mount_point, operations.image_count, allow_other))
 
-    operations = Operations(ReaderFactory(catalog), receiving.install())
+    readers = ReaderFactory(catalog)
+    operations = Operations(readers, receiving.install())
     operations.show(catalog.mount_entries(only))
     options = {
         "default_permissions", "ro", "nosuid", "nodev", "fsname=imgcat", "subtype=imgcat",
@@ -125,6 +126,7 @@ def _mount_and_run(
     except RuntimeError as error:
         raise MountError(f"{mount_point}: could not be mounted ({error})") from error
     try:
+        readers.own_device = _device_number(mount_point)
         log.info("%s: mounted, %d images", mount_point, operations.image_count)
         trio.run(_run, catalog, operations, only, tell_when_usable)
     finally:
@@ -178,21 +180,35 @@ async def _follow_catalog(
                 entries = await trio.to_thread.run_sync(
                     catalog.mount_entries, only, abandon_on_cancel=True
                 )
+                operations.show(entries)
             except CatalogError as error:
                 log.warning("the catalog cannot be read just now: %s", error)
-                continue
-            seen = version
-            operations.show(entries)
+            except Exception:
+                # Whatever is in the catalog, the images that are shown go on being served.
+                log.exception("the catalog cannot be followed")
+            else:
+                seen = version
+
+
+def _device_of(mount_point: str) -> str | None:
+    """Return the ``major:minor`` of the topmost mount there, without touching it."""
+    points = (point for point in mounts.mount_points()[::-1] if point.path == mount_point)
+    return next((point.device for point in points), None)
+
+
+def _device_number(mount_point: str) -> int | None:
+    device = _device_of(mount_point)
+    return None if device is None else os.makedev(*map(int, device.split(":")))
 
 
 def _tune(mount_point: str) -> None:
     """Let the kernel read further ahead, where this user may set that."""
-    point = next((p for p in mounts.mount_points()[::-1] if p.path == mount_point), None)
-    if point is None:
+    device = _device_of(mount_point)
+    if device is None:
         return
-    minor = point.device.partition(":")[2]
+    minor = device.partition(":")[2]
     settings = {
-        f"/sys/class/bdi/{point.device}/read_ahead_kb": READ_AHEAD_KB,
+        f"/sys/class/bdi/{device}/read_ahead_kb": READ_AHEAD_KB,
         f"/sys/fs/fuse/connections/{minor}/max_background": _MAX_BACKGROUND,
         f"/sys/fs/fuse/connections/{minor}/congestion_threshold": _MAX_BACKGROUND * 3 // 4,
     }

@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Sequence
 
     from ..catalog.records import MountEntry
-    from ..formats.reader import ImageReader
-    from .readers import ReaderFactory
+    from .readers import ReaderFactory, WatchedReader
     from .receiving import Turns
 
 log = logging.getLogger("imgcat.mount")
@@ -73,7 +72,7 @@ def _guarded(
 class _OpenFile:
     name: str
     size: int
-    reader: ImageReader
+    reader: WatchedReader
     limiter: trio.CapacityLimiter
 
 
@@ -259,7 +258,8 @@ class Operations(pyfuse3.Operations):
         self._files[handle] = _OpenFile(
             entry.name, reader.size, reader, trio.CapacityLimiter(_THREADS_PER_FILE)
         )
-        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle), keep_cache=True)
+        # Of a file that was touched, what the kernel has cached may be from before.
+        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle), keep_cache=not reader.was_touched)
 
     async def read(self, fh: pyfuse3.FileHandleT, off: int, size: int) -> bytes:
         """Return guest bytes, fewer than asked for only at the image's end.

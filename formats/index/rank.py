@@ -330,26 +330,32 @@ class RankIndex:
         key = (self._key, number)
         chunk = self._cache.get(key)
         if chunk is None:
-            chunk = self._unpack(self._load(number))
+            stored = self._load(number)
+            bits = unpack_chunk(stored, self.total_blocks)
+            chunk = _LoadedChunk(number * CHUNK_BLOCKS, stored.rank, bits)
             self._cache.put(key, chunk)
         return chunk
 
-    def _unpack(self, stored: RankChunk) -> _LoadedChunk:
-        first = stored.number * CHUNK_BLOCKS
-        expected = (min(CHUNK_BLOCKS, self.total_blocks - first) + 7) // 8
-        try:
-            # The frame names its size; a wrong one must not size an allocation.
-            named = zstandard.frame_content_size(stored.bitmap)
-            bits = (
-                zstandard.ZstdDecompressor().decompress(stored.bitmap) if named == expected else b""
-            )
-        except zstandard.ZstdError as error:
-            raise CorruptImageError("rank_chunk", stored.number, str(error)) from error
-        if len(bits) != expected:
-            raise CorruptImageError(
-                "rank_chunk", stored.number, f"unpacks to {named} bytes, not {expected}: rescan"
-            )
-        return _LoadedChunk(first, stored.rank, bits)
+
+def unpack_chunk(stored: RankChunk, total_blocks: int) -> bytes:
+    """Return the bits of a stored chunk, one a block, least significant first.
+
+    Raises:
+        CorruptImageError: it does not unpack, or not to the size that it must have.
+    """
+    first = stored.number * CHUNK_BLOCKS
+    expected = (min(CHUNK_BLOCKS, total_blocks - first) + 7) // 8
+    try:
+        # The frame names its size; a wrong one must not size an allocation.
+        named = zstandard.frame_content_size(stored.bitmap)
+        bits = zstandard.ZstdDecompressor().decompress(stored.bitmap) if named == expected else b""
+    except zstandard.ZstdError as error:
+        raise CorruptImageError("rank_chunk", stored.number, f"{error}: add it again") from error
+    if len(bits) != expected:
+        raise CorruptImageError(
+            "rank_chunk", stored.number, f"unpacks to {named} bytes, not {expected}: add it again"
+        )
+    return bits
 
 
 def block_of_rank(chunks: Sequence[RankChunk], total_blocks: int, rank: int) -> int:

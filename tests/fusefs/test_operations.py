@@ -31,6 +31,7 @@ class Reader:
     """A reader that does what the test says when it has to wait."""
 
     size = 1 << 30
+    was_touched = False
 
     def __init__(self, wait: Callable[[], None], *, nowait: bool = False) -> None:
         self.wait = wait

@@ -8,8 +8,10 @@ A `Database` may be used from several threads at once.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sqlite3
+import stat
 import urllib.parse
 from typing import TYPE_CHECKING
 
@@ -152,23 +154,30 @@ class Database:
             try:
                 self._set_up(connection)
             except sqlite3.OperationalError as error:
-                if self.write or not self._may_be_immutable(error):
+                mode = None if self.write else self._other_mode(error)
+                if mode is None:
                     raise
-                # A catalog in WAL mode on a medium that takes no -shm file beside it.
                 connection.close()
-                connection = self._connect_as("ro&immutable=1")
+                connection = self._connect_as(mode)
+                if mode == "rw":
+                    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
                 self._set_up(connection)
         except BaseException:
             connection.close()
             raise
         return connection
 
-    def _may_be_immutable(self, error: sqlite3.Error) -> bool:
-        if _code(error) not in {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}:
-            return False
-        # Transactions that are still in a -wal file would not be seen.
+    def _other_mode(self, error: sqlite3.Error) -> str | None:
+        """Return how a WAL catalog can be read where no -shm file can be made beside it."""
         wal = f"{self.path}-wal"
-        return not os.path.exists(wal) or os.path.getsize(wal) == 0
+        has_wal = os.path.exists(wal) and os.path.getsize(wal) > 0
+        if _code(error) in {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}:
+            # Transactions that are still in a -wal file would not be seen.
+            return None if has_wal else "ro&immutable=1"
+        if _code(error) in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}:
+            # A full disk. Alone, SQLite keeps in memory what else would be in that file.
+            return "rw" if has_wal else "ro&immutable=1"
+        return None
 
     def _connect_as(self, mode: str) -> sqlite3.Connection:
         # Quoted as bytes: the path need not be UTF-8.
@@ -199,6 +208,10 @@ class Database:
             raise
         except sqlite3.Error as error:
             raise translate(error, self.path) from error
+        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            # What was text or JSON in the database is that no more.
+            kind, text = _MEANINGS[sqlite3.SQLITE_CORRUPT]
+            raise kind(f"{self.path}: {text}") from error
 
 
 def translate(error: sqlite3.Error, path: str) -> CatalogError:
@@ -221,6 +234,8 @@ def _begin(connection: sa.Connection) -> None:
 def _check_magic(path: str) -> None:
     """Refuse a file that is not empty and not SQLite's, before SQLite touches it."""
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise CatalogSchemaError(f"{path}: is not a file, and so no catalog")
         with open(path, "rb") as file:
             magic = file.read(len(_SQLITE_MAGIC))
     except FileNotFoundError:

@@ -41,9 +41,14 @@ def revision_of(connection: sa.Connection, path: str) -> str | None:
         raise CatalogSchemaError(
             f"{path}: a SQLite database, but not an imgcat catalog; it is left as it is"
         )
-    return str(
-        connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one_or_none()
+    revisions = (
+        connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalars().all()
     )
+    if len(revisions) != 1:
+        raise CatalogSchemaError(
+            f"{path}: names {len(revisions)} revisions of its schema, not one; it is left as it is"
+        )
+    return str(revisions[0])
 
 
 def ensure_current(

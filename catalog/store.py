@@ -69,12 +69,12 @@ class Catalog:
             CatalogError: it cannot be opened.
         """
         path = os.path.abspath(path or default_path())
-        if not os.path.exists(path):
+        if not _is_there(path):
             if not create:
                 raise CatalogMissingError(
                     f"{path}: there is no catalog yet: `imgcat add IMAGE...` makes one"
                 )
-            os.makedirs(os.path.dirname(path), exist_ok=True)
+            _make_directory(os.path.dirname(path))
         database = Database(path, write=write, create=create, busy_seconds=busy_seconds)
         try:
             message = schema.ensure_current(database)
@@ -227,12 +227,8 @@ class Catalog:
             .where(models.images.c.id == image_id)
             .order_by(models.volumes.c.ordinal)
         )
-        try:
-            with self.database.reading() as connection:
-                rows = connection.execute(query).mappings().all()
-        except ValueError as error:
-            # A column is not the JSON that it should be.
-            raise CatalogError(f"{self.path}: the row of image {image_id}: {error}") from error
+        with self.database.reading() as connection:
+            rows = connection.execute(query).mappings().all()
         if not rows:
             raise ImageNotFoundError(f"image {image_id} was removed from the catalog")
         first = rows[0]
@@ -321,6 +317,23 @@ class Catalog:
 
 def _is_id(token: str) -> bool:
     return token.isdecimal() and len(token) < 20  # noqa: PLR2004 - digits of a 64-bit number
+
+
+def _is_there(path: str) -> bool:
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise CatalogError(f"{path}: {error.strerror}") from error
+    return True
+
+
+def _make_directory(path: str) -> None:
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise CatalogError(f"{path}: cannot be made: {error.strerror}") from error
 
 
 def _is_sound(entry: MountEntry) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import sys
 from typing import Annotated
 
@@ -32,25 +31,19 @@ def sql(
       imgcat sql --csv 'SELECT name, status FROM images' > images.csv
       imgcat sql --json 'SELECT * FROM totals'
     """
+    from ..catalog.query import SqlError, ask
     from .render import printable, write_csv, write_json, write_table
 
     if as_json and as_csv:
         raise typer.BadParameter("--json and --csv exclude each other", param_hint="--csv")
-    if query == "-":
-        query = sys.stdin.read()
-    with open_catalog() as catalog, catalog.database.raw() as connection:
-        connection.text_factory = os.fsdecode
-        try:
-            cursor = connection.execute(query)
-            columns = [column[0] for column in cursor.description or ()]
-            rows = cursor.fetchall()
-        except (sqlite3.OperationalError, sqlite3.ProgrammingError, sqlite3.Warning) as error:
-            if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) not in {
-                sqlite3.SQLITE_ERROR,
-                sqlite3.SQLITE_READONLY,
-            }:
-                raise
-            raise typer.BadParameter(printable(str(error)), param_hint="QUERY") from None
+    try:
+        if query == "-":
+            query = sys.stdin.read()
+        with open_catalog() as catalog:
+            columns, rows = ask(catalog, query)
+    except (SqlError, ValueError) as error:
+        # ValueError: bytes that are no text, or a zero among them.
+        raise typer.BadParameter(printable(str(error)), param_hint="QUERY") from None
     if as_json:
         write_json([dict(zip(columns, row, strict=True)) for row in rows])
     elif as_csv:

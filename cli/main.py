@@ -24,12 +24,22 @@ def run() -> int:
     codecs.register_error("imgcat", _encode_anyhow)
     sys.stdout.reconfigure(errors="imgcat")  # type: ignore[union-attr]
     sys.stderr.reconfigure(errors="imgcat")  # type: ignore[union-attr]
+    code = _run_app()
     try:
-        return _run_app()
+        sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever read our output has stopped to, as `head` does; that is no error of ours.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _drop_output()
         return 0
+    except OSError as error:
+        _drop_output()
+        sys.stderr.write(f"imgcat: standard output: {error.strerror}\n")
+        return code or 5
+    return code
+
+
+def _drop_output() -> None:
+    """Let Python's own flush at the end succeed: what is left goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _run_app() -> int:
@@ -39,12 +49,13 @@ def _run_app() -> int:
     try:
         make_app()(prog_name="imgcat")
     except SystemExit as end:
-        sys.stdout.flush()
+        if isinstance(end.__context__, BrokenPipeError):
+            # Whoever read our output has stopped to, as `head` does; that is no error of ours.
+            _drop_output()
+            return 0
         return end.code if isinstance(end.code, int) else BUG
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
-        raise
     except Exception as error:
         code = code_of(error)
         if code == BUG:

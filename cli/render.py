@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import sys
 import unicodedata
 from typing import TYPE_CHECKING, Any
@@ -31,13 +32,13 @@ def write_json(value: Any) -> None:  # noqa: ANN401 - any JSON
 
     File names that are not UTF-8 come as lone surrogates, as Python's `os.fsdecode` gives them.
     """
-    json.dump(value, sys.stdout, indent=2, default=_json_default)
+    json.dump(_finite(value), sys.stdout, indent=2, default=_json_default, allow_nan=False)
     sys.stdout.write("\n")
 
 
 def write_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Write rows as CSV with a heading."""
-    writer = csv.writer(sys.stdout)
+    writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(columns)
     for row in rows:
         writer.writerow([_json_default(v) if isinstance(v, bytes) else v for v in row])
@@ -75,6 +76,17 @@ def printable(text: str) -> str:
         ).decode()
         for char in text
     )  # fmt: skip
+
+
+def _finite(value: Any) -> Any:  # noqa: ANN401 - any JSON
+    """Return the value with infinities as texts, for JSON has none."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_finite(each) for each in value]
+    return value
 
 
 def _cell(value: object) -> str:

@@ -14,7 +14,7 @@ import pyfuse3
 import trio
 
 from ..catalog import pins
-from ..catalog.errors import CatalogError
+from ..catalog.errors import CatalogError, SchemaOutdatedError
 from ..catalog.store import Catalog, utc_now
 from . import mounts, receiving
 from .errors import MountError
@@ -72,10 +72,8 @@ def serve(
     mounts.check_fuse_device()
     allow_other = mounts.decide_allow_other(request.allow_other)
     _raise_file_limit()
-    # Made before the catalog is opened for good: a catalog that must be upgraded is, here.
-    Catalog.open(request.catalog_path, notify=notify).close()
     with (
-        Catalog.open(request.catalog_path, write=False) as catalog,
+        _open_catalog(request.catalog_path, notify) as catalog,
         pins.pinned(catalog.path) as pinned,
     ):
         if not pinned:
@@ -92,6 +90,15 @@ def serve(
             _mount_and_run(catalog, mount_point, only, allow_other, on_ready)
     with contextlib.suppress(CatalogError), Catalog.open(request.catalog_path) as catalog:
         catalog.purge_unused_indexes()
+
+
+def _open_catalog(path: str | None, notify: Callable[[str], None]) -> Catalog:
+    """Open the catalog for reading only, after upgrading one of an older schema."""
+    try:
+        return Catalog.open(path, write=False)
+    except SchemaOutdatedError:
+        Catalog.open(path, notify=notify).close()
+        return Catalog.open(path, write=False)
 
 
 def _chosen(catalog: Catalog, request: MountRequest) -> Sequence[int] | None:

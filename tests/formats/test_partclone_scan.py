@@ -317,8 +317,8 @@ def test_count_that_the_length_confirms_is_refused(counted: int) -> None:
     error = _refusal((image + bytes(1000))[:length])
     assert type(error) is CorruptImageError
     assert str(error) == (
-        f"partclone.bitmap @0x6e: {_USED} blocks are marked as used, but the header counts and the file "
-        f"holds {counted}: which ones cannot be known"
+        f"partclone.bitmap @0x6e: {_USED} blocks are marked as used, but the header counts and the "
+        f"file holds {counted}: which ones cannot be known"
     )
 
 

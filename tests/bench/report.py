@@ -1,0 +1,83 @@
+"""The table: for a terminal, and as the page that is kept."""
+
+from __future__ import annotations
+
+import datetime as dt
+import textwrap
+from typing import TYPE_CHECKING
+
+from measure import NOTHING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from measure import Row
+
+_TITLES = ("row", "measured", "ours", "beside", "ratio", "wanted", "met")
+_WHAT_WIDTH = 60
+
+_INTRODUCTION = """\
+# Benchmarks
+
+Written by `make bench`, which takes every figure below anew, as root, in less than ten minutes:
+`python tests/bench/run.py --help` tells how to take some of them only. It makes its images with
+the real tools, installs the peer, [imagebackup](https://pypi.org/project/imagebackup/), into a
+virtual environment of its own, and removes everything at the end.
+
+Figures of different machines say little; the *ratios* do. So whatever is compared is run in turn,
+A B A B …, in one run and after a warm-up, and each figure is the median of its runs. The page
+cache is warm: what is measured is the program, not the disk. Readers are processes of their own.
+"""
+
+_NOTES = """\
+## What the rows measure
+
+- **mount**: 200 catalogued images. Ours: from the start of `imgcat mount-all` until the first
+  byte of each of the 200 was read. The peer: 200 times the start of `vpartclone -m`, the wait until
+  the file is there, and its first byte, one after the other, all kept mounted; all 200 are run,
+  40 at a time between runs of ours. **mount-memory** is taken then: RSS counts memory that
+  processes share once for each, PSS divides it among them.
+- **read**: 1 MiB reads with O_DIRECT, in ascending order over the pieces of an image that are used
+  throughout. The *zero handler* is a pyfuse3 file system that answers each read with the same
+  constant: what FUSE and Python cost when nothing is done.
+- **random**: 4 KiB reads with O_DIRECT at random used blocks.
+- **buffered**: `dd bs=1M` of a mounted image. Before each run the page cache is dropped and the
+  image, not the mounted file, is read back into it.
+- **add**: a sparse image with a real header and a real bitmap of 2^28 blocks of 4 KiB, used and
+  unused in runs as file systems have them. The peer does what it does at every mount: open and
+  index. **add-memory** and **serve-memory** are of the same image.
+- **ls**, **version**: whole processes, output to nowhere.
+"""
+
+
+def as_text(rows: Sequence[Row], facts: Mapping[str, str]) -> str:
+    """Return the table for a terminal."""
+    lines = [_TITLES]
+    for row in rows:
+        first, *rest = textwrap.wrap(row.what.replace("`", ""), _WHAT_WIDTH)
+        lines.append((row.name, first, *_figures(row)))
+        lines.extend(("", line, "", "", "", "", "") for line in rest)
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    table = "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+    machine = "\n".join(f"{name}: {fact}" for name, fact in facts.items())
+    return f"{table}\n\n{machine}\n"
+
+
+def as_markdown(rows: Sequence[Row], facts: Mapping[str, str]) -> str:
+    """Return the page."""
+    head = "| " + " | ".join(title.capitalize() for title in _TITLES) + " |"
+    rule = "|---|---|--:|--:|--:|--:|---|"
+    lines = [f"| {' | '.join((row.name, row.what, *_figures(row)))} |" for row in rows]
+    machine = "\n".join(f"- {name}: {fact}" for name, fact in facts.items())
+    today = dt.datetime.now(dt.UTC).date().isoformat()
+    return "\n".join(
+        [_INTRODUCTION, f"## One run, {today}\n", machine, "", head, rule, *lines, "", _NOTES]
+    )
+
+
+def _figures(row: Row) -> tuple[str, str, str, str, str]:
+    met = "yes" if row.met else "no"
+    return row.ours, row.other, row.ratio, row.wanted, met if row.wanted != NOTHING else NOTHING

@@ -21,9 +21,7 @@ def run() -> int:
     if sys.argv[1:] == ["--version"]:
         _print_version()
         return 0
-    codecs.register_error("imgcat", _encode_anyhow)
-    sys.stdout.reconfigure(errors="imgcat")  # type: ignore[union-attr]
-    sys.stderr.reconfigure(errors="imgcat")  # type: ignore[union-attr]
+    _set_up_streams()
     code = _run_app()
     try:
         sys.stdout.flush()
@@ -35,6 +33,21 @@ def run() -> int:
         sys.stderr.write(f"imgcat: standard output: {error.strerror}\n")
         return code or 5
     return code
+
+
+def _set_up_streams() -> None:
+    """Have standard streams, also where the caller closed them, that can write any name."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            # The lowest free number is this one.
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    codecs.register_error("imgcat", _encode_anyhow)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="imgcat")  # type: ignore[union-attr]
 
 
 def _drop_output() -> None:

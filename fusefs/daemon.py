@@ -20,6 +20,7 @@ from . import mounts, receiving
 from .errors import MountError
 from .operations import Operations
 from .readers import ReaderFactory
+from .request import STOPPING
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -159,7 +160,8 @@ async def _run(
 
 async def _stop_on_signal(scope: trio.CancelScope) -> None:
     """End the main loop at the first signal, and whatever still runs at the second."""
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+    with trio.open_signal_receiver(*STOPPING) as signals:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
         asked = False
         async for number in signals:
             log.info("stopping: %s", signal.Signals(number).name)

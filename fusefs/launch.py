@@ -7,10 +7,12 @@ its standard streams lead nowhere.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import logging.handlers
 import os
+import signal
 import sys
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from ..catalog import errors as catalog_errors
 from . import errors as mount_errors
 from .errors import MountError
+from .request import STOPPING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,10 +39,16 @@ def run_in_foreground(
     Raises:
         As `daemon.serve`.
     """
-    from .daemon import serve
+    # Until the daemon minds signals, one would leave a dead mount. Blocked before anything heavy is
+    # imported, for the threads that numpy starts take over what is blocked now.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    try:
+        from .daemon import serve
 
-    set_up_log(request.log_file)
-    serve(request, lambda ready: on_ready(ready.image_count), notify)
+        set_up_log(request.log_file)
+        serve(request, lambda ready: on_ready(ready.image_count), notify)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
 
 
 def start_in_background(request: MountRequest, notify: Callable[[str], None]) -> int:
@@ -78,15 +87,20 @@ def start_in_background(request: MountRequest, notify: Callable[[str], None]) ->
 
 
 def set_up_log(log_file: str | None) -> None:
-    """Send the log to a file, which is kept from growing without end, or to standard error."""
-    handler: logging.Handler
-    if log_file is None:
-        handler = logging.StreamHandler()
-    else:
-        handler = logging.handlers.RotatingFileHandler(
-            log_file, maxBytes=_LOG_BYTES, backupCount=1, encoding="utf-8",
-            errors="backslashreplace",
-        )  # fmt: skip
+    """Send the log to a file, which is kept from growing without end, or to standard error.
+
+    Raises:
+        MountError: the file cannot be written.
+    """
+    handler: logging.Handler = logging.StreamHandler()
+    if log_file is not None:
+        try:
+            handler = logging.handlers.RotatingFileHandler(
+                log_file, maxBytes=_LOG_BYTES, backupCount=1, encoding="utf-8",
+                errors="backslashreplace",
+            )  # fmt: skip
+        except OSError as error:
+            raise MountError(f"{log_file}: {error.strerror}") from error
     handler.setFormatter(logging.Formatter(_LOG_FORMAT))
     root = logging.getLogger()
     root.addHandler(handler)
@@ -101,8 +115,11 @@ def _detach_and_serve(request: MountRequest, writing: int) -> None:
         if os.fork() > 0:
             os._exit(0)
         # The descriptors of whoever called, a pipe of `make` or a lock, are not ours to keep.
-        os.closerange(3, writing)
-        os.closerange(writing + 1, os.sysconf("SC_OPEN_MAX"))
+        for name in os.listdir("/proc/self/fd"):
+            if int(name) > 2 and int(name) != writing:  # noqa: PLR2004 - the standard streams
+                with contextlib.suppress(OSError):
+                    # Among them is the one that listed the directory, closed by now.
+                    os.close(int(name))
         null = os.open(os.devnull, os.O_RDWR)
         # Standard error stays until the mount is usable: libfuse explains itself there.
         os.dup2(null, 0)
@@ -130,7 +147,8 @@ def _serve(request: MountRequest, writing: int) -> None:
         os.chdir("/")
         run_in_foreground(request, on_ready, lambda notice: say(notice=notice))
     except Exception as error:
-        logging.getLogger("imgcat.daemon").exception("the daemon ended")
+        if logging.getLogger().handlers:
+            logging.getLogger("imgcat.daemon").exception("the daemon ended")
         try:
             say(error=type(error).__name__, text=str(error))
         except OSError:

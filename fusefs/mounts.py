@@ -109,6 +109,9 @@ def prepare_mount_point(path: str) -> str | None:
         MountError: one cannot; the message says what to do.
     """
     notice = None
+    if is_imgcat_mount(path) and _read_record(path) is not None:
+        # Without touching it: a daemon that is stopped would not answer.
+        raise MountError(f"{path}: is an imgcat mount already: `imgcat unmount {path}` ends it")
     try:
         # Not stat: the kernel may still answer that from its cache for a dead mount.
         os.statvfs(path)
@@ -181,7 +184,7 @@ def decide_allow_other(wish: str) -> bool:
 
 
 def unmount(path: str, *, lazy: bool = False, seconds: float = 10.0) -> None:
-    """End the mount at `path`, and wait until its daemon has gone.
+    """End the mount at `path`, and wait until its daemon has gone, unless `lazy`.
 
     Args:
         path: the mount point.
@@ -197,6 +200,9 @@ def unmount(path: str, *, lazy: bool = False, seconds: float = 10.0) -> None:
         raise NotMountedError(f"{path}: is not an imgcat mount; `imgcat mounts` lists them")
     dead = _read_record(path) is None and not _answers(path)
     _unmount(path, lazy=lazy or dead)
+    if lazy:
+        # It serves those who have files open, as long as they do.
+        return
     deadline = time.monotonic() + seconds
     while _read_record(path) is not None:
         if time.monotonic() > deadline:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
 
+from .errors import MountError
 from .mounts import digest_of, real_path, state_directory
+
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""The signals that end a mount."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,11 +48,17 @@ def make_request(
     A daemon in the background logs to a file of its own below the state directory.
 
     Raises:
-        OSError: the directory for logs cannot be made.
+        MountError: the directory for logs cannot be made.
     """
     mount_point = real_path(directory)
     if log_file is None and not foreground:
-        log_file = os.path.join(state_directory(), f"mount-{digest_of(mount_point)}.log")
+        try:
+            directory_for_logs = state_directory()
+        except OSError as error:
+            raise MountError(
+                f"{error.filename}: {error.strerror}: choose another place with --log-file"
+            ) from error
+        log_file = os.path.join(directory_for_logs, f"mount-{digest_of(mount_point)}.log")
     return MountRequest(
         mount_point=mount_point,
         catalog_path=catalog_path and os.path.abspath(catalog_path),

@@ -69,6 +69,9 @@ def _authorize(action: int, first: str | None, second: str | None, *_where: str 
     """Allow reading; of pragmas those that tell, which take at most the name of a table."""
     if action == sqlite3.SQLITE_PRAGMA and second is not None and not _tells(first or ""):
         return sqlite3.SQLITE_DENY
+    if action == sqlite3.SQLITE_UPDATE and first == "sqlite_master":
+        # How SQLite declares table-valued functions to itself; the file cannot be written anyway.
+        return sqlite3.SQLITE_OK
     return sqlite3.SQLITE_OK if action in _ALLOWED else sqlite3.SQLITE_DENY
 
 

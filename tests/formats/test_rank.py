@@ -418,16 +418,16 @@ def _bomb_header() -> bytes:
 @pytest.mark.parametrize(
     ("frame", "message"),
     [
-        (b"", "rank_chunk @0x0: error when determining content size"),
-        (b"\x28\xb5\x2f\xfd", "rank_chunk @0x0: error when determining content size"),
-        (b"not a zstd frame", "rank_chunk @0x0: error when determining content size"),
-        (_compress(bytes(374)), "rank_chunk @0x0: unpacks to 374 bytes, not 375: rescan"),
-        (_compress(bytes(376)), "rank_chunk @0x0: unpacks to 376 bytes, not 375: rescan"),
-        (_compress(b""), "rank_chunk @0x0: unpacks to 0 bytes, not 375: rescan"),
-        (_bomb_header(), f"rank_chunk @0x0: unpacks to {1 << 60} bytes, not 375: rescan"),
+        (b"", "rank_chunk @0x0: error when determining content size: add it again"),
+        (b"\x28\xb5\x2f\xfd", "rank_chunk @0x0: error when determining content size: add it again"),
+        (b"not a zstd frame", "rank_chunk @0x0: error when determining content size: add it again"),
+        (_compress(bytes(374)), "rank_chunk @0x0: unpacks to 374 bytes, not 375: add it again"),
+        (_compress(bytes(376)), "rank_chunk @0x0: unpacks to 376 bytes, not 375: add it again"),
+        (_compress(b""), "rank_chunk @0x0: unpacks to 0 bytes, not 375: add it again"),
+        (_bomb_header(), f"rank_chunk @0x0: unpacks to {1 << 60} bytes, not 375: add it again"),
         (
             _compress(bytes(375), write_content_size=False),
-            "rank_chunk @0x0: unpacks to -1 bytes, not 375: rescan",
+            "rank_chunk @0x0: unpacks to -1 bytes, not 375: add it again",
         ),
     ],
 )

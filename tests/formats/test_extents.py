@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from imgcat.formats.blocks import StoredBlocks
+from imgcat.formats.errors import CorruptImageError
 from imgcat.formats.extent import Extent, ExtentKind, check_cover
 from imgcat.formats.reader import Scatter, fill_zero, is_data, read_bytes
 from support import naive_bitmap
@@ -239,7 +240,7 @@ def test_geometry_survives_json() -> None:
     assert StoredBlocks.from_json(_BLOCKS.to_json()) == _BLOCKS
     fields = _BLOCKS.to_json()
     del fields["group_size"]
-    with pytest.raises(KeyError, match="group_size"):
+    with pytest.raises(CorruptImageError, match="group_size"):
         StoredBlocks.from_json(fields)
 
 

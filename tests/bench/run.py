@@ -84,6 +84,7 @@ def _options() -> argparse.Namespace:
 
 
 def _stop(number: int, _frame: object) -> NoReturn:
+    say(f"stopping: {signal.Signals(number).name}")
     raise SystemExit(128 + number)
 
 

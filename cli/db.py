@@ -32,7 +32,8 @@ def sql(
       imgcat sql --json 'SELECT * FROM totals'
     """
     from ..catalog.query import SqlError, ask
-    from .render import printable, write_csv, write_json, write_table
+    from ..formats.text import printable
+    from .render import write_csv, write_json, write_table
 
     if as_json and as_csv:
         raise typer.BadParameter("--json and --csv exclude each other", param_hint="--csv")
@@ -114,7 +115,7 @@ def db_backup(
       imgcat db backup catalog-copy.db
     """
     from ..catalog.schema import backup
-    from .render import printable
+    from ..formats.text import printable
 
     with open_catalog() as catalog:
         try:

@@ -102,7 +102,8 @@ def _with_progress(results: Iterator[Result], total: int) -> Iterator[Result]:
 
 def _report_added(result: Result) -> int:
     """Print the line for one path and return the exit code that it calls for."""
-    from .render import human_size, printable
+    from ..formats.text import printable
+    from .render import human_size
 
     if result.ingested is None:
         assert result.error is not None
@@ -232,7 +233,8 @@ def _shown_fields(record: ImageRecord, check: str | None, mount: str | None) -> 
 
 def _write_record(record: ImageRecord, check: str | None, mount: str | None) -> None:
     from ..catalog.freshness import observed_status
-    from .render import human_size, printable, write_fields
+    from ..formats.text import printable
+    from .render import human_size, write_fields
 
     row = record.row
     status = observed_status(row.status, record.volumes)
@@ -345,7 +347,7 @@ def rescan(
 
 
 def _say(what: str, name: str) -> None:
-    from .render import printable
+    from ..formats.text import printable
 
     if not settings.quiet:
         sys.stdout.write(f"{what:<9} {printable(name)}\n")

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..formats.text import printable
 from .completion import complete_images
 from .images import JsonOption
-from .render import printable
 from .settings import notify, settings
 
 if TYPE_CHECKING:

@@ -9,6 +9,8 @@ import sys
 import unicodedata
 from typing import TYPE_CHECKING, Any
 
+from ..formats.text import printable
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -66,16 +68,6 @@ def write_fields(fields: Mapping[str, object]) -> None:
     width = max(map(len, fields), default=0) + 1
     for name, value in fields.items():
         sys.stdout.write(f"{name + ':':<{width}} {_cell(value)}\n")
-
-
-def printable(text: str) -> str:
-    """Return `text` with control characters escaped, so that a name cannot drive the terminal."""
-    return "".join(
-        char if unicodedata.category(char) not in {"Cc", "Cf"} else char.encode(
-            "unicode_escape"
-        ).decode()
-        for char in text
-    )  # fmt: skip
 
 
 def _finite(value: Any) -> Any:  # noqa: ANN401 - any JSON

@@ -6,7 +6,7 @@ import dataclasses
 import sys
 from typing import TYPE_CHECKING
 
-from .render import printable
+from ..formats.text import printable
 
 if TYPE_CHECKING:
     from ..catalog.store import Catalog

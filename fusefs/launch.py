@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import logging.handlers
 import os
 import signal
 import sys
@@ -20,15 +19,13 @@ from typing import TYPE_CHECKING, Any
 from ..catalog import errors as catalog_errors
 from . import errors as mount_errors
 from .errors import MountError
+from .log import set_up_log
 from .request import STOPPING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .request import MountRequest
-
-_LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-_LOG_BYTES = 1 << 20
 
 
 def run_in_foreground(
@@ -84,27 +81,6 @@ def start_in_background(request: MountRequest, notify: Callable[[str], None]) ->
             f"see {request.log_file}"
         )
     return image_count
-
-
-def set_up_log(log_file: str | None) -> None:
-    """Send the log to a file, which is kept from growing without end, or to standard error.
-
-    Raises:
-        MountError: the file cannot be written.
-    """
-    handler: logging.Handler = logging.StreamHandler()
-    if log_file is not None:
-        try:
-            handler = logging.handlers.RotatingFileHandler(
-                log_file, maxBytes=_LOG_BYTES, backupCount=1, encoding="utf-8",
-                errors="backslashreplace",
-            )  # fmt: skip
-        except OSError as error:
-            raise MountError(f"{log_file}: {error.strerror}") from error
-    handler.setFormatter(logging.Formatter(_LOG_FORMAT))
-    root = logging.getLogger()
-    root.addHandler(handler)
-    root.setLevel(logging.INFO)
 
 
 def _detach_and_serve(request: MountRequest, writing: int) -> None:

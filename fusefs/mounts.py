@@ -17,6 +17,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -109,23 +110,19 @@ def prepare_mount_point(path: str) -> str | None:
         MountError: one cannot; the message says what to do.
     """
     notice = None
-    if is_imgcat_mount(path) and _read_record(path) is not None:
-        # Without touching it: a daemon that is stopped would not answer.
+    if is_imgcat_mount(path) and not _lives(path):
+        _unmount(path, lazy=True)
+        notice = f"{path}: cleared a dead mount that a killed daemon had left"
+    if is_imgcat_mount(path):
         raise MountError(f"{path}: is an imgcat mount already: `imgcat unmount {path}` ends it")
     try:
-        # Not stat: the kernel may still answer that from its cache for a dead mount.
         os.statvfs(path)
     except FileNotFoundError:
         raise MountError(f"{path}: there is no such directory: make it with mkdir") from None
     except OSError as error:
-        if error.errno != errno.ENOTCONN or not is_imgcat_mount(path):
-            raise MountError(f"{path}: {error.strerror}") from error
-        _unmount(path, lazy=True)
-        notice = f"{path}: cleared a dead mount that a killed daemon had left"
+        raise MountError(f"{path}: {error.strerror}") from error
     if not os.path.isdir(path):
         raise MountError(f"{path}: is not a directory")
-    if is_imgcat_mount(path):
-        raise MountError(f"{path}: is an imgcat mount already: `imgcat unmount {path}` ends it")
     try:
         used = bool(os.listdir(path))
     except OSError as error:
@@ -198,8 +195,7 @@ def unmount(path: str, *, lazy: bool = False, seconds: float = 10.0) -> None:
     path = real_path(path)
     if not is_imgcat_mount(path):
         raise NotMountedError(f"{path}: is not an imgcat mount; `imgcat mounts` lists them")
-    dead = _read_record(path) is None and not _answers(path)
-    _unmount(path, lazy=lazy or dead)
+    _unmount(path, lazy=lazy or not _lives(path))
     if lazy:
         # It serves those who have files open, as long as they do.
         return
@@ -210,13 +206,30 @@ def unmount(path: str, *, lazy: bool = False, seconds: float = 10.0) -> None:
         time.sleep(_POLL_SECONDS)
 
 
-def _answers(path: str) -> bool:
-    """Ask a mount without a record of ours whether a daemon, maybe another user's, serves it."""
-    try:
-        os.statvfs(path)
-    except OSError as error:
-        return error.errno != errno.ENOTCONN
-    return True
+def _lives(path: str) -> bool:
+    """Tell whether a daemon serves the mount at `path`; one that has a record is not asked."""
+    return _read_record(path) is not None or _answers(path)
+
+
+def _answers(path: str, seconds: float = 1.0) -> bool:
+    """Ask a mount without a record of ours whether a daemon, maybe another user's, serves it.
+
+    Not stat: the kernel may still answer that from its cache for a dead mount. A daemon that says
+    nothing lives: a dead mount says so at once. Asked in a thread that one may leave behind, for
+    nothing can take back a question to a daemon that is stopped.
+    """
+    answers: list[int] = []
+
+    def ask() -> None:
+        try:
+            os.statvfs(path)
+        except OSError as error:
+            answers.append(error.errno or 0)
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(seconds)
+    return errno.ENOTCONN not in answers
 
 
 def _unmount(path: str, *, lazy: bool) -> None:

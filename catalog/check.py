@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import sqlalchemy as sa
-
 from ..formats.errors import FormatError
 from ..formats.index.chunk import CHUNK_BLOCKS, RankChunk
 from ..formats.index.rank import popcount, unpack_chunk
-from . import models
+from .names import file_name
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from .store import Catalog
+
+_RANK_INDEXES = """
+    SELECT images.name, index_id, total_blocks, used_blocks
+    FROM images JOIN indexes ON indexes.id = images.index_id
+    WHERE indexes.kind = 'rank'
+"""
+_CHUNKS = "SELECT chunk, rank, bitmap FROM rank_chunks WHERE index_id = ? ORDER BY chunk"
 
 
 def check(catalog: Catalog) -> list[str]:
@@ -20,44 +27,35 @@ def check(catalog: Catalog) -> list[str]:
     with catalog.database.reading() as connection:
         problems = [
             f"integrity: {line}"
-            for line in connection.exec_driver_sql("PRAGMA integrity_check").scalars()
+            for (line,) in connection.execute("PRAGMA integrity_check")
             if line != "ok"
         ]
         problems += [
             f"foreign key: row {row[1]} of {row[0]} names a missing row of {row[2]}"
-            for row in connection.exec_driver_sql("PRAGMA foreign_key_check")
+            for row in connection.execute("PRAGMA foreign_key_check")
         ]
-        images = models.images.c
-        rows = connection.execute(
-            sa.select(images.name, images.index_id, images.total_blocks, images.used_blocks)
-            .join_from(models.images, models.indexes, models.indexes.c.id == images.index_id)
-            .where(models.indexes.c.kind == "rank")
-        ).all()
-        for name, index_id, total_blocks, used_blocks in rows:
+        for name, index_id, total_blocks, used_blocks in connection.execute(_RANK_INDEXES):
             wrong = _what_is_wrong(connection, index_id, total_blocks, used_blocks)
             if wrong:
-                problems.append(f"{name}: its index is damaged ({wrong}): `imgcat add --force` it")
+                problems.append(
+                    f"{file_name(name)}: its index is damaged ({wrong}): `imgcat add --force` it"
+                )
     return problems
 
 
 def _what_is_wrong(
-    connection: sa.Connection, index_id: int, total_blocks: int, used_blocks: int
+    connection: sqlite3.Connection, index_id: int, total_blocks: int, used_blocks: int
 ) -> str | None:
     """Return what is wrong with a rank index: each chunk must unpack and count on from the last."""
-    chunks = models.rank_chunks.c
     rank = 0
     number = 0
-    for row in connection.execute(
-        sa.select(chunks.chunk, chunks.rank, chunks.bitmap)
-        .where(chunks.index_id == index_id)
-        .order_by(chunks.chunk)
-    ):
-        if row.chunk != number:
+    for chunk in map(RankChunk._make, connection.execute(_CHUNKS, (index_id,))):
+        if chunk.number != number:
             return f"chunk {number} is missing"
-        if row.rank != rank:
-            return f"chunk {number} begins at rank {row.rank}, not {rank}"
+        if chunk.rank != rank:
+            return f"chunk {number} begins at rank {chunk.rank}, not {rank}"
         try:
-            rank += popcount(unpack_chunk(RankChunk(*row), total_blocks))
+            rank += popcount(unpack_chunk(chunk, total_blocks))
         except FormatError as error:
             return str(error)
         number += 1

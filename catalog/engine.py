@@ -3,6 +3,9 @@
 Every connection is made here, and gets its PRAGMAs here. Transactions are our own: the driver's
 default would commit by itself before DDL, so that a failed migration left half a schema behind.
 A `Database` may be used from several threads at once.
+
+Reading is done on the driver's own connections. SQLAlchemy, which writes, is imported when the
+first transaction that writes begins: that takes longer than most commands that only read.
 """
 
 from __future__ import annotations
@@ -12,20 +15,22 @@ import json
 import os
 import sqlite3
 import stat
+import threading
 import urllib.parse
 from typing import TYPE_CHECKING
-
-import sqlalchemy as sa
-from sqlalchemy import exc as sa_exc
-from sqlalchemy import pool as sa_pool
 
 from .errors import CatalogBusyError, CatalogError, CatalogSchemaError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import sqlalchemy as sa
+
 BUSY_SECONDS = 10.0
 """How long one waits for another process to finish its transaction."""
+
+_IDLE_CONNECTIONS = 4
+"""Connections that are kept open for the next who reads."""
 
 _SQLITE_MAGIC = b"SQLite format 3\0"
 
@@ -79,24 +84,46 @@ class Database:
         self._busy_seconds = busy_seconds
         self._mode = ("rwc" if create else "rw") if write else "ro"
         _check_magic(path)
-        self.engine = sa.create_engine(
-            "sqlite+pysqlite://",
-            creator=self._connect,
-            poolclass=sa_pool.QueuePool,
-            pool_size=4,
-            max_overflow=32,
-        )
-        sa.event.listen(self.engine, "begin", _begin)
+        self._idle: list[sqlite3.Connection] = []
+        self._engine: sa.Engine | None = None
+        self._lock = threading.Lock()
 
     @contextlib.contextmanager
-    def reading(self) -> Iterator[sa.Connection]:
-        """Give a connection in a transaction that sees one state of the catalog.
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Give a driver connection in a transaction that sees one state of the catalog.
 
         Raises:
             CatalogError: the database could not be read.
         """
-        with self._translated(), self.engine.connect() as connection, connection.begin():
-            yield connection
+        with self.asking() as connection:
+            connection.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                connection.rollback()
+
+    @contextlib.contextmanager
+    def asking(self) -> Iterator[sqlite3.Connection]:
+        """Give a driver connection for one SELECT, which needs no transaction around it.
+
+        Raises:
+            CatalogError: the database could not be read.
+        """
+        with self._translated():
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                connection = self._connect()
+            try:
+                yield connection
+            except BaseException:
+                connection.close()
+                raise
+            with self._lock:
+                if len(self._idle) < _IDLE_CONNECTIONS:
+                    self._idle.append(connection)
+                    return
+            connection.close()
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[sa.Connection]:
@@ -108,10 +135,12 @@ class Database:
             CatalogBusyError: another process kept the lock for longer than one waits.
             CatalogError: the database could not be written.
         """
-        with self._translated(), self.engine.connect() as connection:
-            connection.execution_options(imgcat_begin="BEGIN IMMEDIATE")
-            with connection.begin():
-                yield connection
+        from . import transaction
+
+        with self._lock:
+            self._engine = self._engine or transaction.make_engine(self._connect)
+        with self._translated(), transaction.immediate(self._engine) as connection:
+            yield connection
 
     @contextlib.contextmanager
     def raw(self) -> Iterator[sqlite3.Connection]:
@@ -145,8 +174,14 @@ class Database:
                     raise
 
     def close(self) -> None:
-        """Close every pooled connection."""
-        self.engine.dispose()
+        """Close every connection that nobody uses."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+            engine, self._engine = self._engine, None
+        for connection in idle:
+            connection.close()
+        if engine is not None:
+            engine.dispose()
 
     def _connect(self) -> sqlite3.Connection:
         connection = self._connect_as(self._mode)
@@ -202,10 +237,6 @@ class Database:
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except sa_exc.DBAPIError as error:
-            if isinstance(error.orig, sqlite3.Error):
-                raise translate(error.orig, self.path) from error
-            raise
         except sqlite3.Error as error:
             raise translate(error, self.path) from error
         except (UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -224,11 +255,6 @@ def _code(error: sqlite3.Error) -> int | None:
     """Return SQLite's primary result code."""
     extended = getattr(error, "sqlite_errorcode", None)
     return None if extended is None else extended & 0xFF
-
-
-def _begin(connection: sa.Connection) -> None:
-    statement = connection.get_execution_options().get("imgcat_begin", "BEGIN")
-    connection.exec_driver_sql(statement)
 
 
 def _check_magic(path: str) -> None:

@@ -8,20 +8,22 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-import sqlalchemy as sa
-
 from ..formats import probe
 from ..formats.errors import FormatError
 from ..formats.source import FileSource
-from . import models
-from .errors import ImageChangedError, NameTakenError
+from . import reading, writing
+from .errors import ImageChangedError
 from .freshness import Freshness, compare, freshness, volume_from_stat
-from .names import check_name, free_name, name_of_file
+from .moment import utc_now
+from .names import check_name, name_of_file
 from .records import DAMAGED, FAILED, MISSING, READY, ImageRecord, Volume
-from .store import Catalog, find_path, utc_now
+from .transaction import driver_connection
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from ..formats.reader import Scan
+    from .store import Catalog
 
 
 class Outcome(enum.Enum):
@@ -102,27 +104,29 @@ def put(catalog: Catalog, scanned: ScannedFile, *, name: str | None = None) -> I
     if name is not None:
         check_name(name)
     with catalog.database.writing() as connection:
-        known = find_path(connection, scanned.path)
+        asking = driver_connection(connection)
+        known = reading.record_of_path(asking, scanned.path)
         outcome = Outcome.UPDATED
         if known is None:
-            known = _moved_from(connection, scanned)
+            known = _moved_from(asking, scanned)
             outcome = Outcome.ADDED if known is None else Outcome.MOVED
         same_bytes = known is not None and known.fingerprint == scanned.scan.info.fingerprint
-        index_id = known.index_id if known and same_bytes else _insert_index(connection, scanned)
+        index_id = known.index_id if known and same_bytes else writing.insert_index(
+            connection, scanned.scan
+        )  # fmt: skip
         values = _values(scanned) | {"index_id": index_id}
         if name is not None:
-            values["name"] = _claim(connection, name, known.row.id if known else None)
+            values["name"] = writing.claim_name(connection, name, known.row.id if known else None)
         if known is None:
-            values.setdefault("name", _unused_name(connection, name_of_file(scanned.path)))
-            image_id = _insert_image(connection, values)
+            values.setdefault("name", writing.free_name(connection, name_of_file(scanned.path)))
+            values["added_at"] = values["scanned_at"]
+            image_id = writing.insert_image(connection, values)
         else:
             image_id = known.row.id
             if not same_bytes:
                 values |= {"verified_at": None, "verify_result": None, "verify_detail": None}
-            connection.execute(
-                sa.update(models.images).where(models.images.c.id == image_id).values(values)
-            )
-        _replace_volumes(connection, image_id, scanned.volumes)
+            writing.update_image(connection, image_id, **values)
+        writing.replace_volumes(connection, image_id, scanned.volumes)
     return Ingested(outcome, catalog.get(image_id))
 
 
@@ -183,15 +187,10 @@ def _set_status(
     return Ingested(outcome, catalog.get(record.row.id))
 
 
-def _moved_from(connection: sa.Connection, scanned: ScannedFile) -> ImageRecord | None:
+def _moved_from(connection: sqlite3.Connection, scanned: ScannedFile) -> ImageRecord | None:
     """Return the record of the image that was moved to here, if there is one."""
-    paths = connection.execute(
-        sa.select(models.images.c.path)
-        .where(models.images.c.fingerprint == scanned.scan.info.fingerprint)
-        .order_by(models.images.c.id)
-    ).scalars()
-    for path in paths.all():
-        record = find_path(connection, path)
+    for path in reading.paths_of_fingerprint(connection, scanned.scan.info.fingerprint):
+        record = reading.record_of_path(connection, path)
         if record and freshness(record.volumes) is Freshness.MISSING:
             return record
     return None
@@ -223,64 +222,3 @@ def _values(scanned: ScannedFile) -> dict[str, Any]:
         "scanned_at": utc_now(),
         "scan_seconds": round(scanned.seconds, 6),
     }
-
-
-def _insert_index(connection: sa.Connection, scanned: ScannedFile) -> int:
-    chunks = scanned.scan.chunks
-    index_id = _new_id(
-        connection.execute(
-            sa.insert(models.indexes).values(
-                kind="full" if chunks is None else "rank",
-                total_units=scanned.scan.info.total_blocks,
-                created_at=utc_now(),
-            )
-        )
-    )
-    if chunks:
-        connection.execute(
-            sa.insert(models.rank_chunks),
-            [
-                {"index_id": index_id, "chunk": c.number, "rank": c.rank, "bitmap": c.bitmap}
-                for c in chunks
-            ],
-        )
-    return index_id
-
-
-def _insert_image(connection: sa.Connection, values: dict[str, Any]) -> int:
-    values["added_at"] = values["scanned_at"]
-    return _new_id(connection.execute(sa.insert(models.images).values(values)))
-
-
-def _new_id(result: sa.CursorResult[Any]) -> int:
-    key = result.inserted_primary_key
-    assert key is not None
-    return int(key[0])
-
-
-def _claim(connection: sa.Connection, name: str, image_id: int | None) -> str:
-    owner = _owner(connection, name)
-    if owner not in {None, image_id}:
-        raise NameTakenError(f"{name!r} is the name of another image (id {owner})")
-    return name
-
-
-def _unused_name(connection: sa.Connection, name: str) -> str:
-    return free_name(name, lambda candidate: _owner(connection, candidate) is not None)
-
-
-def _owner(connection: sa.Connection, name: str) -> int | None:
-    return connection.execute(
-        sa.select(models.images.c.id).where(models.images.c.name == name)
-    ).scalar_one_or_none()
-
-
-def _replace_volumes(connection: sa.Connection, image_id: int, volumes: tuple[Volume, ...]) -> None:
-    connection.execute(sa.delete(models.volumes).where(models.volumes.c.image_id == image_id))
-    connection.execute(
-        sa.insert(models.volumes),
-        [
-            {"image_id": image_id, "ordinal": ordinal, **dataclasses.asdict(volume)}
-            for ordinal, volume in enumerate(volumes)
-        ],
-    )

@@ -6,9 +6,9 @@ The schema is public: docs/sql.md describes every table, column and view. Revisi
 
 from __future__ import annotations
 
-import os
-
 import sqlalchemy as sa
+
+from .names import file_name, stored_name
 
 NAMING_CONVENTION = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -32,17 +32,11 @@ class FileName(sa.types.TypeDecorator[str]):
 
     def process_bind_param(self, value: str | None, dialect: object) -> str | bytes | None:  # noqa: ARG002
         """Return what SQLite stores."""
-        if value is None:
-            return None
-        raw = os.fsencode(value)
-        try:
-            return raw.decode("utf-8")
-        except UnicodeDecodeError:
-            return raw
+        return None if value is None else stored_name(value)
 
     def process_result_value(self, value: str | bytes | None, dialect: object) -> str | None:  # noqa: ARG002
         """Return what Python's file functions take."""
-        return os.fsdecode(value) if isinstance(value, bytes) else value
+        return None if value is None else file_name(value)
 
 
 indexes = sa.Table(

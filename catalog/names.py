@@ -51,3 +51,17 @@ def free_name(name: str, taken: Callable[[str], bool]) -> str:
         short = os.fsdecode(os.fsencode(last)[:room])
         candidate = f"{head}{slash}{short}{suffix}"
     return candidate
+
+
+def file_name(value: str | bytes) -> str:
+    """Return a file name as Python's file functions take it: what is not UTF-8 is kept as bytes."""
+    return os.fsdecode(value) if isinstance(value, bytes) else value
+
+
+def stored_name(name: str) -> str | bytes:
+    """Return what a file name is in the catalog: TEXT where it is valid UTF-8, else a BLOB."""
+    raw = os.fsencode(name)
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw

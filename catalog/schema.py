@@ -25,30 +25,29 @@ APPLICATION_ID = 0x494D4743
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 
 
-def revision_of(connection: sa.Connection, path: str) -> str | None:
+def revision_of(connection: sqlite3.Connection, path: str) -> str | None:
     """Return the revision of a catalog, None for an empty database.
 
     Raises:
         CatalogSchemaError: it is the database of something else.
     """
-    application_id = connection.exec_driver_sql("PRAGMA application_id").scalar_one()
-    tables = set(
-        connection.exec_driver_sql("SELECT name FROM sqlite_schema WHERE type = 'table'").scalars()
-    )
+    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+    tables = {
+        name
+        for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
+    }
     if not tables and application_id == 0:
         return None
     if application_id != APPLICATION_ID or "alembic_version" not in tables:
         raise CatalogSchemaError(
             f"{path}: a SQLite database, but not an imgcat catalog; it is left as it is"
         )
-    revisions = (
-        connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalars().all()
-    )
+    revisions = connection.execute("SELECT version_num FROM alembic_version").fetchall()
     if len(revisions) != 1:
         raise CatalogSchemaError(
             f"{path}: names {len(revisions)} revisions of its schema, not one; it is left as it is"
         )
-    return str(revisions[0])
+    return str(revisions[0][0])
 
 
 def ensure_current(
@@ -95,8 +94,10 @@ def ensure_current(
         database.use_wal()
     copy = None if current is None else _copy_before(database, current)
     with database.writing() as connection:
+        from .transaction import driver_connection
+
         # Another process may have been quicker.
-        if revision_of(connection, database.path) == head:
+        if revision_of(driver_connection(connection), database.path) == head:
             return None
         _upgrade(connection, migrations)
         connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")

@@ -15,7 +15,8 @@ import trio
 
 from ..catalog import pins
 from ..catalog.errors import CatalogError, SchemaOutdatedError
-from ..catalog.store import Catalog, utc_now
+from ..catalog.moment import utc_now
+from ..catalog.store import Catalog
 from . import mounts, receiving
 from .errors import MountError
 from .operations import Operations

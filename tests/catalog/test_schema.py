@@ -65,7 +65,7 @@ def test_the_schema_of_each_revision_is_the_recorded_one(database: Database) -> 
 
 
 def test_the_models_are_the_migrated_schema(database: Database) -> None:
-    with database.reading() as connection:
+    with database.writing() as connection:
         context = alembic.migration.MigrationContext.configure(connection)
         assert alembic.autogenerate.compare_metadata(context, models.metadata) == []
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import sqlalchemy as sa
-from imgcat.catalog import batch, ingest
+from imgcat.catalog import batch, ingest, writing
 from imgcat.catalog.check import check
 from imgcat.catalog.errors import ImageNotFoundError, NameTakenError
 from imgcat.catalog.ingest import Outcome
@@ -44,13 +44,16 @@ def statements(catalog: Catalog) -> Iterator[list[str]]:
     """Collect the SQL that runs in the block, without BEGIN, COMMIT and PRAGMA."""
     seen: list[str] = []
 
-    def note(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
-        if not statement.startswith(("BEGIN", "PRAGMA")):
+    def note(statement: str) -> None:
+        if not statement.startswith(("BEGIN", "ROLLBACK", "PRAGMA")):
             seen.append(statement)
 
-    sa.event.listen(catalog.database.engine, "before_cursor_execute", note)
+    # The one that is kept idle is the one that the next reader gets.
+    with catalog.database.asking() as connection:
+        connection.set_trace_callback(note)
     yield seen
-    sa.event.remove(catalog.database.engine, "before_cursor_execute", note)
+    with catalog.database.asking() as connection:
+        connection.set_trace_callback(None)
 
 
 def test_add_keeps_what_the_scan_found(
@@ -102,7 +105,7 @@ def test_a_replaced_image_keeps_its_id_and_loses_its_verification(
     assert again.index_id > first.index_id
     assert again.row.verified_at is None
     with catalog.database.reading() as connection:
-        assert connection.execute(sa.text("SELECT id FROM indexes")).all() == [(again.index_id,)]
+        assert connection.execute("SELECT id FROM indexes").fetchall() == [(again.index_id,)]
 
 
 def test_a_moved_image_keeps_id_name_and_verification(catalog: Catalog, image: Path) -> None:
@@ -246,12 +249,12 @@ def test_one_image_is_one_transaction(
     def fail(*_arguments: object) -> None:
         raise RuntimeError("planted")
 
-    monkeypatch.setattr(ingest, "_replace_volumes", fail)
+    monkeypatch.setattr(writing, "replace_volumes", fail)
     with pytest.raises(RuntimeError, match="planted"):
         ingest.add_file(catalog, str(image))
     with catalog.database.reading() as connection:
         for table in ("images", "volumes", "indexes", "rank_chunks"):
-            assert connection.execute(sa.text(f"SELECT count(*) FROM {table}")).scalar() == 0
+            assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
 
 
 def test_one_bad_file_does_not_stop_the_others(

@@ -1,0 +1,197 @@
+"""From rows to records: every question that imgcat itself asks the catalog.
+
+Plain SQL on the driver's connections; `engine` says why. The functions take a connection, and one
+that reads more than once needs a transaction around it.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from ..formats.index.chunk import ChunkMissingError, RankChunk
+from .errors import ImageNotFoundError
+from .names import file_name, stored_name
+from .records import ImageRecord, ImageRow, MountEntry, OpenSpec, Volume
+
+if TYPE_CHECKING:
+    import sqlite3
+
+_ROW_FIELDS = tuple(ImageRow.__dataclass_fields__)
+_VOLUME_FIELDS = tuple(Volume.__dataclass_fields__)
+_ROW_COLUMNS = ", ".join(f"images.{field}" for field in _ROW_FIELDS)
+_VOLUME_COLUMNS = ", ".join(f"volumes.{field}" for field in _VOLUME_FIELDS)
+_NAME, _PATH = _ROW_FIELDS.index("name"), _ROW_FIELDS.index("path")
+_VOLUME_COUNT = len(_VOLUME_FIELDS)
+
+_LIST = f"SELECT {_ROW_COLUMNS} FROM images ORDER BY name"  # noqa: S608 - our own columns
+_VOLUMES = f"SELECT image_id, {_VOLUME_COLUMNS} FROM volumes"  # noqa: S608
+_RECORD = f"""
+    SELECT {_ROW_COLUMNS}, images.total_blocks, images.used_blocks, images.scan_seconds,
+           images.warnings, images.header, images.layout, images.fingerprint,
+           images.index_id, indexes.kind
+    FROM images JOIN indexes ON indexes.id = images.index_id
+"""  # noqa: S608
+_MOUNT_ENTRIES = """
+    SELECT images.id, images.name, images.size_bytes, images.used_bytes, images.index_id,
+           volumes.mtime_ns, volumes.mode, volumes.uid, volumes.gid
+    FROM images JOIN volumes ON volumes.image_id = images.id
+    WHERE volumes.ordinal = 0
+    ORDER BY images.name
+"""
+_OPEN = f"""
+    SELECT {_VOLUME_COLUMNS}, images.name, images.format, images.layout, images.fingerprint,
+           images.index_id, indexes.kind, images.total_blocks
+    FROM images
+    JOIN indexes ON indexes.id = images.index_id
+    JOIN volumes ON volumes.image_id = images.id
+    WHERE images.id = ?
+    ORDER BY volumes.ordinal
+"""  # noqa: S608
+
+
+def listing(connection: sqlite3.Connection) -> list[tuple[ImageRow, tuple[Volume, ...]]]:
+    """Return every image with its volumes, by name. Two statements."""
+    rows = [_image_row(row) for row in connection.execute(_LIST)]
+    volumes = _volumes_by_image(connection.execute(f"{_VOLUMES} ORDER BY image_id, ordinal"))
+    return [(row, tuple(volumes.get(row.id, ()))) for row in rows]
+
+
+def record_of_id(connection: sqlite3.Connection, image_id: int) -> ImageRecord:
+    """Return all that is known of one image.
+
+    Raises:
+        ImageNotFoundError: there is no image with this id.
+    """
+    row = connection.execute(f"{_RECORD} WHERE images.id = ?", (image_id,)).fetchone()
+    if row is None:
+        raise ImageNotFoundError(f"no image has the id {image_id}")
+    return _record(connection, row)
+
+
+def record_of_path(connection: sqlite3.Connection, path: str) -> ImageRecord | None:
+    """Return the image whose file is `path`, or None."""
+    row = connection.execute(f"{_RECORD} WHERE images.path = ?", (stored_name(path),)).fetchone()
+    return None if row is None else _record(connection, row)
+
+
+def paths_of_fingerprint(connection: sqlite3.Connection, fingerprint: bytes) -> list[str]:
+    """Return the paths of the images with this fingerprint, by id."""
+    rows = connection.execute(
+        "SELECT path FROM images WHERE fingerprint = ? ORDER BY id", (fingerprint,)
+    )
+    return [file_name(path) for (path,) in rows]
+
+
+def owner_of_name(connection: sqlite3.Connection, name: str) -> int | None:
+    """Return the id of the image with this name, or None."""
+    row = connection.execute(
+        "SELECT id FROM images WHERE name = ?", (stored_name(name),)
+    ).fetchone()
+    return None if row is None else int(row[0])
+
+
+def identities(connection: sqlite3.Connection) -> list[tuple[int, str, str]]:
+    """Return id, name and path of every image, by name. One statement."""
+    rows = connection.execute("SELECT id, name, path FROM images ORDER BY name")
+    return [(image_id, file_name(name), file_name(path)) for image_id, name, path in rows]
+
+
+def mount_entries(connection: sqlite3.Connection) -> list[MountEntry]:
+    """Return what a mount shows, by name. One statement."""
+    return [
+        MountEntry(image_id, file_name(name), *rest)
+        for image_id, name, *rest in connection.execute(_MOUNT_ENTRIES)
+    ]
+
+
+def open_spec(connection: sqlite3.Connection, image_id: int) -> OpenSpec:
+    """Return what opening an image needs. One statement.
+
+    Raises:
+        ImageNotFoundError: the image was removed.
+    """
+    rows = connection.execute(_OPEN, (image_id,)).fetchall()
+    if not rows:
+        raise ImageNotFoundError(f"image {image_id} was removed from the catalog")
+    name, image_format, layout, fingerprint, index_id, kind, total = rows[0][_VOLUME_COUNT:]
+    return OpenSpec(
+        image_id=image_id,
+        name=file_name(name),
+        format=image_format,
+        layout=json.loads(layout),
+        fingerprint=fingerprint,
+        volumes=tuple(_volume(row[:_VOLUME_COUNT]) for row in rows),
+        index_id=index_id,
+        index_kind=kind,
+        total_blocks=total,
+    )
+
+
+def rank_chunk(connection: sqlite3.Connection, index_id: int, number: int) -> RankChunk:
+    """Return one chunk of a rank index. One statement, by key.
+
+    Raises:
+        ChunkMissingError: the index was deleted.
+    """
+    row = connection.execute(
+        "SELECT rank, bitmap FROM rank_chunks WHERE index_id = ? AND chunk = ?", (index_id, number)
+    ).fetchone()
+    if row is None:
+        raise ChunkMissingError(f"chunk {number} of index {index_id} is gone")
+    return RankChunk(number, *row)
+
+
+def has_unused_indexes(connection: sqlite3.Connection) -> bool:
+    """Tell whether there is an index that no image uses."""
+    row = connection.execute(
+        "SELECT EXISTS (SELECT 1 FROM indexes WHERE id NOT IN (SELECT index_id FROM images))"
+    ).fetchone()
+    return bool(row[0])
+
+
+def _record(connection: sqlite3.Connection, row: tuple[Any, ...]) -> ImageRecord:
+    listed = _image_row(row[: len(_ROW_FIELDS)])
+    total, used, seconds, warnings, header, layout, fingerprint, index_id, kind = row[
+        len(_ROW_FIELDS) :
+    ]
+    index_rows, index_bytes = connection.execute(
+        "SELECT count(*), coalesce(sum(length(bitmap)), 0) FROM rank_chunks WHERE index_id = ?",
+        (index_id,),
+    ).fetchone()
+    volumes = _volumes_by_image(
+        connection.execute(f"{_VOLUMES} WHERE image_id = ? ORDER BY ordinal", (listed.id,))
+    )
+    return ImageRecord(
+        row=listed,
+        total_blocks=total,
+        used_blocks=used,
+        scan_seconds=seconds,
+        warnings=tuple(json.loads(warnings)),
+        header=json.loads(header),
+        layout=json.loads(layout),
+        fingerprint=fingerprint,
+        volumes=tuple(volumes.get(listed.id, ())),
+        index_id=index_id,
+        index_kind=kind,
+        index_rows=index_rows,
+        index_bytes=index_bytes,
+    )
+
+
+def _image_row(row: tuple[Any, ...]) -> ImageRow:
+    fields = list(row)
+    fields[_NAME], fields[_PATH] = file_name(fields[_NAME]), file_name(fields[_PATH])
+    return ImageRow(*fields)
+
+
+def _volumes_by_image(rows: sqlite3.Cursor) -> dict[int, list[Volume]]:
+    found: dict[int, list[Volume]] = {}
+    for image_id, *fields in rows:
+        found.setdefault(image_id, []).append(_volume(fields))
+    return found
+
+
+def _volume(fields: tuple[Any, ...] | list[Any]) -> Volume:
+    path, *rest = fields
+    return Volume(file_name(path), *rest)

@@ -116,6 +116,8 @@ def _report_added(result: Result) -> int:
             f"{result.ingested.outcome.value:<9} {printable(row.name)}: "
             f"{row.format} {printable(row.fs_type)}, {size}, {used} used\n"
         )
+        # Whoever reads this from a pipe shall see it when it is done, not at the end.
+        sys.stdout.flush()
     for warning in result.ingested.record.warnings:
         notify(f"{result.path}: {warning}")
     return _report_damage(result.ingested)

@@ -25,8 +25,10 @@ class Program:
         home.mkdir(parents=True, exist_ok=True)
         (home / "run").mkdir(exist_ok=True)
         self.catalog = home / "catalog.db"
+        # As a user's shell has it: with this variable, output that is never flushed would pass.
+        inherited = {key: os.environ[key] for key in os.environ.keys() - {"PYTHONUNBUFFERED"}}
         self.environment = {
-            **os.environ,
+            **inherited,
             "HOME": str(home),
             "IMGCAT_DB": str(self.catalog),
             "XDG_STATE_HOME": str(home / "state"),

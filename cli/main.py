@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ def run() -> int:
         return 0
     _set_up_streams()
     code = _run_app()
+    # The work is done: an interrupt could only spoil the interpreter's own end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         sys.stdout.flush()
     except BrokenPipeError:

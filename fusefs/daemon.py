@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
 import os
@@ -74,12 +73,7 @@ def serve(
     mounts.check_fuse_device()
     allow_other = mounts.decide_allow_other(request.allow_other)
     _raise_file_limit()
-    with (
-        _open_catalog(request.catalog_path, notify) as catalog,
-        pins.pinned(catalog.path) as pinned,
-    ):
-        if not pinned:
-            log.info("%s.lock cannot be made: removed images end at once", catalog.path)
+    with _open_catalog(request.catalog_path, notify) as catalog:
         only = _chosen(catalog, request)
         facts = {
             "pid": os.getpid(),
@@ -89,9 +83,21 @@ def serve(
             "started_at": utc_now(),
         }
         with mounts.daemon_record(mount_point, facts):
-            _mount_and_run(catalog, mount_point, only, allow_other, on_ready)
-    with contextlib.suppress(CatalogError), Catalog.open(request.catalog_path) as catalog:
-        catalog.purge_unused_indexes()
+            with pins.pinned(catalog.path) as pinned:
+                if not pinned:
+                    log.info("%s.lock cannot be made: removed images end at once", catalog.path)
+                _mount_and_run(catalog, mount_point, only, allow_other, on_ready)
+            # Before the record goes: who waits for the end of this daemon finds it done.
+            _purge(request.catalog_path)
+
+
+def _purge(path: str | None) -> None:
+    """Delete the indexes that this daemon has kept, unless another one still needs them."""
+    try:
+        with Catalog.open(path) as catalog:
+            catalog.purge_unused_indexes()
+    except CatalogError as error:
+        log.info("unused indexes stay until the next change: %s", error)
 
 
 def _open_catalog(path: str | None, notify: Callable[[str], None]) -> Catalog:

@@ -38,14 +38,17 @@ _NOTES = """\
   40 at a time between runs of ours. **mount-memory** is taken then: RSS counts memory that
   processes share once for each, PSS divides it among them.
 - **read**: 1 MiB reads with O_DIRECT, in ascending order over the pieces of an image that are used
-  throughout. The *zero handler* is a pyfuse3 file system that answers each read with the same
+  throughout. **read-two** is bound by the daemon's one thread, which copies each byte twice, from
+  the page cache and to the kernel; since one reader alone has come up to the zero handler, two have
+  less to gain. The *zero handler* is a pyfuse3 file system that answers each read with the same
   constant: what FUSE and Python cost when nothing is done.
 - **random**: 4 KiB reads with O_DIRECT at random used blocks.
 - **buffered**: `dd bs=1M` of a mounted image. Before each run the page cache is dropped and the
   image, not the mounted file, is read back into it.
 - **add**: a sparse image with a real header and a real bitmap of 2^28 blocks of 4 KiB, used and
   unused in runs as file systems have them. The peer does what it does at every mount: open and
-  index. **add-memory** and **serve-memory** are of the same image.
+  index. **add-command** counts the start of both programs too: of ours, loading Python's
+  packages is nine tenths. **add-memory** and **serve-memory** are of the same image.
 - **ls**, **version**: whole processes, output to nowhere.
 """
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..formats import probe
 from ..formats.errors import FormatError
-from ..formats.source import FileSource
 from . import reading, writing
 from .errors import ImageChangedError
 from .freshness import Freshness, compare, freshness, volume_from_stat
@@ -21,8 +20,9 @@ from .transaction import driver_connection
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Mapping
 
-    from ..formats.reader import Scan
+    from ..formats.reader import Progress, Scan
     from .store import Catalog
 
 
@@ -52,6 +52,7 @@ class ScannedFile:
     path: str
     volumes: tuple[Volume, ...]
     scan: Scan
+    layout: Mapping[str, int]
     seconds: float
 
     @property
@@ -60,26 +61,32 @@ class ScannedFile:
         return DAMAGED if self.scan.info.damage else READY
 
 
-def scan_file(path: str) -> ScannedFile:
-    """Scan the image in a file. Touches no catalog; may run in any thread.
+def scan_file(path: str, progress: Progress | None = None) -> ScannedFile:
+    """Scan the image in a file, and in its other volumes. Touches no catalog; for any thread.
+
+    Args:
+        path: the image's file; of several volumes, any.
+        progress: told the stored bytes that are done.
 
     Raises:
         FormatError: the file is no image, or one that cannot be read.
         ImageChangedError: it was changed while it was scanned.
         OSError: the operating system could not read it.
     """
-    path = os.path.abspath(path)
     began = time.monotonic()
-    source = FileSource(path)
-    try:
-        volume = volume_from_stat(path, source.stat, source.size)
-        scan = probe.scan(source)
-    finally:
-        source.close()
-    size = source.size if source.size != source.stat.st_size else None
-    if compare(volume, os.stat(path), size) is not Freshness.FRESH:
-        raise ImageChangedError(f"{path}: was changed while it was scanned: try again later")
-    return ScannedFile(path, (volume,), scan, time.monotonic() - began)
+    with probe.open_files(os.path.abspath(path)) as stored:
+        volumes = tuple(volume_from_stat(file.path, file.stat, file.size) for file in stored.files)
+        scan = probe.scan(stored.source, progress)
+        for file, volume in zip(stored.files, volumes, strict=True):
+            size = file.size if file.size != file.stat.st_size else None
+            if compare(volume, os.stat(file.path), size) is not Freshness.FRESH:
+                raise ImageChangedError(
+                    f"{file.path}: was changed while it was scanned: try again later"
+                )
+        layout = dict(scan.info.layout)
+        if stored.volume_header_size:
+            layout["volume_header_size"] = stored.volume_header_size
+    return ScannedFile(volumes[0].path, volumes, scan, layout, time.monotonic() - began)
 
 
 def needs_scan(record: ImageRecord | None) -> bool:
@@ -213,11 +220,12 @@ def _values(scanned: ScannedFile) -> dict[str, Any]:
         "compression": None,
         "volume_count": len(scanned.volumes),
         "checksum": info.checksum,
+        "content": info.content,
         "status": scanned.status,
         "status_detail": info.damage,
         "warnings": list(info.warnings),
         "header": dict(info.header),
-        "layout": dict(info.layout),
+        "layout": dict(scanned.layout),
         "fingerprint": info.fingerprint,
         "scanned_at": utc_now(),
         "scan_seconds": round(scanned.seconds, 6),

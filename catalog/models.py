@@ -65,6 +65,22 @@ rank_chunks = sa.Table(
     sa.Column("bitmap", sa.LargeBinary, nullable=False),
 )
 
+cluster_ranges = sa.Table(
+    "cluster_ranges",
+    metadata,
+    sa.Column(
+        "index_id",
+        sa.Integer,
+        sa.ForeignKey("indexes.id", ondelete="CASCADE"),
+        primary_key=True,
+        nullable=False,
+    ),
+    sa.Column("first_cluster", sa.BigInteger, primary_key=True, nullable=False),
+    sa.Column("cluster_count", sa.BigInteger, nullable=False),
+    sa.Column("source_offset", sa.BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 images = sa.Table(
     "images",
     metadata,
@@ -97,6 +113,7 @@ images = sa.Table(
     sa.Column("verified_at", sa.Text),
     sa.Column("verify_result", sa.Text),
     sa.Column("verify_detail", sa.Text),
+    sa.Column("content", sa.Text, nullable=False, server_default=sa.text("'full'")),
     sa.CheckConstraint(
         "status IN ('ready', 'stale', 'missing', 'damaged', 'failed', 'needs-repack')",
         name="status",
@@ -122,4 +139,20 @@ volumes = sa.Table(
     sa.Column("mode", sa.Integer, nullable=False),
     sa.Column("uid", sa.Integer, nullable=False),
     sa.Column("gid", sa.Integer, nullable=False),
+)
+
+bad_ranges = sa.Table(
+    "bad_ranges",
+    metadata,
+    sa.Column(
+        "image_id",
+        sa.Integer,
+        sa.ForeignKey("images.id", ondelete="CASCADE"),
+        primary_key=True,
+        nullable=False,
+    ),
+    sa.Column("ordinal", sa.Integer, primary_key=True, nullable=False),
+    sa.Column("start_byte", sa.BigInteger),
+    sa.Column("stop_byte", sa.BigInteger),
+    sa.Column("detail", sa.Text, nullable=False),
 )

@@ -10,9 +10,11 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from ..formats.index.chunk import ChunkMissingError, RankChunk
+from ..formats.index.ranges import RangeList
+from ..formats.reader import IndexKind
 from .errors import ImageNotFoundError
 from .names import file_name, stored_name
-from .records import ImageRecord, ImageRow, MountEntry, OpenSpec, Volume
+from .records import BadRange, ImageRecord, ImageRow, MountEntry, OpenSpec, Volume
 
 if TYPE_CHECKING:
     import sqlite3
@@ -48,6 +50,24 @@ _OPEN = f"""
     WHERE images.id = ?
     ORDER BY volumes.ordinal
 """  # noqa: S608
+
+
+_CHUNKS_COST = """
+    SELECT count(*), coalesce(sum(length(bitmap)), 0) FROM rank_chunks WHERE index_id = ?
+"""
+# Three numbers of at most eight bytes, and the row's own header.
+_RANGES_COST = "SELECT count(*), 24 * count(*) FROM cluster_ranges WHERE index_id = ?"
+_BAD_RANGES = """
+    SELECT start_byte, stop_byte, detail FROM bad_ranges WHERE image_id = ? ORDER BY ordinal
+"""
+# The range that begins before the window may reach into it.
+_WINDOW = """
+    SELECT first_cluster, cluster_count, source_offset FROM cluster_ranges
+    WHERE index_id = ?1 AND first_cluster < ?3 AND first_cluster >= coalesce(
+        (SELECT max(first_cluster) FROM cluster_ranges WHERE index_id = ?1 AND first_cluster <= ?2),
+        ?2)
+    ORDER BY first_cluster
+"""
 
 
 def listing(connection: sqlite3.Connection) -> list[tuple[ImageRow, tuple[Volume, ...]]]:
@@ -142,6 +162,25 @@ def rank_chunk(connection: sqlite3.Connection, index_id: int, number: int) -> Ra
     return RankChunk(number, *row)
 
 
+def cluster_ranges(
+    connection: sqlite3.Connection, index_id: int, start: int, stop: int
+) -> RangeList:
+    """Return the ranges that overlap clusters ``[start, stop)``, sorted. One statement, by key.
+
+    A second one where there are none.
+
+    Raises:
+        ChunkMissingError: the index was deleted.
+    """
+    found = RangeList.of(connection.execute(_WINDOW, (index_id, start, stop)))
+    if (
+        not found
+        and not connection.execute("SELECT 1 FROM indexes WHERE id = ?", (index_id,)).fetchone()
+    ):
+        raise ChunkMissingError(f"index {index_id} is gone")
+    return found
+
+
 def has_unused_indexes(connection: sqlite3.Connection) -> bool:
     """Tell whether there is an index that no image uses."""
     row = connection.execute(
@@ -156,9 +195,9 @@ def _record(connection: sqlite3.Connection, row: tuple[Any, ...]) -> ImageRecord
         len(_ROW_FIELDS) :
     ]
     index_rows, index_bytes = connection.execute(
-        "SELECT count(*), coalesce(sum(length(bitmap)), 0) FROM rank_chunks WHERE index_id = ?",
-        (index_id,),
+        _RANGES_COST if kind == IndexKind.RANGES else _CHUNKS_COST, (index_id,)
     ).fetchone()
+    bad = connection.execute(_BAD_RANGES, (listed.id,))
     volumes = _volumes_by_image(
         connection.execute(f"{_VOLUMES} WHERE image_id = ? ORDER BY ordinal", (listed.id,))
     )
@@ -176,6 +215,7 @@ def _record(connection: sqlite3.Connection, row: tuple[Any, ...]) -> ImageRecord
         index_kind=kind,
         index_rows=index_rows,
         index_bytes=index_bytes,
+        bad_ranges=tuple(BadRange(*fields) for fields in bad),
     )
 
 

@@ -33,6 +33,21 @@ class Volume:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class BadRange:
+    """Damage that verification found.
+
+    Attributes:
+        start: first guest byte that is in doubt; None where it is none, but the image's structure.
+        stop: guest byte after the last, or None.
+        detail: what is wrong.
+    """
+
+    start: int | None
+    stop: int | None
+    detail: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class ImageRow:
     """One image, as `imgcat ls` lists it. Times are UTC, ISO 8601; sizes are bytes."""
 
@@ -50,6 +65,7 @@ class ImageRow:
     compression: str | None
     volume_count: int
     checksum: str
+    content: str
     status: str
     status_detail: str | None
     added_at: str
@@ -67,9 +83,10 @@ class ImageRecord:
         row: the columns that `imgcat ls` lists.
         volumes: its files, in order.
         index_id: its index; changes when a scan finds another image.
-        index_kind: ``rank`` or ``full``.
+        index_kind: ``rank``, ``ranges`` or ``full``.
         index_rows: rows of the index.
         index_bytes: bytes of the index in the catalog.
+        bad_ranges: what the last verification found.
     """
 
     row: ImageRow
@@ -85,6 +102,7 @@ class ImageRecord:
     index_kind: str
     index_rows: int
     index_bytes: int
+    bad_ranges: tuple[BadRange, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

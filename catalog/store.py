@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from ..formats.index.chunk import RankChunk
+    from ..formats.index.ranges import RangeList
     from .records import ImageRecord, ImageRow, MountEntry, OpenSpec, Volume
 
 log = logging.getLogger("imgcat.catalog")
@@ -191,6 +192,15 @@ class Catalog:
         """
         with self.database.asking() as connection:
             return reading.rank_chunk(connection, index_id, number)
+
+    def load_ranges(self, index_id: int, start: int, stop: int) -> RangeList:
+        """Return the ranges of a range index that overlap ``[start, stop)``. One statement, by key.
+
+        Raises:
+            ChunkMissingError: the index was deleted.
+        """
+        with self.database.asking() as connection:
+            return reading.cluster_ranges(connection, index_id, start, stop)
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[Callable[[], int]]:

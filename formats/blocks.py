@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from .errors import CorruptImageError
 from .extent import Extent, ExtentKind
 from .index.rank import NONE_PRESENT, NOT_UNIFORM, block_of_rank
-from .reader import Scatter, fill_zero
+from .scatter import Scatter, fill_zero
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -160,30 +160,43 @@ class StoredBlocksReader:
 
     def _plan(self, view: memoryview, offset: int) -> Scatter:
         scatter = Scatter(view, self._junk)
-        for start, stop, source_offset in self._pieces(offset, offset + len(view)):
-            scatter.piece(start - offset, stop - offset, source_offset)
+        blocks = self._blocks
+        group, gap = blocks.group_size, blocks.checksum_size
+        for start, stop, data in self._runs(offset, offset + len(view)):
+            if group:
+                number, within = divmod(data, group)
+                source_offset = blocks.data_offset + data + number * gap
+                scatter.grouped(start - offset, stop - offset, source_offset, within, group, gap)
+            else:
+                scatter.piece(start - offset, stop - offset, blocks.data_offset + data)
         scatter.finish()
         return scatter
 
-    def _pieces(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
-        """Yield (guest start, guest stop, source offset) of the stored bytes, ascending."""
+    def _runs(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
+        """Yield (guest start, guest stop, used-data byte) of the stored bytes, ascending."""
         if start >= stop:
             return
-        blocks = self._blocks
-        block_size, data_offset = blocks.block_size, blocks.data_offset
-        group_size, checksum_size = blocks.group_size, blocks.checksum_size
-        last = min(-(-stop // block_size), blocks.total_blocks)
+        block_size = self._blocks.block_size
+        last = min(-(-stop // block_size), self._blocks.total_blocks)
         for run in self._index.runs(start // block_size, last):
             position = max(run.start * block_size, start)
-            run_stop = min(run.stop * block_size, stop)
             data = (run.rank - run.start) * block_size + position
+            yield position, min(run.stop * block_size, stop), data
+
+    def _pieces(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
+        """Yield (guest start, guest stop, source offset) of what is stored in one piece each."""
+        blocks = self._blocks
+        group_size, checksum_size = blocks.group_size, blocks.checksum_size
+        for run_start, run_stop, run_data in self._runs(start, stop):
             if not group_size:
-                yield position, run_stop, data_offset + data
+                yield run_start, run_stop, blocks.data_offset + run_data
                 continue
+            position, data = run_start, run_data
             while position < run_stop:
                 group, within = divmod(data, group_size)
                 length = min(run_stop - position, group_size - within)
-                yield position, position + length, data_offset + data + group * checksum_size
+                offset = blocks.data_offset + data + group * checksum_size
+                yield position, position + length, offset
                 position += length
                 data += length
 

@@ -4,26 +4,36 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from .errors import NotThisFormatError, UnsupportedFeatureError
+from .errors import CorruptImageError, NotThisFormatError, UnsupportedFeatureError
+from .ntfsclone import layout as ntfsclone_layout
+from .ntfsclone import reader as ntfsclone
 from .partclone import layout as partclone_layout
 from .partclone import reader as partclone
+from .reader import IndexKind
+from .stored import StoredFiles
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from .index.ranges import RangeIndexLike
     from .index.rank import RankIndexLike
-    from .reader import ImageReader, Scan
+    from .index.stored import StoredIndex
+    from .reader import ImageReader, Progress, Scan
     from .source import ByteSource
 
 
 class Format(Protocol):
     """The doors of a format's room, as its `reader` module has them."""
 
-    def scan(self, source: ByteSource) -> Scan:
+    def scan(self, source: ByteSource, progress: Progress | None = None) -> Scan:
         """Read what must be read once."""
 
     def fingerprint(self, source: ByteSource) -> bytes:
         """Return what tells this image from others."""
+
+
+class BlockFormat(Format, Protocol):
+    """A format whose index is a bitmap."""
 
     def open_reader(
         self, source: ByteSource, fields: Mapping[str, int], index: RankIndexLike | None
@@ -31,9 +41,22 @@ class Format(Protocol):
         """Return a reader made from what the scan gave."""
 
 
-_FORMATS: dict[str, Format] = {partclone.NAME: partclone}
+class ClusterFormat(Format, Protocol):
+    """A format whose index is a list of cluster ranges."""
 
-_MAGICS = {partclone.NAME: partclone_layout.MAGIC}
+    def open_reader(
+        self, source: ByteSource, fields: Mapping[str, int], index: RangeIndexLike
+    ) -> ImageReader:
+        """Return a reader made from what the scan gave."""
+
+
+_BLOCK_FORMATS: dict[str, BlockFormat] = {partclone.NAME: partclone}
+
+_CLUSTER_FORMATS: dict[str, ClusterFormat] = {ntfsclone.NAME: ntfsclone}
+
+_FORMATS: dict[str, Format] = {**_BLOCK_FORMATS, **_CLUSTER_FORMATS}
+
+_MAGICS = {partclone.NAME: partclone_layout.MAGIC, ntfsclone.NAME: ntfsclone_layout.MAGIC}
 
 _KNOWN_BUT_UNREAD = {
     b"\x1f\x8b\x08": "gzip: unpack it with gunzip",
@@ -44,13 +67,22 @@ _KNOWN_BUT_UNREAD = {
     b"LZIP": "lzip: unpack it with lzip -d",
     b"LRZI": "lrzip: unpack it with lrunzip",
     b"\x89LZO\x00\r\n\x1a\n": "lzop: unpack it with lzop -d",
-    b"PaRtImAgE-VoLuMe": "a partimage image",
-    b"\x00ntfsclone-image": "an ntfsclone image",
-    b"QFI\xfb": "a QCOW image",
-    b"conectix": "a VHD image",
+    b"PaRtImAgE-VoLuMe": "a partimage image: this format is not read yet",
+    b"QFI\xfb": "a QCOW image: this format is not read yet",
+    b"conectix": "a VHD image: this format is not read yet",
 }
 
 _PROBE_SIZE = 64
+
+
+def open_files(path: str) -> StoredFiles:
+    """Open the image in a file, and its other volumes where it has some.
+
+    Raises:
+        FormatError: a volume is missing, or belongs to another image.
+        OSError: a file cannot be opened.
+    """
+    return StoredFiles([path])
 
 
 def sniff(source: ByteSource) -> str | None:
@@ -59,8 +91,12 @@ def sniff(source: ByteSource) -> str | None:
     return next((name for name, magic in _MAGICS.items() if head.startswith(magic)), None)
 
 
-def scan(source: ByteSource) -> Scan:
+def scan(source: ByteSource, progress: Progress | None = None) -> Scan:
     """Scan `source` by the format that it begins like.
+
+    Args:
+        source: the stored bytes.
+        progress: told the stored bytes that are done.
 
     Raises:
         NotThisFormatError: it begins like no format that is known.
@@ -69,16 +105,50 @@ def scan(source: ByteSource) -> Scan:
     """
     name = sniff(source)
     if name is not None:
-        return _FORMATS[name].scan(source)
+        return _FORMATS[name].scan(source, progress)
     if source.size == 0:
         raise NotThisFormatError("image", 0, "the file is empty")
     head = source.read_at(0, min(source.size, _PROBE_SIZE))
     for magic, what in _KNOWN_BUT_UNREAD.items():
         if head.startswith(magic):
-            raise UnsupportedFeatureError("image", 0, f"{what}; only partclone is read so far")
+            raise UnsupportedFeatureError("image", 0, what)
     raise NotThisFormatError(
-        "image", 0, f"not a partclone image (it begins with {head[:16].hex(' ')})"
+        "image", 0, f"no disk image of a known format (it begins with {head[:16].hex(' ')})"
     )
+
+
+def fingerprint(name: str, source: ByteSource) -> bytes:
+    """Return the fingerprint of an image of the format `name`.
+
+    Raises:
+        UnsupportedFeatureError: no format has this name.
+        FormatError: the image cannot be read any more.
+        OSError: the operating system could not read.
+    """
+    return format_named(name).fingerprint(source)
+
+
+def open_reader(
+    name: str, source: ByteSource, layout: Mapping[str, int], index: StoredIndex
+) -> ImageReader:
+    """Return a reader over `source`, which is not touched until data is read.
+
+    Args:
+        name: the format.
+        source: the stored bytes.
+        layout: `ImageInfo.layout` of the scan.
+        index: the index of the scan, wherever it is.
+
+    Raises:
+        UnsupportedFeatureError: no format has this name.
+        CorruptImageError: layout or index are not those of such an image.
+    """
+    format_named(name)
+    if (index.kind is IndexKind.RANGES) != (name in _CLUSTER_FORMATS):
+        raise CorruptImageError("index", 0, f"of kind {index.kind} for {name}: add it again")
+    if index.kind is IndexKind.RANGES:
+        return _CLUSTER_FORMATS[name].open_reader(source, layout, index.range_index())
+    return _BLOCK_FORMATS[name].open_reader(source, layout, index.rank_index())
 
 
 def format_named(name: str) -> Format:

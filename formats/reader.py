@@ -8,19 +8,30 @@ data is read.
 from __future__ import annotations
 
 import dataclasses
+import enum
 from typing import TYPE_CHECKING, Protocol
 
 from .extent import ExtentKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from .extent import Extent
     from .index.chunk import RankChunk
-    from .source import ByteSource
+    from .index.ranges import RangeList
+
+    Progress = Callable[[int], None]
 
 JsonValue = str | int | bool | None
 """What a header field becomes in the catalog. Integers may exceed 64 bits nowhere."""
+
+
+class IndexKind(enum.StrEnum):
+    """The kinds of index, as the catalog names them."""
+
+    RANK = "rank"
+    RANGES = "ranges"
+    FULL = "full"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -40,6 +51,7 @@ class ImageInfo:
         header: every field of the header, in the header's order.
         layout: what `open_reader` needs, beside the source and the index.
         fingerprint: 16 bytes that differ when header, bitmap or sampled data differ.
+        content: ``full``, or ``metadata`` where the data of files were left out on purpose.
         missing: guest bytes ``[start, stop)`` from the first to the last block whose stored bytes
             are cut off; None where every block is there.
         damage: what is wrong with the stored bytes, None where nothing is known to be.
@@ -58,6 +70,7 @@ class ImageInfo:
     header: Mapping[str, JsonValue]
     layout: Mapping[str, int]
     fingerprint: bytes
+    content: str = "full"
     missing: tuple[int, int] | None = None
     damage: str | None = None
     warnings: tuple[str, ...] = ()
@@ -70,13 +83,26 @@ class ImageInfo:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Scan:
-    """The result of a scan.
+    """The result of a scan: what the image is, and its index.
 
-    `chunks` is the rank index, or None where every block is stored and no index is needed.
+    Attributes:
+        info: what the image is.
+        chunks: the rank index of a format with a bitmap, else None.
+        ranges: the range index of a format without one, else None.
+
+    Where both are None every block is stored, and no index is needed.
     """
 
     info: ImageInfo
     chunks: tuple[RankChunk, ...] | None
+    ranges: RangeList | None = None
+
+    @property
+    def index_kind(self) -> IndexKind:
+        """Which kind of index it is."""
+        if self.ranges is not None:
+            return IndexKind.RANGES
+        return IndexKind.FULL if self.chunks is None else IndexKind.RANK
 
 
 class ImageReader(Protocol):
@@ -107,67 +133,6 @@ class ImageReader(Protocol):
 
     def close(self) -> None:
         """Close the source."""
-
-
-_ZEROS = bytes(1 << 20)
-
-
-def fill_zero(view: memoryview) -> None:
-    """Set every byte of `view` to zero."""
-    for start in range(0, len(view), len(_ZEROS)):
-        stop = min(len(view), start + len(_ZEROS))
-        view[start:stop] = _ZEROS[: stop - start]
-
-
-class Scatter:
-    """Fills one buffer from few reads of the source.
-
-    Pieces are given in ascending guest order. What lies between two pieces in the guest becomes
-    zeros; what lies between them in the source (a checksum) is read into a junk buffer, so that
-    neighbouring pieces stay one read.
-
-    Args:
-        view: the buffer.
-        junk: bytes between two pieces, up to which reading on is cheaper than a second read.
-    """
-
-    __slots__ = ("_filled", "_junk", "_next_source", "_view", "reads")
-
-    def __init__(self, view: memoryview, junk: memoryview) -> None:
-        self._view = view
-        self._junk = junk
-        self._filled = 0
-        self._next_source = -1
-        self.reads: list[tuple[list[memoryview], int]] = []
-
-    def piece(self, start: int, stop: int, source_offset: int) -> None:
-        """Let ``view[start:stop]`` come from the source at `source_offset`."""
-        if start > self._filled:
-            fill_zero(self._view[self._filled : start])
-        gap = source_offset - self._next_source
-        if self._next_source >= 0 and 0 <= gap <= len(self._junk):
-            buffers = self.reads[-1][0]
-            if gap:
-                buffers.append(self._junk[:gap])
-            buffers.append(self._view[start:stop])
-        else:
-            self.reads.append(([self._view[start:stop]], source_offset))
-        self._filled = stop
-        self._next_source = source_offset + stop - start
-
-    def finish(self) -> None:
-        """Zero what is left of the buffer."""
-        if self._filled < len(self._view):
-            fill_zero(self._view[self._filled :])
-
-    def read(self, source: ByteSource) -> None:
-        """Fill the pieces, waiting where needed."""
-        for buffers, offset in self.reads:
-            source.readv(buffers, offset)
-
-    def read_nowait(self, source: ByteSource) -> bool:
-        """Fill the pieces unless that needs waiting."""
-        return all(source.readv_nowait(buffers, offset) for buffers, offset in self.reads)
 
 
 def read_bytes(reader: ImageReader, offset: int, length: int) -> bytes:

@@ -6,51 +6,48 @@ threads.
 
 from __future__ import annotations
 
-import errno
-import os
 import threading
 from typing import TYPE_CHECKING
 
 from ..catalog.errors import ImageChangedError
-from ..catalog.freshness import Freshness, compare
-from ..formats import probe
-from ..formats.errors import FormatError
-from ..formats.index.rank import ChunkCache, RankIndex
-from ..formats.source import FileSource, NotAFileError
+from ..catalog.opening import open_image
+from ..formats.index.cache import IndexCache
 
 if TYPE_CHECKING:
-    from ..catalog.records import OpenSpec
+    from collections.abc import Iterable
+
+    from ..catalog.opening import OpenImage
     from ..catalog.store import Catalog
-    from ..formats.reader import ImageReader
+    from ..formats.source import FileSource
+
+    _State = tuple[tuple[int, int], ...]
 
 
 class WatchedReader:
     """A reader that gives no bytes of a file that was changed while it is open.
 
-    Each read is followed by an `fstat`. Where the file's time or size is another than before, its
-    fingerprint decides once whether it is still the image that was scanned.
+    Each read is followed by an `fstat`. Where a file's time or size is another than before, the
+    fingerprint decides once whether they are still the image that was scanned.
 
     Args:
-        reader: reads from `source`.
-        source: the image's file.
-        spec: what the catalog knows of it.
+        image: the open image.
     """
 
-    def __init__(self, reader: ImageReader, source: FileSource, spec: OpenSpec) -> None:
-        self._reader = reader
-        self._source = source
-        self._spec = spec
-        self._seen = _state(source.stat)
+    def __init__(self, image: OpenImage) -> None:
+        self._image = image
+        self._reader = image.reader
+        self._files = image.stored.files
+        self._sizes = tuple(file.stat.st_size for file in self._files)
+        self._seen = tuple((file.stat.st_mtime_ns, file.stat.st_size) for file in self._files)
         self._lock = threading.Lock()
-        self.size = reader.size
-        self.was_touched = self._seen != (spec.volumes[0].mtime_ns, spec.volumes[0].size_bytes)
+        self.size = image.reader.size
+        self.was_touched = self._seen != tuple(
+            (volume.mtime_ns, volume.size_bytes) for volume in image.spec.volumes
+        )
 
     def read_into_nowait(self, view: memoryview, offset: int) -> bool:
         """Fill `view` from guest byte `offset` on, unless that needs waiting, or a closer look."""
-        return (
-            self._reader.read_into_nowait(view, offset)
-            and _state(self._source.current_stat()) == self._seen
-        )
+        return self._reader.read_into_nowait(view, offset) and _state(self._files) == self._seen
 
     def read_into(self, view: memoryview, offset: int) -> None:
         """Fill `view` from guest byte `offset` on.
@@ -61,103 +58,61 @@ class WatchedReader:
             OSError: the operating system could not read.
         """
         self._reader.read_into(view, offset)
-        status = self._source.current_stat()
-        if _state(status) == self._seen:
+        state = _state(self._files)
+        if state == self._seen:
             return
         with self._lock:
-            if status.st_size != self._source.stat.st_size or not _has_fingerprint(
-                self._spec, self._source
-            ):
-                raise ImageChangedError(f"{self._source.path}: was changed while it was open")
-            self._seen = _state(status)
+            sizes = tuple(size for _mtime, size in state)
+            if sizes != self._sizes or not self._image.has_fingerprint():
+                raise ImageChangedError(f"{self._files[0].path}: was changed while it was open")
+            self._seen = state
 
     def close(self) -> None:
-        """Close the file."""
-        self._reader.close()
+        """Close the files."""
+        self._image.close()
 
 
 class ReaderFactory:
-    """Opens readers over one catalog; unpacked index chunks are shared by all of them.
+    """Opens readers over one catalog; loaded pieces of indexes are shared by all of them.
 
     Args:
         catalog: where the images are.
-        cache: holds the unpacked chunks of every image.
+        cache: holds the loaded pieces of every image's index.
 
     Attributes:
         own_device: the device number of the mount that these readers serve; a file in there is not
             opened, for that would be a request to oneself.
     """
 
-    def __init__(self, catalog: Catalog, cache: ChunkCache | None = None) -> None:
+    def __init__(self, catalog: Catalog, cache: IndexCache | None = None) -> None:
         self._catalog = catalog
-        self.cache = cache or ChunkCache()
+        self.cache = IndexCache() if cache is None else cache
         self.own_device: int | None = None
 
     def open(self, image_id: int, index_id: int | None = None) -> WatchedReader:
-        """Open an image. One SQL statement; reads nothing of a file that is as it was.
+        """Open an image. One SQL statement; reads nothing of files that are as they were.
 
         Args:
             image_id: the image.
             index_id: the index that the caller believes it has; None for whichever.
 
         Raises:
-            ImageNotFoundError: it was removed from the catalog.
-            ImageChangedError: its file is gone, or is not the one that was scanned.
-            OSError: the file cannot be opened.
+            As `open_image`.
         """
-        spec = self._catalog.open_spec(image_id)
-        if index_id not in {None, spec.index_id}:
-            raise ImageChangedError(f"{spec.name}: was scanned anew: open it again")
-        source = self._open_source(spec)
-        try:
-            index = None
-            if spec.index_kind == "rank":
-                index = RankIndex(
-                    spec.total_blocks,
-                    lambda number: self._catalog.load_chunk(spec.index_id, number),
-                    self.cache,
-                    spec.index_id,
-                )
-            reader = probe.format_named(spec.format).open_reader(source, spec.layout, index)
-            return WatchedReader(reader, source, spec)
-        except BaseException:
-            source.close()
-            raise
-
-    def _open_source(self, spec: OpenSpec) -> FileSource:
-        path = spec.volumes[0].path
-        try:
-            if self.own_device is not None and os.stat(path).st_dev == self.own_device:
-                raise ImageChangedError(f"{path}: lies inside of this mount itself")
-            source = FileSource(path)
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError, NotAFileError) as error:
-            raise ImageChangedError(f"{path}: {error.strerror}") from error
-        except OSError as error:
-            if error.errno == errno.ELOOP:
-                raise ImageChangedError(f"{path}: {error.strerror}") from error
-            raise
-        if not _is_the_scanned_file(spec, source):
-            source.close()
-            raise ImageChangedError(
-                f"{path}: is not the file that was scanned: "
-                f"`imgcat rescan {spec.name}` mends the entry"
+        return WatchedReader(
+            open_image(
+                self._catalog,
+                image_id,
+                index_id=index_id,
+                cache=self.cache,
+                own_device=self.own_device,
             )
-        return source
+        )
 
 
-def _is_the_scanned_file(spec: OpenSpec, source: FileSource) -> bool:
-    state = compare(spec.volumes[0], source.stat, source.size)
-    if state is not Freshness.TOUCHED:
-        return state is Freshness.FRESH
-    return _has_fingerprint(spec, source)
-
-
-def _has_fingerprint(spec: OpenSpec, source: FileSource) -> bool:
-    try:
-        return probe.format_named(spec.format).fingerprint(source) == spec.fingerprint
-    except FormatError:
-        return False
-
-
-def _state(status: os.stat_result) -> tuple[int, int]:
-    return status.st_mtime_ns, status.st_size
+def _state(files: Iterable[FileSource]) -> _State:
+    found = []
+    for file in files:
+        status = file.current_stat()
+        found.append((status.st_mtime_ns, status.st_size))
+    return tuple(found)

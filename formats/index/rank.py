@@ -3,7 +3,7 @@
 ``rank(b)`` is the number of present blocks strictly before block ``b``. The presence bitmap is
 cut into chunks of `CHUNK_BLOCKS` blocks. A chunk is kept compressed, with its rank checkpoint;
 it is unpacked when first touched, gets a finer checkpoint every `RANK_STRIDE` blocks, and lives
-in a `ChunkCache` with a byte budget. So opening an image loads nothing, and memory is bounded
+in an `IndexCache` with a byte budget. So opening an image loads nothing, and memory is bounded
 whatever the size of the image.
 
 All block ranges are half-open, ``[start, stop)``. Indexes and the cache may be used from several
@@ -13,19 +13,17 @@ threads at once.
 from __future__ import annotations
 
 import bisect
-import collections
-import threading
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import zstandard
 
 from ..errors import CorruptImageError
+from .cache import IndexCache
 from .chunk import CHUNK_BLOCKS, CHUNK_BYTES, RankChunk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-
 RANK_STRIDE = 2048
 """Blocks between two fine checkpoints of an unpacked chunk."""
 
@@ -217,51 +215,6 @@ class _LoadedChunk:
         ]
 
 
-class ChunkCache:
-    """Unpacked chunks of any number of indexes, least recently used out first.
-
-    Args:
-        budget: most bytes that the chunks may take together. A single chunk is kept even
-            where it is larger.
-    """
-
-    def __init__(self, budget: int = 64 << 20) -> None:
-        self.budget = budget
-        self._weight = 0
-        self._chunks: collections.OrderedDict[tuple[int, int], _LoadedChunk] = (
-            collections.OrderedDict()
-        )
-        self._lock = threading.Lock()
-
-    @property
-    def weight(self) -> int:
-        """Bytes that the cached chunks take."""
-        return self._weight
-
-    def get(self, key: tuple[int, int]) -> _LoadedChunk | None:
-        """Return the chunk and count it as just used, or None."""
-        # Without the lock, for this is the hot path: each of the two calls is atomic.
-        chunk = self._chunks.get(key)
-        if chunk is not None:
-            try:  # noqa: SIM105 - contextlib.suppress costs more than all the rest
-                self._chunks.move_to_end(key)
-            except KeyError:
-                # Dropped meanwhile by another thread; the chunk itself is as good as before.
-                pass
-        return chunk
-
-    def put(self, key: tuple[int, int], chunk: _LoadedChunk) -> None:
-        """Keep the chunk, and drop others until the budget holds."""
-        with self._lock:
-            old = self._chunks.pop(key, None)
-            if old is not None:
-                self._weight -= old.weight
-            self._chunks[key] = chunk
-            self._weight += chunk.weight
-            while self._weight > self.budget and len(self._chunks) > 1:
-                self._weight -= self._chunks.popitem(last=False)[1].weight
-
-
 class RankIndex:
     """The rank index of one image.
 
@@ -276,7 +229,7 @@ class RankIndex:
         self,
         total_blocks: int,
         load: Callable[[int], RankChunk],
-        cache: ChunkCache,
+        cache: IndexCache,
         key: int,
     ) -> None:
         self.total_blocks = total_blocks
@@ -291,7 +244,7 @@ class RankIndex:
     def uniform_rank(self, start: int, stop: int) -> int:
         """Look at ``[start, stop)`` without waiting; see `RankIndexLike.uniform_rank`."""
         number = start // CHUNK_BLOCKS
-        chunk = self._cache.get((self._key, number))
+        chunk: _LoadedChunk | None = self._cache.get((self._key, number))
         if chunk is None or stop > (number + 1) * CHUNK_BLOCKS:
             return NOT_UNIFORM
         return chunk.uniform_rank(start, stop)
@@ -328,7 +281,7 @@ class RankIndex:
 
     def _chunk(self, number: int) -> _LoadedChunk:
         key = (self._key, number)
-        chunk = self._cache.get(key)
+        chunk: _LoadedChunk | None = self._cache.get(key)
         if chunk is None:
             stored = self._load(number)
             bits = unpack_chunk(stored, self.total_blocks)
@@ -370,7 +323,7 @@ def block_of_rank(chunks: Sequence[RankChunk], total_blocks: int, rank: int) -> 
         ValueError: there are not that many present blocks.
     """
     number = bisect.bisect_right(chunks, rank, key=lambda chunk: chunk.rank) - 1
-    index = RankIndex(total_blocks, chunks.__getitem__, ChunkCache(), key=0)
+    index = RankIndex(total_blocks, chunks.__getitem__, IndexCache(), key=0)
     start = number * CHUNK_BLOCKS
     for run in index.runs(start, min(start + CHUNK_BLOCKS, total_blocks)):
         if rank < run.rank + run.stop - run.start:

@@ -10,6 +10,7 @@ from isal import isal_zlib
 
 from ..blocks import StoredBlocks, StoredBlocksReader
 from ..errors import ChecksumError, CorruptImageError, TruncatedImageError
+from ..fingerprint import hash_samples
 from ..index.chunk import CHUNK_BLOCKS, CHUNK_BYTES
 from ..index.rank import ChunkBuilder, FullIndex, RankIndexLike
 from ..reader import ImageInfo, Scan
@@ -18,20 +19,22 @@ from . import layout
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from ..reader import ImageReader, JsonValue
+    from ..reader import ImageReader, JsonValue, Progress
     from ..source import ByteSource
 
 NAME = "partclone"
 
 _BIT_PIECE = 8 * CHUNK_BYTES
-_SAMPLE_COUNT = 16
-_SAMPLE_SIZE = 4096
 
 
-def scan(source: ByteSource) -> Scan:
+def scan(source: ByteSource, progress: Progress | None = None) -> Scan:
     """Read header and bitmap once, verify their checksums, and build the rank index.
 
     The stored blocks themselves are not read, but for a few samples.
+
+    Args:
+        source: the stored bytes.
+        progress: told the bytes of the bitmap that are done.
 
     Raises:
         FormatError: the image cannot be read; one whose data is cut off can, and says so.
@@ -43,6 +46,8 @@ def scan(source: ByteSource) -> Scan:
     builder = ChunkBuilder(header.total_blocks)
     for bits in _bitmap(source, header, hasher):
         builder.add(bits)
+        if progress is not None:
+            progress(header.header_size + len(builder.chunks) * CHUNK_BYTES)
     full = header.bitmap_mode is layout.BitmapMode.NONE
     used_blocks = header.total_blocks if full else builder.present_blocks
     chunks = None if full else tuple(builder.chunks)
@@ -51,7 +56,7 @@ def scan(source: ByteSource) -> Scan:
     if header.version == "0001" and _has_wide_checksums(source, blocks):
         blocks = _widened(blocks)
     _check_counts(source, header, blocks)
-    _hash_samples(source, blocks, hasher)
+    hash_samples(source, blocks.data_offset, hasher)
     missing = blocks.missing(source.size, chunks)
     return Scan(
         ImageInfo(
@@ -230,15 +235,6 @@ def _check_counts(source: ByteSource, header: layout.Header, blocks: StoredBlock
             f"{blocks.used_blocks} blocks are marked as used, but the header counts and the file "
             f"holds {counted}: which ones cannot be known",
         )
-
-
-def _hash_samples(source: ByteSource, blocks: StoredBlocks, hasher: xxhash.xxh3_128) -> None:
-    """Hash the stored length and a few samples, the last bytes among them."""
-    hasher.update(source.size.to_bytes(8, "little"))
-    last = max(blocks.data_offset, source.size - _SAMPLE_SIZE)
-    for number in range(_SAMPLE_COUNT):
-        offset = blocks.data_offset + (last - blocks.data_offset) * number // (_SAMPLE_COUNT - 1)
-        hasher.update(source.read_at(offset, max(0, min(_SAMPLE_SIZE, source.size - offset))))
 
 
 def _damage(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from imgcat.formats import probe
-from imgcat.formats.index.rank import ChunkCache, RankIndex
+from imgcat.formats.index.stored import StoredIndex
 from imgcat.formats.reader import is_data
 from imgcat.formats.source import FileSource
 
@@ -130,10 +130,8 @@ def open_image(path: Path) -> ImageReader:
     """Scan an image and open it, without a catalog."""
     source = FileSource(path)
     scan = probe.scan(source)
-    index = None
-    if scan.chunks is not None:
-        index = RankIndex(scan.info.total_blocks, scan.chunks.__getitem__, ChunkCache(), key=1)
-    return probe.format_named(scan.info.format).open_reader(source, scan.info.layout, index)
+    index = StoredIndex.of_scan(scan)
+    return probe.open_reader(scan.info.format, source, scan.info.layout, index)
 
 
 def used_ranges(reader: ImageReader, start: int, stop: int) -> Iterator[tuple[int, int]]:

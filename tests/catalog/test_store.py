@@ -151,7 +151,7 @@ def test_rescan_mends_what_it_can(catalog: Catalog, image: Path, samples: list[S
     image.write_bytes(b"no image any more")
     failed = ingest.rescan(catalog, image_id)
     assert failed.outcome is Outcome.FAILED
-    assert "not a partclone image" in str(failed.record.row.status_detail)
+    assert "no disk image of a known format" in str(failed.record.row.status_detail)
     shutil.copy(samples[0].path, image)
     assert ingest.rescan(catalog, image_id).record.row.status == "ready"
 

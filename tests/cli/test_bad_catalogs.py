@@ -143,7 +143,7 @@ def test_a_schema_that_is_not_ours_is_refused_and_left(
         assert str(program.catalog) in said
         if "0999" in statement:
             assert said == (
-                f"imgcat: {program.catalog}: schema 0999, but this imgcat knows up to 0001: "
+                f"imgcat: {program.catalog}: schema 0999, but this imgcat knows up to 0002: "
                 "a newer imgcat wrote it; upgrade imgcat, or use another catalog with --db\n"
             )
     with contextlib.closing(sqlite3.connect(program.catalog)) as connection:

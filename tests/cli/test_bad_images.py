@@ -46,7 +46,7 @@ def header(**fields: object) -> bytes:
 
 BAD: dict[str, tuple[bytes, int, str]] = {
     "empty": (b"", 4, "image @0x0: the file is empty"),
-    "a-byte": (b"x", 4, "image @0x0: not a partclone image (it begins with 78)"),
+    "a-byte": (b"x", 4, "image @0x0: no disk image of a known format (it begins with 78)"),
     "zeros": (bytes(1 << 16), 4, "not a partclone image"),
     "text": (b"#!/bin/sh\nexit 0\n", 4, "not a partclone image"),
     "cut-in-the-magic": (MAGIC[:-1], 4, "not a partclone image"),

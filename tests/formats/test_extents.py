@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from imgcat.formats.blocks import StoredBlocks
 from imgcat.formats.errors import CorruptImageError
 from imgcat.formats.extent import Extent, ExtentKind, check_cover
-from imgcat.formats.reader import Scatter, fill_zero, is_data, read_bytes
+from imgcat.formats.reader import is_data, read_bytes
+from imgcat.formats.scatter import Scatter, fill_zero
 from support import naive_bitmap
 from support.memory_source import CountingSource, MemorySource
-from support.partclone_opening import open_scanned, scan_and_open
+from support.opening import open_scanned, scan_and_open
 from support.partclone_writer import Recipe, Written, write
 
 if TYPE_CHECKING:

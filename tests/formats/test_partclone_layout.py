@@ -538,7 +538,7 @@ def test_scan_of_a_truncated_header(text: str, lengths: list[int]) -> None:
             assert type(error) is NotThisFormatError
         elif length < 15:
             begin = whole[:length].hex(" ")
-            message = f"image @0x0: not a partclone image (it begins with {begin})"
+            message = f"image @0x0: no disk image of a known format (it begins with {begin})"
             assert str(error) == message
             assert type(error) is NotThisFormatError
         else:

@@ -18,7 +18,7 @@ from imgcat.formats.errors import (
 from imgcat.formats.partclone import reader as partclone
 from imgcat.formats.reader import ImageInfo, read_bytes
 from support.memory_source import MemorySource
-from support.partclone_opening import open_scanned, scan_and_open
+from support.opening import open_scanned, scan_and_open
 from support.partclone_writer import (
     Recipe,
     Written,

@@ -14,13 +14,13 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from imgcat.formats.errors import CorruptImageError
 from imgcat.formats.index import rank as rank_module
+from imgcat.formats.index.cache import IndexCache
 from imgcat.formats.index.chunk import CHUNK_BLOCKS, CHUNK_BYTES, ChunkMissingError, RankChunk
 from imgcat.formats.index.rank import (
     NONE_PRESENT,
     NOT_UNIFORM,
     RANK_STRIDE,
     ChunkBuilder,
-    ChunkCache,
     FullIndex,
     RankIndex,
     Run,
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 
 
 def _index(
-    total_blocks: int, chunks: Sequence[RankChunk], cache: ChunkCache | None = None, key: int = 1
+    total_blocks: int, chunks: Sequence[RankChunk], cache: IndexCache | None = None, key: int = 1
 ) -> RankIndex:
-    return RankIndex(total_blocks, chunks.__getitem__, cache or ChunkCache(), key)
+    return RankIndex(total_blocks, chunks.__getitem__, cache or IndexCache(), key)
 
 
 def _built(present: Sequence[bool], *, ones_in_padding: bool = False) -> list[RankChunk]:
@@ -267,7 +267,7 @@ def test_nothing_is_loaded_before_it_is_asked() -> None:
         loads.append(number)
         return chunks[number]
 
-    index = RankIndex(len(present), load, ChunkCache(), key=1)
+    index = RankIndex(len(present), load, IndexCache(), key=1)
     assert not index.resident(0, 3000)
     assert index.uniform_rank(0, 1) == NOT_UNIFORM
     assert loads == []
@@ -298,7 +298,7 @@ def test_only_the_touched_chunks_are_loaded() -> None:
         loads.append(number)
         return builder.chunks[number]
 
-    index = RankIndex(total, load, ChunkCache(), key=1)
+    index = RankIndex(total, load, IndexCache(), key=1)
     list(index.runs(CHUNK_BLOCKS, 2 * CHUNK_BLOCKS))
     assert loads == [1]
     list(index.runs(2 * CHUNK_BLOCKS - 1, 2 * CHUNK_BLOCKS + 1))
@@ -312,7 +312,7 @@ def test_a_chunk_that_is_gone_is_reported() -> None:
     def load(number: int) -> RankChunk:
         raise ChunkMissingError(number)
 
-    index = RankIndex(100, load, ChunkCache(), key=1)
+    index = RankIndex(100, load, IndexCache(), key=1)
     with pytest.raises(ChunkMissingError):
         index.rank(5)
     with pytest.raises(ChunkMissingError):
@@ -329,7 +329,7 @@ def _loaded(seed: int, stride_count: int) -> rank_module._LoadedChunk:
     steps=st.lists(st.tuples(st.booleans(), st.integers(0, 6), st.integers(1, 40)), max_size=60),
 )
 def test_cache_never_outgrows_its_budget(budget: int, steps: list[tuple[bool, int, int]]) -> None:
-    cache = ChunkCache(budget)
+    cache = IndexCache(budget)
     model: dict[tuple[int, int], rank_module._LoadedChunk] = {}  # least recently used first
     for is_put, number, stride_count in steps:
         key = (number % 2, number)
@@ -351,7 +351,7 @@ def test_cache_never_outgrows_its_budget(budget: int, steps: list[tuple[bool, in
 
 def test_least_recently_used_chunk_goes_first() -> None:
     chunks = [_loaded(number, 4) for number in range(3)]
-    cache = ChunkCache(budget=2 * chunks[0].weight)
+    cache = IndexCache(budget=2 * chunks[0].weight)
     cache.put((1, 0), chunks[0])
     cache.put((1, 1), chunks[1])
     assert cache.get((1, 0)) is chunks[0]
@@ -366,7 +366,7 @@ def test_weight_is_not_less_than_what_the_bits_take() -> None:
 
 
 def test_two_indexes_share_a_cache_and_stay_apart() -> None:
-    cache = ChunkCache()
+    cache = IndexCache()
     full = _index(100, _built([True] * 100), cache, key=1)
     empty = _index(100, _built([False] * 100), cache, key=2)
     for _ in range(2):
@@ -380,7 +380,7 @@ def test_threads_share_a_cache_too_small_for_them() -> None:
     ranks = np.concatenate(([0], np.cumsum(present)))
     builder = ChunkBuilder(total)
     builder.add(np.packbits(present, bitorder="little").tobytes())
-    cache = ChunkCache(budget=200_000)
+    cache = IndexCache(budget=200_000)
     index = _index(total, builder.chunks, cache)
 
     def work(seed: int) -> bool:

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 import pytest
 from imgcat.formats import probe
 from imgcat.formats.errors import TruncatedImageError
-from imgcat.formats.index.rank import ChunkCache, RankIndex
+from imgcat.formats.index.cache import IndexCache
+from imgcat.formats.index.rank import RankIndex
 from imgcat.formats.partclone import reader as partclone
 from imgcat.formats.source import IOV_MAX, FileSource
 from support.memory_source import Call, CountingSource
-from support.partclone_opening import open_scanned
+from support.opening import open_scanned
 from support.partclone_writer import crc_register, header_v2, pattern
 
 if TYPE_CHECKING:
@@ -384,7 +385,7 @@ def test_opening_a_reader_reads_nothing(counted: CountingSource) -> None:
         loads.append(number)
         return scan.chunks[number]
 
-    index = RankIndex(scan.info.total_blocks, load, ChunkCache(), key=1)
+    index = RankIndex(scan.info.total_blocks, load, IndexCache(), key=1)
     reader = partclone.open_reader(counted, scan.info.layout, index)
     assert reader.size == _BLOCKS * _BLOCK
     assert counted.calls == []
@@ -403,7 +404,7 @@ def test_a_read_far_inside_is_one_call_at_its_place(counted: CountingSource, off
         loads.append(number)
         return scan.chunks[number]
 
-    index = RankIndex(scan.info.total_blocks, load, ChunkCache(), key=1)
+    index = RankIndex(scan.info.total_blocks, load, IndexCache(), key=1)
     reader = partclone.open_reader(counted, scan.info.layout, index)
     counted.calls.clear()
     buffer = bytearray(b"\xaa" * _MIB)

@@ -27,7 +27,7 @@ from imgcat.formats.extent import check_cover
 from imgcat.formats.partclone.layout import parse_header
 from support import samples
 from support.memory_source import MemorySource
-from support.partclone_opening import open_scanned
+from support.opening import open_scanned
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

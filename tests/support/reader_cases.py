@@ -15,7 +15,7 @@ from imgcat.formats.source import FileSource
 
 from . import samples
 from .memory_source import MemorySource
-from .partclone_opening import scan_and_open
+from .opening import scan_and_open
 from .partclone_writer import Recipe, write
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""The room of ntfsclone's special image format."""

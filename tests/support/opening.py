@@ -1,0 +1,28 @@
+"""Opening an image as the catalog does: scan once, then read from what the scan gave."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from imgcat.formats import probe
+from imgcat.formats.index.stored import StoredIndex
+
+if TYPE_CHECKING:
+    from imgcat.formats.index.cache import IndexCache
+    from imgcat.formats.reader import ImageReader, Scan
+    from imgcat.formats.source import ByteSource
+
+
+def open_scanned(source: ByteSource, scan: Scan, cache: IndexCache | None = None) -> ImageReader:
+    """Return a reader over `source` from the result of its scan."""
+    index = StoredIndex.of_scan(scan)
+    if cache is not None:
+        index = dataclasses.replace(index, cache=cache)
+    return probe.open_reader(scan.info.format, source, scan.info.layout, index)
+
+
+def scan_and_open(source: ByteSource) -> tuple[Scan, ImageReader]:
+    """Scan `source` and return a reader over it too."""
+    scan = probe.scan(source)
+    return scan, open_scanned(source, scan)

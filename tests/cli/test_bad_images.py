@@ -47,9 +47,9 @@ def header(**fields: object) -> bytes:
 BAD: dict[str, tuple[bytes, int, str]] = {
     "empty": (b"", 4, "image @0x0: the file is empty"),
     "a-byte": (b"x", 4, "image @0x0: no disk image of a known format (it begins with 78)"),
-    "zeros": (bytes(1 << 16), 4, "not a partclone image"),
-    "text": (b"#!/bin/sh\nexit 0\n", 4, "not a partclone image"),
-    "cut-in-the-magic": (MAGIC[:-1], 4, "not a partclone image"),
+    "zeros": (bytes(1 << 16), 4, "no disk image of a known format"),
+    "text": (b"#!/bin/sh\nexit 0\n", 4, "no disk image of a known format"),
+    "cut-in-the-magic": (MAGIC[:-1], 4, "no disk image of a known format"),
     "gzip": (b"\x1f\x8b\x08\x00" + bytes(60), 4, "gzip: unpack it with gunzip"),
     "version-9": (MAGIC + b"\0" + bytes(14) + b"0009" + bytes(5000), 4, "format version '0009'"),
     "big-endian-0002": (

@@ -132,6 +132,7 @@ def put(catalog: Catalog, scanned: ScannedFile, *, name: str | None = None) -> I
             image_id = known.row.id
             if not same_bytes:
                 values |= {"verified_at": None, "verify_result": None, "verify_detail": None}
+                writing.replace_bad_ranges(connection, image_id, ())
             writing.update_image(connection, image_id, **values)
         writing.replace_volumes(connection, image_id, scanned.volumes)
     return Ingested(outcome, catalog.get(image_id))

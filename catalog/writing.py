@@ -13,8 +13,10 @@ from .moment import utc_now
 from .transaction import driver_connection
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..formats.reader import Scan
-    from .records import Volume
+    from .records import BadRange, Volume
 
 
 def insert_index(connection: sa.Connection, scan: Scan) -> int:
@@ -77,6 +79,27 @@ def replace_volumes(connection: sa.Connection, image_id: int, volumes: tuple[Vol
             for ordinal, volume in enumerate(volumes)
         ],
     )
+
+
+def replace_bad_ranges(
+    connection: sa.Connection, image_id: int, bad_ranges: Sequence[BadRange]
+) -> None:
+    """Let these be the damage that is known of an image."""
+    connection.execute(sa.delete(models.bad_ranges).where(models.bad_ranges.c.image_id == image_id))
+    if bad_ranges:
+        connection.execute(
+            sa.insert(models.bad_ranges),
+            [
+                {
+                    "image_id": image_id,
+                    "ordinal": ordinal,
+                    "start_byte": bad.start,
+                    "stop_byte": bad.stop,
+                    "detail": bad.detail,
+                }
+                for ordinal, bad in enumerate(bad_ranges)
+            ],
+        )
 
 
 def claim_name(connection: sa.Connection, name: str, image_id: int | None) -> str:

@@ -32,7 +32,12 @@ ImageArgument = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON, and nothing else.")]
 
-_LS_COLUMNS = ("NAME", "FORMAT", "FS", "SIZE", "USED", "STORED", "COMPRESSION", "STATUS", "PATH")
+_LS_COLUMNS = (
+    "NAME", "FORMAT", "FS", "SIZE", "USED", "STORED", "COMPRESSION", "STATUS", "VERIFIED", "PATH",
+)  # fmt: skip
+
+_MOST_SHOWN = 20
+"""Bad ranges that `show` prints; `show --json` and SQL give all."""
 
 
 def add(
@@ -45,6 +50,7 @@ def add(
         int, typer.Option("-j", "--jobs", min=1, help="Images scanned at the same time.")
     ] = min(4, os.cpu_count() or 1),
     force: Annotated[bool, typer.Option(help="Scan even what has not changed.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Then check every checksum.")] = False,
 ) -> None:
     """Scan images once and keep what was found in the catalog.
 
@@ -53,6 +59,7 @@ def add(
       imgcat add backups/*.img
       imgcat add -r /mnt/backups
       imgcat add --name laptop-2026 sda1.img
+      imgcat add --verify sda1.img
     """
     if name is not None and len(paths) != 1:
         raise typer.BadParameter("--name goes with a single PATH", param_hint="--name")
@@ -66,6 +73,10 @@ def add(
         results = add_files(catalog, listed, name=name, force=force, jobs=jobs)
         for result in _with_progress(results, len(listed)):
             worst = max(worst, _report_added(result))
+            if verify and result.ingested is not None:
+                from .verify import verify_one
+
+                worst = max(worst, verify_one(catalog, result.ingested.record.row.id)[0])
     raise typer.Exit(worst)
 
 
@@ -114,7 +125,7 @@ def _report_added(result: Result) -> int:
         size, used = human_size(row.size_bytes), human_size(row.used_bytes)
         sys.stdout.write(
             f"{result.ingested.outcome.value:<9} {printable(row.name)}: "
-            f"{row.format} {printable(row.fs_type)}, {size}, {used} used\n"
+            f"{row.format} {printable(_fs_of(row))}, {size}, {used} used\n"
         )
         # Whoever reads this from a pipe shall see it when it is done, not at the end.
         sys.stdout.flush()
@@ -174,13 +185,18 @@ def _write_listing(listed: list[tuple[ImageRow, tuple[Volume, ...]]]) -> None:
 
     rows = [
         (
-            row.name, row.format, row.fs_type, human_size(row.size_bytes),
+            row.name, row.format, _fs_of(row), human_size(row.size_bytes),
             human_size(row.used_bytes), human_size(row.stored_bytes), row.compression,
-            observed_status(row.status, volumes), row.path,
+            observed_status(row.status, volumes), row.verify_result, row.path,
         )
         for row, volumes in listed
     ]  # fmt: skip
     write_table(_LS_COLUMNS, rows, right=frozenset({"SIZE", "USED", "STORED"}))
+
+
+def _fs_of(row: ImageRow) -> str:
+    """Return the file system, and where only some of it was saved on purpose, which part."""
+    return row.fs_type if row.content == "full" else f"{row.fs_type} ({row.content})"
 
 
 def _listed_fields(row: ImageRow, volumes: tuple[Volume, ...]) -> dict[str, Any]:
@@ -228,6 +244,10 @@ def _shown_fields(record: ImageRecord, check: str | None, mount: str | None) -> 
             "rows": record.index_rows,
             "bytes": record.index_bytes,
         },
+        "bad_ranges": [
+            {"start": bad.start, "stop": bad.stop, "detail": bad.detail}
+            for bad in record.bad_ranges
+        ],
         "check_command": check,
         "mount_command": mount,
     }
@@ -246,6 +266,7 @@ def _write_record(record: ImageRecord, check: str | None, mount: str | None) -> 
             "Id": row.id,
             "Status": status + detail,
             "Format": f"{row.format} {row.format_version}",
+            "Content": row.content,
             "Size": f"{human_size(row.size_bytes)} = {row.size_bytes} bytes",
             "Space in use": f"{human_size(row.used_bytes)} = {record.used_blocks} blocks",
             "Stored": f"{human_size(row.stored_bytes)} in {row.volume_count} file(s)",
@@ -263,8 +284,14 @@ def _write_record(record: ImageRecord, check: str | None, mount: str | None) -> 
             "Checksum": row.checksum,
             "Verified": row.verified_at or "never",
             "Result": row.verify_result,
+            "Detail": row.verify_detail,
         },
     }
+    if record.bad_ranges:
+        sections["Damage"] = {
+            "structure" if bad.start is None else f"[{bad.start}, {bad.stop})": bad.detail
+            for bad in record.bad_ranges[:_MOST_SHOWN]
+        }
     if record.warnings:
         sections["Warnings"] = dict(enumerate(record.warnings, 1))  # type: ignore[arg-type]
     sections["Commands"] = {"Check": check or "none is known", "Mount": mount or "none is known"}

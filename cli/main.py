@@ -85,7 +85,7 @@ def make_app() -> Typer:
     """Return the application with all of its commands."""
     import typer
 
-    from . import completion, db, doctor, images, mount, options
+    from . import completion, db, doctor, images, mount, options, verify
 
     app = typer.Typer(
         name="imgcat",
@@ -106,6 +106,7 @@ def make_app() -> Typer:
         "rm": images.rm,
         "rename": images.rename,
         "rescan": images.rescan,
+        "verify": verify.verify,
         "mount-all": mount.mount_all,
         "mount": mount.mount,
         "unmount": mount.unmount,

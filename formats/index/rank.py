@@ -256,6 +256,21 @@ class RankIndex:
             for number in range(start // CHUNK_BLOCKS, -(-stop // CHUNK_BLOCKS))
         )
 
+    def block_of_rank(self, rank: int) -> int:
+        """Return the present block that has `rank` present blocks before it.
+
+        Raises:
+            ValueError: there are not that many present blocks.
+        """
+        chunks = range(-(-self.total_blocks // CHUNK_BLOCKS))
+        number = bisect.bisect_right(chunks, rank, key=lambda each: self._load(each).rank) - 1
+        start = number * CHUNK_BLOCKS
+        for run in self.runs(start, min(start + CHUNK_BLOCKS, self.total_blocks)):
+            if rank < run.rank + run.stop - run.start:
+                return run.start + rank - run.rank
+        message = f"no block has rank {rank}"
+        raise ValueError(message)
+
     def runs(self, start: int, stop: int) -> Iterator[Run]:
         """Yield the maximal runs of present blocks inside ``[start, stop)``, ascending.
 
@@ -322,14 +337,7 @@ def block_of_rank(chunks: Sequence[RankChunk], total_blocks: int, rank: int) -> 
     Raises:
         ValueError: there are not that many present blocks.
     """
-    number = bisect.bisect_right(chunks, rank, key=lambda chunk: chunk.rank) - 1
-    index = RankIndex(total_blocks, chunks.__getitem__, IndexCache(), key=0)
-    start = number * CHUNK_BLOCKS
-    for run in index.runs(start, min(start + CHUNK_BLOCKS, total_blocks)):
-        if rank < run.rank + run.stop - run.start:
-            return run.start + rank - run.rank
-    message = f"no block has rank {rank}"
-    raise ValueError(message)
+    return RankIndex(total_blocks, chunks.__getitem__, IndexCache(), key=0).block_of_rank(rank)
 
 
 class FullIndex:
@@ -341,6 +349,10 @@ class FullIndex:
     def rank(self, block: int) -> int:
         """Return `block`: all blocks before it are present."""
         return block
+
+    def block_of_rank(self, rank: int) -> int:
+        """Return `rank`: all blocks before it are present."""
+        return rank
 
     def uniform_rank(self, start: int, stop: int) -> int:  # noqa: ARG002 - the protocol's shape
         """Return `start`: all blocks are present."""

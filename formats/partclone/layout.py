@@ -30,6 +30,7 @@ V2_SIZE = 110
 V1_SIZE = 4160
 V1_BITMAP_MARKER = b"BiTmAgIc"
 BITMAP_CRC_SIZE = 4
+RESEED_OFFSET = 104
 V1_CHECKSUM_SIZE = 4
 V1_WIDE_CHECKSUM_SIZE = 8
 """Writers before 0.1.0 on 64-bit machines stored each checksum in eight bytes."""

@@ -1,0 +1,37 @@
+"""Bars for long work: on a terminal only, and never on standard output."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from typing import TYPE_CHECKING
+
+from .settings import settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..formats.reader import Progress
+
+
+@contextlib.contextmanager
+def byte_bar(total: int, what: str) -> Iterator[Progress | None]:
+    """Give what takes the number of bytes that are done, and shows them while somebody watches.
+
+    Args:
+        total: bytes in all.
+        what: what stands before the bar.
+    """
+    if settings.quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from tqdm import tqdm
+
+    with tqdm(
+        total=total, desc=what, unit="B", unit_scale=True, unit_divisor=1024, leave=False, delay=0.5
+    ) as bar:
+
+        def show(done: int) -> None:
+            bar.update(max(0, min(done, total) - bar.n))
+
+        yield show

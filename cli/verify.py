@@ -1,0 +1,119 @@
+"""verify: every checksum that an image has."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .completion import complete_images
+from .exit_codes import DAMAGED, code_of, message_of
+from .images import JsonOption
+from .progress import byte_bar
+from .settings import complain, open_catalog, settings
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..catalog.store import Catalog
+    from ..catalog.verify import VerifyReport
+
+_MOST_SHOWN = 20
+"""Bad ranges of an image that are printed; all are recorded."""
+
+
+def verify(
+    images: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="IMAGE...", help="Names, ids, paths or globs.", autocompletion=complete_images
+        ),
+    ] = None,
+    all_images: Annotated[bool, typer.Option("--all", help="Every image in the catalog.")] = False,
+    jobs: Annotated[
+        int | None,
+        typer.Option("-j", "--jobs", min=1, help="Threads; as many as processors by default."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check every checksum of images, or their structure where there are none.
+
+    Each result is recorded: `ls --json`, `show` and SQL tell it, with the guest bytes that are in
+    doubt. The exit code is 5 where something is wrong.
+
+    \b
+    Examples:
+      imgcat verify sda1
+      imgcat verify --all
+      imgcat sql 'SELECT * FROM bad_ranges'
+    """
+    if bool(images) == all_images:
+        raise typer.BadParameter("name images, or give --all", param_hint="IMAGE...")
+    reports: list[VerifyReport] = []
+    worst = 0
+    with open_catalog(write=True) as catalog:
+        if images:
+            chosen = catalog.resolve_many(images)
+        else:
+            chosen = [row.id for row, _volumes in catalog.list_images()]
+        for image_id in chosen:
+            code, report = verify_one(catalog, image_id, jobs=jobs, silent=as_json)
+            worst = max(worst, code)
+            reports += [report] if report else []
+    if as_json:
+        from .render import write_json
+
+        write_json([_fields(report) for report in reports])
+    elif len(chosen) > 1 and not settings.quiet:
+        bad = sum(not report.ok for report in reports)
+        unread = len(chosen) - len(reports)
+        sys.stdout.write(
+            f"{len(chosen)} images: {len(reports) - bad} right, {bad} bad, {unread} not verified\n"
+        )
+    raise typer.Exit(worst)
+
+
+def verify_one(
+    catalog: Catalog, image_id: int, *, jobs: int | None = None, silent: bool = False
+) -> tuple[int, VerifyReport | None]:
+    """Verify an image, print its result, and return the exit code that it calls for."""
+    from ..catalog.errors import ImageChangedError, ImageNotFoundError
+    from ..catalog.verify import verify_image
+    from ..formats.errors import FormatError
+    from ..formats.text import printable
+
+    name = f"image {image_id}"
+    try:
+        row = catalog.get(image_id).row
+        name = row.name
+        with byte_bar(row.stored_bytes, name) as progress:
+            report = verify_image(catalog, image_id, progress=progress, jobs=jobs)
+    except (ImageNotFoundError, ImageChangedError, FormatError, OSError) as error:
+        complain(f"{name}: {message_of(error)}")
+        return code_of(error), None
+    if not silent and not settings.quiet:
+        result = "ok" if report.ok else "BAD"
+        sys.stdout.write(f"{result:<9} {printable(report.name)}: {report.detail}\n")
+        sys.stdout.flush()
+    if not silent:
+        for bad in report.bad_ranges[:_MOST_SHOWN]:
+            where = "structure" if bad.start is None else f"guest bytes [{bad.start}, {bad.stop})"
+            complain(f"{report.name}: {where}: {bad.detail}")
+        if report.bad_count > _MOST_SHOWN:
+            more = report.bad_count - _MOST_SHOWN
+            complain(f"{report.name}: and {more} more: `imgcat show --json {report.name}`")
+    return 0 if report.ok else DAMAGED, report
+
+
+def _fields(report: VerifyReport) -> dict[str, Any]:
+    return {
+        "id": report.image_id,
+        "name": report.name,
+        "result": "ok" if report.ok else "bad",
+        "detail": report.detail,
+        "bad_ranges": [
+            {"start": bad.start, "stop": bad.stop, "detail": bad.detail}
+            for bad in report.bad_ranges
+        ],
+    }

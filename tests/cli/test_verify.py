@@ -1,0 +1,110 @@
+"""`imgcat verify`: found, said, recorded, and asked for in SQL."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+from support.partclone_writer import Recipe, Written, write
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from support.program import Program
+
+RECIPE = Recipe(present=[True, False, True, True] * 40, block_size=4096, blocks_per_checksum=4)
+
+
+@pytest.fixture
+def written() -> Written:
+    return write(RECIPE)
+
+
+def _flip(path: Path, offset: int) -> None:
+    """Change one bit; size and time stay, as on a disk that forgets."""
+    times = path.stat()
+    with path.open("r+b") as file:
+        file.seek(offset)
+        (octet,) = file.read(1)
+        file.seek(offset)
+        file.write(bytes([octet ^ 16]))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def test_a_right_image(program: Program, tmp_path: Path, written: Written) -> None:
+    path = tmp_path / "a.img"
+    path.write_bytes(written.image)
+    program.run("add", path)
+    assert program.json("ls")[0]["verify_result"] is None
+    said = program.run("verify", "a")
+    assert said.stdout == "ok        a: right: every crc32\n"
+    (listed,) = program.json("ls")
+    assert listed["verify_result"] == "ok"
+    assert listed["verified_at"] is not None
+
+
+def test_damage_is_said_recorded_and_asked_for(
+    program: Program, tmp_path: Path, written: Written
+) -> None:
+    for name in "abc":
+        (tmp_path / f"{name}.img").write_bytes(written.image)
+    (tmp_path / "b.img").write_bytes(write(Recipe(present=[True] * 9, checksum="NONE")).image)
+    program.run("add", *(tmp_path / f"{name}.img" for name in "abc"))
+    # The third group: the used blocks 8 to 11, which are blocks 11, 12, 14 and 15 of the guest.
+    _flip(tmp_path / "c.img", written.block_offsets[11] + 7)
+    said = program.run("verify", "--all", code=5)
+    assert said.stdout == (
+        "ok        a: right: every crc32\n"
+        "ok        b: right: structure, there are no checksums\n"
+        "BAD       c: 1 bad place found; checked: every crc32\n"
+        "3 images: 2 right, 1 bad, 0 not verified\n"
+    )
+    start, stop = 11 * 4096, 16 * 4096
+    assert f"imgcat: c: guest bytes [{start}, {stop}): checksum 2 is " in said.stderr
+    assert [row["verify_result"] for row in program.json("ls")] == ["ok", "ok", "bad"]
+    query = "SELECT name, start_byte, stop_byte FROM bad_ranges JOIN images ON id = image_id"
+    assert program.json("sql", query) == [{"name": "c", "start_byte": start, "stop_byte": stop}]
+    assert program.json("sql", "SELECT name, what FROM attention") == [
+        {"name": "c", "what": "verify bad"}
+    ]
+    (bad,) = program.json("show", "c")["bad_ranges"]
+    assert (bad["start"], bad["stop"]) == (start, stop)
+    assert f"[{start}, {stop})" in program.run("show", "c").stdout
+
+
+def test_what_was_mended_is_right_again(program: Program, tmp_path: Path, written: Written) -> None:
+    path = tmp_path / "a.img"
+    path.write_bytes(written.image)
+    program.run("add", "--verify", path)
+    _flip(path, len(written.image) - 1)
+    report = program.run("verify", "--json", "a", code=5)
+    assert '"result": "bad"' in report.stdout
+    assert report.stderr == ""
+    _flip(path, len(written.image) - 1)
+    assert program.run("verify", "a").stdout.startswith("ok ")
+    assert program.json("sql", "SELECT * FROM bad_ranges") == []
+
+
+def test_an_image_that_is_another_now_is_not_verified(
+    program: Program, tmp_path: Path, written: Written
+) -> None:
+    for name in "ab":
+        (tmp_path / f"{name}.img").write_bytes(written.image)
+    program.run("add", tmp_path / "a.img", tmp_path / "b.img")
+    program.run("verify", "--all")
+    (tmp_path / "a.img").write_bytes(written.image + b"more")
+    said = program.run("verify", "--all", code=5)
+    assert "a.img: is not the file that was scanned" in said.stderr
+    assert said.stdout.endswith("2 images: 1 right, 0 bad, 1 not verified\n")
+    (tmp_path / "b.img").unlink()
+    assert "No such file" in program.run("verify", "b", code=5).stderr
+
+
+def test_usage(program: Program, tmp_path: Path, written: Written) -> None:
+    (tmp_path / "a.img").write_bytes(written.image)
+    program.run("add", tmp_path / "a.img")
+    program.run("verify", code=2)
+    program.run("verify", "--all", "a", code=2)
+    program.run("verify", "nothing", code=3)
+    assert program.run("-q", "verify", "a").stdout == ""

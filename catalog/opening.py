@@ -18,6 +18,7 @@ from .errors import CatalogError, ImageChangedError
 from .freshness import Freshness, compare
 
 if TYPE_CHECKING:
+    from ..formats.image import Image
     from ..formats.reader import ImageReader
     from .records import OpenSpec
     from .store import Catalog
@@ -82,6 +83,40 @@ def open_image(
         stored.close()
         raise
     return OpenImage(reader, stored, index, spec)
+
+
+def open_by_name(catalog: Catalog, token: str) -> Image:
+    """Open the image in a catalog that a name, an id or a path names.
+
+    Raises:
+        ImageNotFoundError: none does.
+        As `open_image`.
+    """
+    from ..formats.image import Image
+    from ..formats.reader import ImageInfo
+
+    image_id = catalog.resolve(token)
+    opened = open_image(catalog, image_id)
+    record = catalog.get(image_id)
+    row = record.row
+    info = ImageInfo(
+        format=row.format,
+        format_version=row.format_version,
+        creator=row.creator,
+        fs_type=row.fs_type,
+        size=row.size_bytes,
+        block_size=row.block_size,
+        total_blocks=record.total_blocks,
+        used_blocks=record.used_blocks,
+        checksum=row.checksum,
+        header=record.header,
+        layout=opened.spec.layout,
+        fingerprint=opened.spec.fingerprint,
+        content=row.content,
+        damage=row.status_detail,
+        warnings=record.warnings,
+    )
+    return Image(info, opened.reader, opened.index, opened.stored)
 
 
 def _index_of(catalog: Catalog, spec: OpenSpec, cache: IndexCache | None) -> StoredIndex:

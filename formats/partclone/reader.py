@@ -19,6 +19,7 @@ from . import layout
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from ..index.chunk import RankChunk
     from ..reader import ImageReader, JsonValue, Progress
     from ..source import ByteSource
 
@@ -43,18 +44,7 @@ def scan(source: ByteSource, progress: Progress | None = None) -> Scan:
     header = read_header(source)
     hasher = xxhash.xxh3_128()
     hasher.update(source.read_at(0, header.header_size))
-    builder = ChunkBuilder(header.total_blocks)
-    for bits in _bitmap(source, header, hasher):
-        builder.add(bits)
-        if progress is not None:
-            progress(header.header_size + len(builder.chunks) * CHUNK_BYTES)
-    full = header.bitmap_mode is layout.BitmapMode.NONE
-    used_blocks = header.total_blocks if full else builder.present_blocks
-    chunks = None if full else tuple(builder.chunks)
-
-    blocks = _stored_blocks(header, used_blocks)
-    if header.version == "0001" and _has_wide_checksums(source, blocks):
-        blocks = _widened(blocks)
+    blocks, chunks = read_index(source, header, hasher, progress)
     _check_counts(source, header, blocks)
     hash_samples(source, blocks.data_offset, hasher)
     missing = blocks.missing(source.size, chunks)
@@ -67,7 +57,7 @@ def scan(source: ByteSource, progress: Progress | None = None) -> Scan:
             size=blocks.size,
             block_size=header.block_size,
             total_blocks=header.total_blocks,
-            used_blocks=used_blocks,
+            used_blocks=blocks.used_blocks,
             checksum=header.checksum_mode.name.lower(),
             header=_header_fields(header),
             layout=blocks.to_json(),
@@ -78,6 +68,37 @@ def scan(source: ByteSource, progress: Progress | None = None) -> Scan:
         ),
         chunks,
     )
+
+
+def read_index(
+    source: ByteSource,
+    header: layout.Header,
+    hasher: xxhash.xxh3_128 | None = None,
+    progress: Progress | None = None,
+) -> tuple[StoredBlocks, tuple[RankChunk, ...] | None]:
+    """Read the bitmap, and return where the blocks lie and the rank index.
+
+    Args:
+        source: the stored bytes.
+        header: the image's header.
+        hasher: takes the bytes of the bitmap.
+        progress: told the bytes of the bitmap that are done.
+
+    Raises:
+        FormatError: the bitmap cannot be read, or its checksum is wrong.
+        OSError: the operating system could not read.
+    """
+    builder = ChunkBuilder(header.total_blocks)
+    for bits in _bitmap(source, header, hasher or xxhash.xxh3_128()):
+        builder.add(bits)
+        if progress is not None:
+            progress(header.header_size + len(builder.chunks) * CHUNK_BYTES)
+    full = header.bitmap_mode is layout.BitmapMode.NONE
+    used_blocks = header.total_blocks if full else builder.present_blocks
+    blocks = _stored_blocks(header, used_blocks)
+    if header.version == "0001" and _has_wide_checksums(source, blocks):
+        blocks = _widened(blocks)
+    return blocks, None if full else tuple(builder.chunks)
 
 
 def fingerprint(source: ByteSource) -> bytes:

@@ -1,0 +1,185 @@
+"""An image as an object: open any supported file, ask what it is, read what it holds."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Self
+
+from . import probe, verify
+from .extent import ExtentKind
+from .index.stored import StoredIndex
+from .reader import read_bytes
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+
+    from .extent import Extent
+    from .finding import Finding
+    from .reader import ImageInfo, ImageReader, Progress
+    from .stored import StoredFiles
+
+_PIECE = 1 << 20
+
+
+class Image:
+    """An open image: the bytes of the partition that it was made of. For any number of threads.
+
+    Use `open_image`, or `imgcat.catalog.opening.open_by_name` for one in a catalog.
+
+    Args:
+        info: what the image is.
+        reader: reads its guest bytes.
+        index: its index.
+        stored: its files, which are closed with it.
+    """
+
+    def __init__(
+        self, info: ImageInfo, reader: ImageReader, index: StoredIndex, stored: StoredFiles
+    ) -> None:
+        self.info = info
+        self.reader = reader
+        self.index = index
+        self.stored = stored
+
+    @property
+    def size(self) -> int:
+        """Number of guest bytes: the size of the partition."""
+        return self.reader.size
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return guest bytes ``[offset, offset + length)``; unused areas are zeros.
+
+        Raises:
+            ValueError: the range is not inside ``[0, size)``.
+            FormatError: the stored bytes cannot give them.
+            OSError: the operating system could not read.
+        """
+        return read_bytes(self.reader, offset, length)
+
+    def read_into(self, buffer: bytearray | memoryview, offset: int) -> None:
+        """Fill a writable buffer with the guest bytes from `offset` on. Raises as `read`."""
+        self.reader.read_into(memoryview(buffer).cast("B"), offset)
+
+    def extents(self, start: int = 0, stop: int | None = None) -> Iterator[Extent]:
+        """Yield adjacent extents that cover guest bytes ``[start, stop)`` exactly."""
+        return self.reader.extents(start, self.size if stop is None else stop)
+
+    def used_ranges(self) -> Iterator[tuple[int, int]]:
+        """Yield the maximal ranges ``[start, stop)`` of guest bytes that are stored, ascending."""
+        began = ended = -1
+        for extent in self.extents():
+            if extent.kind is not ExtentKind.DATA:
+                continue
+            if extent.start != ended:
+                if began >= 0:
+                    yield began, ended
+                began = extent.start
+            ended = extent.stop
+        if began >= 0:
+            yield began, ended
+
+    def used_blocks(self, piece: int = _PIECE) -> Iterator[tuple[int, bytes]]:
+        """Yield (guest offset, bytes) of everything that is stored, ascending.
+
+        Args:
+            piece: most bytes that are yielded at once; whole blocks of at least one.
+        """
+        size = self.info.block_size
+        step = max(1, piece // size) * size
+        for start, stop in self.used_ranges():
+            for offset in range(start, stop, step):
+                yield offset, self.read(offset, min(step, stop - offset))
+
+    def open(self) -> io.BufferedReader:
+        """Return the partition as a seekable binary file; closing it leaves the image open."""
+        return io.BufferedReader(_GuestFile(self.reader), _PIECE)
+
+    def verify(self, *, progress: Progress | None = None, jobs: int | None = None) -> list[Finding]:
+        """Check every checksum that the image has, else its structure; return what is wrong.
+
+        Args:
+            progress: told the stored bytes that are done.
+            jobs: threads; as many as there are processors if None.
+
+        Raises:
+            OSError: the operating system could not read.
+        """
+        return list(
+            verify.verify(
+                self.info.format, self.stored.source, self.info.layout, self.index,
+                progress=progress, jobs=jobs,
+            )
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """Close the files. Closing twice is harmless."""
+        self.stored.close()
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Close the files."""
+        self.close()
+
+
+def open_image(path: str | os.PathLike[str], *, progress: Progress | None = None) -> Image:
+    """Open the image in a file, of any supported format, without a catalog.
+
+    It is scanned now: of partclone and partimage the header and the bitmap are read, of ntfsclone
+    all of it once. What is kept in memory is the compressed bitmap, or the ranges.
+
+    Args:
+        path: the file; of several volumes, any.
+        progress: told the stored bytes that are scanned.
+
+    Raises:
+        NotThisFormatError: it is no image of a known format.
+        FormatError: it cannot be read.
+        OSError: the operating system could not read it.
+    """
+    stored = probe.open_files(str(path))
+    try:
+        scan = probe.scan(stored.source, progress)
+        index = StoredIndex.of_scan(scan)
+        reader = probe.open_reader(scan.info.format, stored.source, scan.info.layout, index)
+    except BaseException:
+        stored.close()
+        raise
+    return Image(scan.info, reader, index, stored)
+
+
+class _GuestFile(io.RawIOBase):
+    """A cursor over guest bytes."""
+
+    def __init__(self, reader: ImageReader) -> None:
+        super().__init__()
+        self._reader = reader
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._reader.size}
+        position = base[whence] + offset
+        if position < 0:
+            message = f"negative position {position}"
+            raise ValueError(message)
+        self._position = position
+        return position
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        view = memoryview(buffer).cast("B")
+        length = max(0, min(len(view), self._reader.size - self._position))
+        self._reader.read_into(view[:length], min(self._position, self._reader.size))
+        self._position += length
+        return length

@@ -56,25 +56,29 @@ def install_peer(shop: Workshop) -> Peer:
     return find_peer(environment)
 
 
-def mount_with_peer(shop: Workshop, peer: Peer, image: Path, point: Path) -> int:
+def mount_with_peer(
+    shop: Workshop, peer: Peer, image: Path, point: Path, program: str = "vpartclone"
+) -> int:
     """Let the peer mount an image, read its first byte and return the daemon's process id."""
     with new_child() as found:
-        start_and_read(shop, peer, image, point)
+        start_and_read(shop, peer, image, point, program)
     return found[0]
 
 
-def start_and_read(shop: Workshop, peer: Peer, image: Path, point: Path) -> None:
+def start_and_read(
+    shop: Workshop, peer: Peer, image: Path, point: Path, program: str = "vpartclone"
+) -> None:
     """Let the peer mount an image, and return as soon as its first byte was read.
 
     The program forks and returns before the mount is there, so one has to look for the file.
     """
-    shop.run_silently(peer.vpartclone, "-q", "-m", point, image)
-    path = mounted_file(image, point)
+    shop.run_silently(peer.vpartclone.with_name(program), "-q", "-m", point, image)
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
         try:
+            (path,) = point.iterdir()
             read_first_byte(path)
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError):
             if time.monotonic() > deadline:
                 raise
             time.sleep(_POLL_SECONDS)

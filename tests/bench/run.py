@@ -22,8 +22,11 @@ import row_add
 import row_buffered
 import row_ls
 import row_mount
+import row_ntfsclone
+import row_partimage
 import row_random
 import row_read
+import row_verify
 import row_version
 from bench import Bench
 from measure import say, seconds
@@ -32,7 +35,10 @@ from workshop import Workshop
 if TYPE_CHECKING:
     from measure import Row
 
-_QUESTIONS = (row_mount, row_read, row_buffered, row_random, row_add, row_ls, row_version)
+_QUESTIONS = (
+    row_mount, row_read, row_buffered, row_random, row_verify, row_add, row_ntfsclone,
+    row_partimage, row_ls, row_version,
+)  # fmt: skip
 _NAMES = [name for question in _QUESTIONS for name in question.NAMES]
 
 

@@ -111,7 +111,7 @@ def parse_header(data: bytes) -> Header:
     return header
 
 
-def parse_gap(data: bytes | memoryview, offset: int) -> int:
+def parse_gap(data: bytes | bytearray | memoryview, offset: int) -> int:
     """Return the signed count of a gap.
 
     Args:

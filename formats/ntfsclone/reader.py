@@ -12,11 +12,12 @@ from ..clusters import StoredClusters, StoredClustersReader
 from ..errors import CorruptImageError, TruncatedImageError
 from ..fingerprint import hash_samples
 from ..index.ranges import RangeBuilder
+from ..pieces import Piece, Pieces
 from ..reader import ImageInfo, Scan
 from . import layout
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from ..index.ranges import RangeIndexLike, RangeList
     from ..reader import ImageReader, JsonValue, Progress
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 
 NAME = "ntfsclone"
 
-_BUFFER_SIZE = 1 << 20
+_HASHED_HEADER = 4096
+"""Bytes before the data that are looked at: a header that is no header may say 4 GiB."""
+
 _FEW = 8
 """Clusters that are looked at one by one before numpy looks at all that follow."""
 
@@ -40,22 +43,35 @@ def scan(source: ByteSource, progress: Progress | None = None) -> Scan:
         FormatError: the image cannot be read; one whose data is cut off can, and says so.
         OSError: the operating system could not read.
     """
+    return scan_and_look(source, progress)
+
+
+def scan_and_look(
+    source: ByteSource,
+    progress: Progress | None = None,
+    look: Callable[[Piece], None] | None = None,
+) -> Scan:
+    """Do as `scan`, and show every piece of the image to `look` in passing, in order."""
     header = read_header(source)
-    walk = _Walk(source, header, progress)
-    walk.run()
+    with Pieces(source, header.data_offset) as pieces:
+        walk = _Walk(source, header, pieces, progress, look)
+        walk.run()
+        if look is not None:
+            walk.look_at_the_rest()
     ranges = walk.builder.finish()
     size = header.device_size
     known = -(-size // header.cluster_size)
-    damage = None
-    if walk.cut_off_at is not None:
-        known = min(known, walk.position)
+    missing = damage = None
+    if walk.cut_off_at is not None and walk.position * header.cluster_size < size:
+        known = walk.position
+        missing = known * header.cluster_size, size
         damage = (
             f"truncated at {source.size} bytes: clusters from {known} on are missing, "
-            f"guest bytes [{known * header.cluster_size}, {size})"
+            f"guest bytes [{missing[0]}, {size})"
         )
     clusters = StoredClusters(size, header.cluster_size, 1, known, source.size)
     return Scan(
-        ImageInfo(
+        _Info(
             format=NAME,
             format_version=header.version,
             creator=None,
@@ -69,9 +85,10 @@ def scan(source: ByteSource, progress: Progress | None = None) -> Scan:
             layout=clusters.to_json(),
             fingerprint=fingerprint(source),
             content="metadata" if walk.is_metadata else "full",
-            missing=None if damage is None else (known * header.cluster_size, size),
+            missing=missing,
             damage=damage,
             warnings=tuple(_warnings(source, header, walk, ranges)),
+            cut_off_bytes=_cut_off_bytes(header, ranges),
         ),
         chunks=None,
         ranges=ranges,
@@ -87,7 +104,7 @@ def fingerprint(source: ByteSource) -> bytes:
     """
     header = read_header(source)
     hasher = xxhash.xxh3_128()
-    hasher.update(source.read_at(0, header.data_offset))
+    hasher.update(source.read_at(0, min(header.data_offset, _HASHED_HEADER)))
     hash_samples(source, header.data_offset, hasher)
     return hasher.digest()
 
@@ -117,6 +134,22 @@ def read_header(source: ByteSource) -> layout.Header:
     return header
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Info(ImageInfo):
+    """What an image is, of whose last cluster only a part may be stored.
+
+    Attributes:
+        cut_off_bytes: bytes of the last cluster that lie beyond the device.
+    """
+
+    cut_off_bytes: int = 0
+
+    @property
+    def used_bytes(self) -> int:
+        """Guest bytes in stored clusters."""
+        return self.used_blocks * self.block_size - self.cut_off_bytes
+
+
 @dataclasses.dataclass
 class _Walk:
     """One pass over the commands of an image.
@@ -124,29 +157,41 @@ class _Walk:
     Attributes:
         offset: where the next command lies in the image.
         position: the cluster that it is for.
-        negative_gaps: how many gaps lead back; only images of metadata have them, and rescued ones.
-        is_metadata: the first command is a gap. The first cluster holds the boot sector, which
-            belongs to a file system's first clusters in use; only saving metadata begins elsewhere,
-            with the master file table.
+        negative_gaps: how many gaps lead back.
+        begins_with_gap: the first command is a gap.
+        rewound_to: the cluster that the last gap back leads to.
+        since_rewound: clusters that are stored since then.
         cut_off_at: where the image ends too early, None where it is whole.
     """
 
     source: ByteSource
     header: layout.Header
+    pieces: Pieces
     progress: Progress | None
+    look: Callable[[Piece], None] | None
     negative_gaps: int = 0
-    is_metadata: bool = False
+    begins_with_gap: bool = False
+    rewound_to: int = 0
+    since_rewound: int = 0
     cut_off_at: int | None = None
 
     def __post_init__(self) -> None:
         self.builder = RangeBuilder(self.header.cluster_size + 1)
         self.offset = self.header.data_offset
         self.position = 0
-        self._buffer = bytearray(_BUFFER_SIZE)
-        self._view = memoryview(self._buffer)
-        self._octets = np.frombuffer(self._buffer, np.uint8)
-        self._base = 0
-        self._filled = 0
+        self._piece = Piece(self.offset, 0, 0, bytearray())
+        self._octets = np.frombuffer(self._piece.buffer, np.uint8)
+
+    @property
+    def is_metadata(self) -> bool:
+        """Whether only metadata was saved. To be asked at the end.
+
+        The first cluster holds the boot sector, and a full image begins with it; saving metadata
+        begins with the master file table. With `--ignore-fs-check`, a full image has suspect
+        clusters before all others, and then begins anew.
+        """
+        began_anew = self.rewound_to == 0 and self.since_rewound >= self.header.used_clusters
+        return self.begins_with_gap and not (self.negative_gaps and began_anew)
 
     def run(self) -> None:
         """Go over all commands.
@@ -160,7 +205,7 @@ class _Walk:
             if at is None:
                 self._end_early()
                 return
-            command = self._buffer[at]
+            command = self._piece.buffer[at]
             if command == layout.DATA:
                 if not self._take_clusters(at):
                     self._end_early()
@@ -179,14 +224,21 @@ class _Walk:
     def _is_at_end(self) -> bool:
         """Tell whether nothing more belongs to the image."""
         count = self.header.cluster_count
-        return self.position > count or (
-            self.position == count
-            and not self.header.has_backup_boot
-            and self.offset >= self.source.size
-        )
+        if self.position != count or self.header.has_backup_boot:
+            return self.position > count
+        # An old image ends here; but one may go on, and what does is taken.
+        at = self._load(1)
+        if at is not None and self._piece.buffer[at] == layout.DATA:
+            return self.source.size - self.offset - 1 < self.header.record_size(count)
+        at = self._load(layout.GAP_SIZE)
+        if at is None or self._piece.buffer[at] != layout.GAP:
+            return True
+        count_field = self._piece.buffer[at + 1 : at + layout.GAP_SIZE]
+        gap = int.from_bytes(count_field, "little", signed=True)
+        return not -count <= gap < 0
 
     def _end_early(self) -> None:
-        if self.negative_gaps or self.is_metadata:
+        if self.negative_gaps or self.begins_with_gap:
             raise TruncatedImageError(
                 "ntfsclone.command",
                 self.offset,
@@ -196,24 +248,31 @@ class _Walk:
         self.cut_off_at = self.offset
 
     def _load(self, size: int) -> int | None:
-        """Return where the next `size` bytes lie in the buffer, None if the image ends before."""
-        at = self.offset - self._base
-        if at + size <= self._filled:
-            return at
-        length = min(_BUFFER_SIZE, self.source.size - self.offset)
-        if length < size:
-            return None
-        self.source.readv((self._view[:length],), self.offset)
-        self._base, self._filled = self.offset, length
-        if self.progress is not None:
-            self.progress(self.offset)
-        return 0
+        """Return where the next `size` bytes lie in the piece, None if the image ends before."""
+        while self.offset >= self._piece.offset + self._piece.length:
+            piece = self.pieces.take()
+            if piece is None:
+                return None
+            self._piece = piece
+            self._octets = np.frombuffer(piece.buffer, np.uint8)
+            if self.look is not None:
+                self.look(piece)
+            if self.progress is not None:
+                self.progress(piece.offset)
+        at = self.offset - self._piece.offset
+        return at if at + size <= self._piece.filled else None
+
+    def look_at_the_rest(self) -> None:
+        """Show to `look` what follows the last command."""
+        while (piece := self.pieces.take()) is not None:
+            if self.look is not None:
+                self.look(piece)
 
     def _take_gap(self) -> bool:
         at = self._load(layout.GAP_SIZE)
         if at is None:
             return False
-        count = layout.parse_gap(self._view[at : at + layout.GAP_SIZE], self.offset)
+        count = layout.parse_gap(bytes(self._piece.buffer[at : at + layout.GAP_SIZE]), self.offset)
         target = self.position + count
         if not 0 <= target <= self.header.cluster_count:
             raise CorruptImageError(
@@ -223,9 +282,10 @@ class _Walk:
                 f"the {self.header.cluster_count} that there are",
             )
         if self.offset == self.header.data_offset:
-            self.is_metadata = True
+            self.begins_with_gap = True
         if count < 0:
             self.negative_gaps += 1
+            self.rewound_to, self.since_rewound = target, 0
         self.position = target
         self.offset += layout.GAP_SIZE
         return True
@@ -252,12 +312,13 @@ class _Walk:
             self.builder.add(self.position, count, self.offset + 1)
             length = count * stride
         self.position += count
+        self.since_rewound += count
         self.offset += length
         return True
 
     def _count_commands(self, at: int, stride: int) -> int:
-        """Return how many clusters follow each other from `at` on, as far as the buffer goes."""
-        buffer, filled = self._buffer, self._filled
+        """Return how many clusters follow each other from `at` on, as far as the piece goes."""
+        buffer, filled = self._piece.buffer, self._piece.length
         stop = min(filled, at + _FEW * stride)
         count = 1
         at += stride
@@ -279,13 +340,22 @@ def _warnings(
     found = []
     if walk.is_metadata:
         found.append("holds the metadata of the file system only: the data of files read as zeros")
-    elif walk.cut_off_at is None:
+    elif walk.cut_off_at is None and not walk.negative_gaps:
         stored = ranges.cluster_count
         if not header.used_clusters <= stored <= header.used_clusters + 1:
             found.append(f"the header counts {header.used_clusters} clusters, {stored} are stored")
+    if walk.cut_off_at is not None and walk.position == header.cluster_count:
+        found.append("ends before the backup boot sector")
     if walk.cut_off_at is None and walk.offset < source.size:
         found.append(f"{source.size - walk.offset} bytes follow the image's end")
     return found
+
+
+def _cut_off_bytes(header: layout.Header, ranges: RangeList) -> int:
+    """Return the bytes of the last cluster that lie beyond the device, if it is stored."""
+    last, within = divmod(header.device_size, header.cluster_size)
+    is_stored = any(ranges.overlapping(last, last + 1))
+    return header.cluster_size - within if within and is_stored else 0
 
 
 def _header_fields(header: layout.Header, walk: _Walk) -> dict[str, JsonValue]:

@@ -12,18 +12,17 @@ from ..finding import Finding
 from . import reader
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     from ..index.ranges import RangeIndex, RangeList
     from ..index.stored import StoredIndex
+    from ..pieces import Piece
     from ..reader import Progress
     from ..source import ByteSource
 
 _MARK = re.compile(rb"BadSectoR\0")
 """How a sector begins that `ntfsclone --rescue` could not read (observed: ntfs-3g sources)."""
 
-_MARK_SIZE = 10
-_PIECE = 1 << 20
 _SECTOR = 512
 
 
@@ -48,15 +47,21 @@ def verify(
         OSError: the operating system could not read.
     """
     clusters = StoredClusters.from_json(fields)
-    watching = _Watching(source)
+    marks: list[int] = []
+
+    def look(piece: Piece) -> None:
+        view = memoryview(piece.buffer)[: piece.filled]
+        found = (match.start() for match in _MARK.finditer(view))
+        # What begins in the overlap is the next piece's.
+        marks.extend(piece.offset + at for at in found if at < piece.length)
+
     ranges = index.range_index()
     try:
-        scan = reader.scan(watching, progress)
+        scan = reader.scan_and_look(source, progress, look)
     except FormatError as error:
         start = _cluster_at(ranges, index.total_blocks, clusters, error.offset)
         yield Finding(start, clusters.size, str(error))
     else:
-        watching.look_at_the_rest()
         if scan.info.missing is not None:
             yield Finding(*scan.info.missing, str(scan.info.damage))
         assert scan.ranges is not None
@@ -64,58 +69,7 @@ def verify(
             yield Finding(
                 None, None, "the index in the catalog is not the image's: `imgcat add --force` it"
             )
-    yield from _rescued(watching.marks, ranges, index.total_blocks, clusters)
-
-
-class _Watching:
-    """A source that looks at all that is read, and at what is left out in between.
-
-    Attributes:
-        marks: where the mark of a sector that could not be read was seen, ascending.
-    """
-
-    def __init__(self, source: ByteSource) -> None:
-        self._source = source
-        self._looked = 0
-        self._tail = b""
-        self.marks: list[int] = []
-
-    @property
-    def size(self) -> int:
-        return self._source.size
-
-    def readv(self, buffers: Sequence[memoryview], offset: int) -> None:
-        self._source.readv(buffers, offset)
-        (buffer,) = buffers
-        if offset > self._looked:
-            # The rest of a cluster that the buffer before held the beginning of.
-            between = self._source.read_at(self._looked, offset - self._looked)
-            self._look(between, self._looked)
-        self._look(buffer, offset)
-        self._looked = offset + len(buffer)
-
-    def readv_nowait(self, buffers: Sequence[memoryview], offset: int) -> bool:
-        return self._source.readv_nowait(buffers, offset)
-
-    def read_at(self, offset: int, length: int) -> bytes:
-        return self._source.read_at(offset, length)
-
-    def close(self) -> None:
-        self._source.close()
-
-    def look_at_the_rest(self) -> None:
-        """Read what follows the beginning of the last cluster."""
-        while self._looked < self.size:
-            data = self._source.read_at(self._looked, min(_PIECE, self.size - self._looked))
-            self._look(data, self._looked)
-            self._looked += len(data)
-
-    def _look(self, data: bytes | memoryview, offset: int) -> None:
-        rest = _MARK_SIZE - 1
-        seam = self._tail + bytes(data[:rest])
-        self.marks += [offset - len(self._tail) + m.start() for m in _MARK.finditer(seam)]
-        self.marks += [offset + m.start() for m in _MARK.finditer(data)]
-        self._tail = bytes(data[-rest:])
+    yield from _rescued(marks, ranges, index.total_blocks, clusters)
 
 
 def _is_same(found: RangeList, kept: RangeIndex, total: int) -> bool:

@@ -30,6 +30,9 @@ FILE_SYSTEMS = {
     "EXTFS": _EXT,
     # Not ntfsfix: it also wants the backup boot sector, which partclone leaves out of its images.
     "NTFS": FileSystem(("ntfsresize", "--info", "--force"), "ntfs-3g", "", "ntfs-3g"),
+    # As partimage calls them.
+    "EXT2FS": _EXT,
+    "EXT3FS": _EXT,
     "FAT12": _FAT,
     "FAT16": _FAT,
     "FAT32": _FAT,

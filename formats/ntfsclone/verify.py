@@ -79,12 +79,13 @@ def _is_same(found: RangeList, kept: RangeIndex, total: int) -> bool:
 def _cluster_at(
     ranges: RangeIndex, total: int, clusters: StoredClusters, source_offset: int
 ) -> int:
-    """Return the first guest byte that is stored at `source_offset` or later."""
+    """Return the first guest byte whose command lies at `source_offset` or later."""
     stride = clusters.cluster_size + clusters.gap
+    data_offset = source_offset + clusters.gap
     first = total
     for found in ranges.ranges(0, total):
-        if found.source_offset + found.number * stride > source_offset:
-            behind = max(0, source_offset - found.source_offset) // stride
+        if found.source_offset + found.number * stride > data_offset:
+            behind = max(0, data_offset - found.source_offset) // stride
             first = min(first, found.first + behind)
     return min(clusters.size, first * clusters.cluster_size)
 

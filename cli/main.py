@@ -85,7 +85,7 @@ def make_app() -> Typer:
     """Return the application with all of its commands."""
     import typer
 
-    from . import completion, db, doctor, images, mount, options, verify
+    from . import completion, db, doctor, export, images, inspect, mount, options, verify
 
     app = typer.Typer(
         name="imgcat",
@@ -107,6 +107,9 @@ def make_app() -> Typer:
         "rename": images.rename,
         "rescan": images.rescan,
         "verify": verify.verify,
+        "export": export.export,
+        "map": inspect.map_extents,
+        "read": inspect.read,
         "mount-all": mount.mount_all,
         "mount": mount.mount,
         "unmount": mount.unmount,

@@ -1,0 +1,162 @@
+"""export: the partition's bytes, to a file, a block device or a pipe."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from .exit_codes import BUSY, DAMAGED
+from .images import ImageArgument
+from .progress import byte_bar
+from .settings import complain, notify, open_catalog, settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+    from ..catalog.opening import OpenImage
+    from ..catalog.records import ImageRow
+    from ..catalog.store import Catalog
+    from ..formats.export import Filling
+    from ..formats.reader import Progress
+
+_STDOUT = 1
+_LARGEST_BYTE = 0xFF
+_ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def _parse_byte(text: str) -> int:
+    try:
+        value = int(text, 0)
+    except ValueError:
+        value = -1
+    if not 0 <= value <= _LARGEST_BYTE:
+        raise typer.BadParameter(f"{text!r} is no byte: 0 to 255, or 0x00 to 0xff")
+    return value
+
+
+def export(
+    image: ImageArgument,
+    out: Annotated[
+        str,
+        typer.Argument(metavar="OUT", help="A file, block device or fifo; - is standard output."),
+    ],
+    no_sparse: Annotated[
+        bool, typer.Option("--no-sparse", help="Write zeros where the file could have holes.")
+    ] = False,
+    fill: Annotated[
+        int | None,
+        typer.Option(metavar="BYTE", parser=_parse_byte, help="Fill unused areas with this."),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a file; write over a block device.")
+    ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="First check every checksum, and refuse what is bad.")
+    ] = False,
+) -> None:
+    """Write the bytes of the partition, every one in its place.
+
+    A file has holes where the file system had free space, and appears under its name only when it
+    is whole and on the disk. A block device is written in place, with zeros in its unused areas.
+
+    \b
+    Examples:
+      imgcat export sda1 sda1.raw
+      imgcat export sda1 - | zstd > sda1.raw.zst
+      imgcat export --verify --force sda1 /dev/sdb1
+      imgcat export --fill 0xff sda1 sda1.raw
+    """
+    from ..catalog.opening import open_image
+    from ..formats.export import Filling, TargetBusyError, TargetError
+
+    if out == "-" and os.isatty(_STDOUT):
+        raise typer.BadParameter("is a terminal: name a file, or write into a pipe", param_hint="-")
+    with open_catalog(write=verify) as catalog:
+        image_id = catalog.resolve(image)
+        row = catalog.get(image_id).row
+        if verify:
+            _verify(catalog, row)
+        elif row.verify_result == "bad":
+            notify(f"{row.name}: the last verification found damage: `imgcat show {row.name}`")
+        if row.content != "full":
+            notify(f"{row.name}: only its {row.content} was saved; all else will be zeros")
+        opened = open_image(catalog, image_id)
+        try:
+            with _ending_on_signals(), byte_bar(row.size_bytes, row.name) as progress:
+                filling = Filling(not no_sparse, fill or 0)
+                _write(opened, out, filling, progress, force=force)
+        except TargetBusyError as error:
+            complain(str(error))
+            raise typer.Exit(BUSY) from error
+        except TargetError as error:
+            raise typer.BadParameter(_printable(str(error)), param_hint="OUT") from None
+        finally:
+            opened.close()
+    if out != "-" and not settings.quiet and os.path.isfile(out):
+        sys.stdout.write(f"exported  {_printable(row.name)}: {_printable(out)}\n")
+
+
+def _verify(catalog: Catalog, row: ImageRow) -> None:
+    from ..catalog.verify import verify_image
+
+    with byte_bar(row.stored_bytes, f"verifying {row.name}") as progress:
+        report = verify_image(catalog, row.id, progress=progress)
+    if not report.ok:
+        complain(
+            f"{row.name}: {report.detail}: nothing was exported; `imgcat show {row.name}` lists it"
+        )
+        raise typer.Exit(DAMAGED)
+
+
+def _write(
+    opened: OpenImage, out: str, filling: Filling, progress: Progress | None, *, force: bool
+) -> None:
+    from ..formats import export as writing
+    from ..formats.readahead import UnreadableRangeError
+
+    own = [file.stat for file in opened.stored.files]
+    if out == "-":
+        writing.check_apart(_STDOUT, own)
+        sys.stdout.flush()
+        writing.export_stream(opened.reader, _STDOUT, filling, progress=progress)
+        return
+    writing.check_apart(out, own)
+    try:
+        writing.export(opened.reader, out, filling, force=force, progress=progress)
+    except (UnreadableRangeError, KeyboardInterrupt, SystemExit):
+        if writing.target_kind(out) is writing.TargetKind.DEVICE:
+            complain(f"{out}: is only partly written")
+        raise
+
+
+@contextlib.contextmanager
+def _ending_on_signals() -> Iterator[None]:
+    """Let signals that end the program unwind it first, once, so that nothing is left behind."""
+
+    def end(number: int, _frame: FrameType | None) -> NoReturn:
+        for each in _ENDING_SIGNALS:
+            signal.signal(each, signal.SIG_IGN)
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise SystemExit(128 + number)
+
+    # What is ignored stays so, as `nohup` wants it.
+    changed = [each for each in _ENDING_SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
+    before = {each: signal.signal(each, end) for each in changed}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def _printable(text: str) -> str:
+    from ..formats.text import printable
+
+    return printable(text)

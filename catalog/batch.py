@@ -38,7 +38,7 @@ def find_images(directory: str) -> Iterator[str]:
         directories.sort()
         for name in sorted(files):
             path = os.path.join(parent, name)
-            if _is_image(path):
+            if _is_image(path) and probe.first_file(path) == path:
                 yield path
 
 
@@ -59,7 +59,7 @@ def add_files(
         CatalogError: the catalog itself cannot be used any more.
     """
     pending: list[tuple[str, concurrent.futures.Future[ingest.ScannedFile] | Result]] = []
-    iterator = iter(paths)
+    iterator = _whole_images(paths)
     changed = False
     executor = concurrent.futures.ThreadPoolExecutor(jobs, thread_name_prefix="scan")
     with executor:
@@ -83,6 +83,17 @@ def add_files(
             executor.shutdown(cancel_futures=True)
     if changed:
         catalog.purge_unused_indexes()
+
+
+def _whole_images(paths: Iterable[str]) -> Iterator[str]:
+    """Yield the paths, but for an image in several volumes only the first of them, once."""
+    seen = set()
+    for path in paths:
+        first = probe.first_file(path)
+        if first != path and os.path.abspath(first) in seen:
+            continue
+        seen.add(os.path.abspath(first))
+        yield first
 
 
 def _known(catalog: Catalog, path: str, name: str | None, *, force: bool) -> Result | None:

@@ -76,7 +76,7 @@ def scan_file(path: str, progress: Progress | None = None) -> ScannedFile:
     began = time.monotonic()
     with probe.open_files(os.path.abspath(path)) as stored:
         volumes = tuple(volume_from_stat(file.path, file.stat, file.size) for file in stored.files)
-        scan = probe.scan(stored.source, progress)
+        scan = probe.scan_files(stored, progress)
         for file, volume in zip(stored.files, volumes, strict=True):
             size = file.size if file.size != file.stat.st_size else None
             if compare(volume, os.stat(file.path), size) is not Freshness.FRESH:

@@ -37,6 +37,8 @@ class StoredBlocks:
         data_offset: where the first stored block lies.
         group_size: used-data bytes that share a checksum, 0 where there is none.
         checksum_size: bytes of checksum after each group.
+        partial_checksum: bytes of checksum after a last group that is not full; as many as after
+            a full one with partclone, none with partimage.
     """
 
     size: int
@@ -46,6 +48,7 @@ class StoredBlocks:
     data_offset: int
     group_size: int
     checksum_size: int
+    partial_checksum: int
 
     def to_json(self) -> dict[str, int]:
         """Return the fields by name."""
@@ -59,6 +62,8 @@ class StoredBlocks:
             CorruptImageError: a field is missing, or no number.
         """
         try:
+            # Catalogs of the first schema have no other kind of checksum.
+            fields = {"partial_checksum": fields["checksum_size"], **fields}
             return cls(**{field.name: int(fields[field.name]) for field in dataclasses.fields(cls)})
         except (KeyError, TypeError, ValueError) as error:
             raise CorruptImageError("layout", 0, f"{error!r}: add the image again") from error
@@ -71,8 +76,9 @@ class StoredBlocks:
     def size_with(self, used_blocks: int) -> int:
         """Return the bytes of the stored stream if it held `used_blocks` blocks."""
         data = used_blocks * self.block_size
-        groups = -(-data // self.group_size) if self.group_size else 0
-        return self.data_offset + data + groups * self.checksum_size
+        groups, rest = divmod(data, self.group_size) if self.group_size else (0, 0)
+        checksums = groups * self.checksum_size + (self.partial_checksum if rest else 0)
+        return self.data_offset + data + checksums
 
     def whole_blocks(self, stored_size: int) -> int:
         """Return how many blocks lie wholly in the first `stored_size` bytes of the stream."""

@@ -142,7 +142,7 @@ def open_image(path: str | os.PathLike[str], *, progress: Progress | None = None
     """
     stored = probe.open_files(str(path))
     try:
-        scan = probe.scan(stored.source, progress)
+        scan = probe.scan_files(stored, progress)
         index = StoredIndex.of_scan(scan)
         reader = probe.open_reader(scan.info.format, stored.source, scan.info.layout, index)
     except BaseException:

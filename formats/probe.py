@@ -9,6 +9,9 @@ from .ntfsclone import layout as ntfsclone_layout
 from .ntfsclone import reader as ntfsclone
 from .partclone import layout as partclone_layout
 from .partclone import reader as partclone
+from .partimage import layout as partimage_layout
+from .partimage import reader as partimage
+from .partimage.volumes import first_volume, volume_paths
 from .reader import IndexKind
 from .stored import StoredFiles
 
@@ -50,13 +53,17 @@ class ClusterFormat(Format, Protocol):
         """Return a reader made from what the scan gave."""
 
 
-_BLOCK_FORMATS: dict[str, BlockFormat] = {partclone.NAME: partclone}
+_BLOCK_FORMATS: dict[str, BlockFormat] = {partclone.NAME: partclone, partimage.NAME: partimage}
 
 _CLUSTER_FORMATS: dict[str, ClusterFormat] = {ntfsclone.NAME: ntfsclone}
 
 _FORMATS: dict[str, Format] = {**_BLOCK_FORMATS, **_CLUSTER_FORMATS}
 
-_MAGICS = {partclone.NAME: partclone_layout.MAGIC, ntfsclone.NAME: ntfsclone_layout.MAGIC}
+_MAGICS = {
+    partclone.NAME: partclone_layout.MAGIC,
+    ntfsclone.NAME: ntfsclone_layout.MAGIC,
+    partimage.NAME: partimage_layout.MAGIC,
+}
 
 _KNOWN_BUT_UNREAD = {
     b"\x1f\x8b\x08": "gzip: unpack it with gunzip",
@@ -67,7 +74,6 @@ _KNOWN_BUT_UNREAD = {
     b"LZIP": "lzip: unpack it with lzip -d",
     b"LRZI": "lrzip: unpack it with lrunzip",
     b"\x89LZO\x00\r\n\x1a\n": "lzop: unpack it with lzop -d",
-    b"PaRtImAgE-VoLuMe": "a partimage image: this format is not read yet",
     b"QFI\xfb": "a QCOW image: this format is not read yet",
     b"conectix": "a VHD image: this format is not read yet",
 }
@@ -82,7 +88,17 @@ def open_files(path: str) -> StoredFiles:
         FormatError: a volume is missing, or belongs to another image.
         OSError: a file cannot be opened.
     """
-    return StoredFiles([path])
+    stored = StoredFiles([path])
+    if sniff(stored.source) != partimage.NAME:
+        return stored
+    # Each volume begins with the magic, in a header that the stream does not have.
+    stored.close()
+    return StoredFiles(volume_paths(path), partimage_layout.VOLUME_HEADER_SIZE)
+
+
+def first_file(path: str) -> str:
+    """Return the first file of the image of which `path` is a later one, else `path`."""
+    return first_volume(path)
 
 
 def sniff(source: ByteSource) -> str | None:
@@ -104,6 +120,8 @@ def scan(source: ByteSource, progress: Progress | None = None) -> Scan:
         OSError: the operating system could not read.
     """
     name = sniff(source)
+    if name == partimage.NAME:
+        raise UnsupportedFeatureError("image", 0, "a volume with its header: see `open_files`")
     if name is not None:
         return _FORMATS[name].scan(source, progress)
     if source.size == 0:
@@ -115,6 +133,13 @@ def scan(source: ByteSource, progress: Progress | None = None) -> Scan:
     raise NotThisFormatError(
         "image", 0, f"no disk image of a known format (it begins with {head[:16].hex(' ')})"
     )
+
+
+def scan_files(stored: StoredFiles, progress: Progress | None = None) -> Scan:
+    """Scan the image that `open_files` has opened. Args and errors are those of `scan`."""
+    if stored.volume_header_size:
+        return partimage.scan(stored.source, progress)
+    return scan(stored.source, progress)
 
 
 def fingerprint(name: str, source: ByteSource) -> bytes:

@@ -9,6 +9,8 @@ from .ntfsclone import reader as ntfsclone
 from .ntfsclone import verify as ntfsclone_verify
 from .partclone import reader as partclone
 from .partclone import verify as partclone_verify
+from .partimage import reader as partimage
+from .partimage import verify as partimage_verify
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -37,6 +39,7 @@ class Verify(Protocol):
 _FORMATS: dict[str, Verify] = {
     partclone.NAME: partclone_verify.verify,
     ntfsclone.NAME: ntfsclone_verify.verify,
+    partimage.NAME: partimage_verify.verify,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -185,12 +186,13 @@ def _stored_blocks(header: layout.Header, used_blocks: int) -> StoredBlocks:
         data_offset=header.data_offset,
         group_size=header.blocks_per_checksum * header.block_size if header.checksum_size else 0,
         checksum_size=header.checksum_size,
+        partial_checksum=header.checksum_size,
     )
 
 
 def _widened(blocks: StoredBlocks) -> StoredBlocks:
-    fields = blocks.to_json() | {"checksum_size": layout.V1_WIDE_CHECKSUM_SIZE}
-    return StoredBlocks.from_json(fields)
+    size = layout.V1_WIDE_CHECKSUM_SIZE
+    return dataclasses.replace(blocks, checksum_size=size, partial_checksum=size)
 
 
 def _has_wide_checksums(source: ByteSource, blocks: StoredBlocks) -> bool:

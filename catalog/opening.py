@@ -108,6 +108,7 @@ def open_by_name(catalog: Catalog, token: str) -> Image:
         block_size=row.block_size,
         total_blocks=record.total_blocks,
         used_blocks=record.used_blocks,
+        used_bytes=row.used_bytes,
         checksum=row.checksum,
         header=record.header,
         layout=opened.spec.layout,

@@ -46,7 +46,8 @@ class ImageInfo:
         size: guest bytes; exactly what a restore writes to a device.
         block_size: bytes in a block.
         total_blocks: blocks that the bitmap describes; their bytes may be fewer than `size`.
-        used_blocks: blocks that are stored, counted from the bitmap.
+        used_blocks: blocks that are stored, counted.
+        used_bytes: guest bytes in them; the last one may be cut off.
         checksum: name of the data checksum, lower case, ``none`` where there is none.
         header: every field of the header, in the header's order.
         layout: what `open_reader` needs, beside the source and the index.
@@ -66,6 +67,7 @@ class ImageInfo:
     block_size: int
     total_blocks: int
     used_blocks: int
+    used_bytes: int
     checksum: str
     header: Mapping[str, JsonValue]
     layout: Mapping[str, int]
@@ -74,11 +76,6 @@ class ImageInfo:
     missing: tuple[int, int] | None = None
     damage: str | None = None
     warnings: tuple[str, ...] = ()
-
-    @property
-    def used_bytes(self) -> int:
-        """Guest bytes in used blocks."""
-        return min(self.used_blocks * self.block_size, self.size)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

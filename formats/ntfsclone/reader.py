@@ -71,7 +71,7 @@ def scan_and_look(
         )
     clusters = StoredClusters(size, header.cluster_size, 1, known, source.size)
     return Scan(
-        _Info(
+        ImageInfo(
             format=NAME,
             format_version=header.version,
             creator=None,
@@ -80,6 +80,7 @@ def scan_and_look(
             block_size=header.cluster_size,
             total_blocks=-(-size // header.cluster_size),
             used_blocks=ranges.cluster_count,
+            used_bytes=_used_bytes(header, ranges),
             checksum="none",
             header=_header_fields(header, walk),
             layout=clusters.to_json(),
@@ -88,7 +89,6 @@ def scan_and_look(
             missing=missing,
             damage=damage,
             warnings=tuple(_warnings(source, header, walk, ranges)),
-            cut_off_bytes=_cut_off_bytes(header, ranges),
         ),
         chunks=None,
         ranges=ranges,
@@ -132,22 +132,6 @@ def read_header(source: ByteSource) -> layout.Header:
             f"data at {header.data_offset}, but the file ends at {source.size}",
         )
     return header
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Info(ImageInfo):
-    """What an image is, of whose last cluster only a part may be stored.
-
-    Attributes:
-        cut_off_bytes: bytes of the last cluster that lie beyond the device.
-    """
-
-    cut_off_bytes: int = 0
-
-    @property
-    def used_bytes(self) -> int:
-        """Guest bytes in stored clusters."""
-        return self.used_blocks * self.block_size - self.cut_off_bytes
 
 
 @dataclasses.dataclass
@@ -334,6 +318,14 @@ class _Walk:
         return count + (first if others[first] else len(others))
 
 
+def _used_bytes(header: layout.Header, ranges: RangeList) -> int:
+    """Return the guest bytes that are stored: of the last cluster, as far as the device goes."""
+    used = ranges.cluster_count * header.cluster_size
+    last, within = divmod(header.device_size, header.cluster_size)
+    is_cut_off = within and any(ranges.overlapping(last, last + 1))
+    return used - header.cluster_size + within if is_cut_off else used
+
+
 def _warnings(
     source: ByteSource, header: layout.Header, walk: _Walk, ranges: RangeList
 ) -> list[str]:
@@ -349,13 +341,6 @@ def _warnings(
     if walk.cut_off_at is None and walk.offset < source.size:
         found.append(f"{source.size - walk.offset} bytes follow the image's end")
     return found
-
-
-def _cut_off_bytes(header: layout.Header, ranges: RangeList) -> int:
-    """Return the bytes of the last cluster that lie beyond the device, if it is stored."""
-    last, within = divmod(header.device_size, header.cluster_size)
-    is_stored = any(ranges.overlapping(last, last + 1))
-    return header.cluster_size - within if within and is_stored else 0
 
 
 def _header_fields(header: layout.Header, walk: _Walk) -> dict[str, JsonValue]:

@@ -59,6 +59,7 @@ def scan(source: ByteSource, progress: Progress | None = None) -> Scan:
             block_size=header.block_size,
             total_blocks=header.total_blocks,
             used_blocks=blocks.used_blocks,
+            used_bytes=blocks.used_blocks * blocks.block_size,
             checksum=header.checksum_mode.name.lower(),
             header=_header_fields(header),
             layout=blocks.to_json(),

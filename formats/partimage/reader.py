@@ -11,13 +11,14 @@ from ..blocks import StoredBlocks, StoredBlocksReader
 from ..errors import CorruptImageError, TruncatedImageError
 from ..fingerprint import hash_samples
 from ..index.chunk import CHUNK_BYTES
-from ..index.rank import ChunkBuilder, FullIndex
+from ..index.rank import ChunkBuilder, FullIndex, block_of_rank
 from ..reader import ImageInfo, Scan
 from . import layout
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ..index.chunk import RankChunk
     from ..index.rank import RankIndexLike
     from ..reader import ImageReader, JsonValue, Progress
     from ..source import ByteSource
@@ -82,6 +83,7 @@ def scan(source: ByteSource, progress: Progress | None = None) -> Scan:
             block_size=local.block_size,
             total_blocks=local.total_blocks,
             used_blocks=builder.present_blocks,
+            used_bytes=_used_bytes(blocks, chunks),
             checksum="crc32",
             header=_header_fields(headers),
             layout=blocks.to_json(),
@@ -185,6 +187,15 @@ def _stored_blocks(headers: Headers, used_blocks: int) -> StoredBlocks:
         checksum_size=layout.CHECK_SIZE,
         partial_checksum=0,
     )
+
+
+def _used_bytes(blocks: StoredBlocks, chunks: tuple[RankChunk, ...]) -> int:
+    used = blocks.used_blocks * blocks.block_size
+    beyond = blocks.total_blocks * blocks.block_size - blocks.size
+    if not used or beyond <= 0:
+        return used
+    last = block_of_rank(chunks, blocks.total_blocks, blocks.used_blocks - 1)
+    return used - beyond if last == blocks.total_blocks - 1 else used
 
 
 def _damage(

@@ -234,6 +234,7 @@ _BLOCKS = StoredBlocks(
     data_offset=50,
     group_size=30,
     checksum_size=4,
+    partial_checksum=4,
 )
 
 

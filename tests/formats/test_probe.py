@@ -32,7 +32,6 @@ def test_sniff_of_something_else(data: bytes) -> None:
         ("4c5a4950", "lzip: unpack it with lzip -d"),
         ("4c525a49", "lrzip: unpack it with lrunzip"),
         ("894c5a4f000d0a1a0a", "lzop: unpack it with lzop -d"),
-        ("50615274496d4167452d566f4c754d65", "a partimage image: this format is not read yet"),
         ("514649fb", "a QCOW image: this format is not read yet"),
         ("636f6e6563746978", "a VHD image: this format is not read yet"),
     ],

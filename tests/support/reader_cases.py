@@ -11,11 +11,14 @@ import itertools
 import random
 from typing import TYPE_CHECKING
 
+from imgcat.formats import probe
+from imgcat.formats.partimage import reader as partimage
 from imgcat.formats.source import FileSource
+from imgcat.formats.stored import JoinedSource
 
-from . import samples
+from . import ntfsclone_writer, partimage_writer, samples
 from .memory_source import MemorySource
-from .opening import scan_and_open
+from .opening import open_scanned, scan_and_open
 from .partclone_writer import Recipe, write
 
 if TYPE_CHECKING:
@@ -133,8 +136,127 @@ def _recipes() -> Iterator[tuple[str, Recipe]]:
     )
 
 
+def _partimage_recipes() -> Iterator[tuple[str, partimage_writer.Recipe]]:
+    patchy = _patchy(500)
+    plain = partimage_writer.Recipe(present=patchy)
+    yield "512", plain
+    yield "1k", dataclasses.replace(plain, block_size=1024)
+    yield (
+        "4k-volumes",
+        dataclasses.replace(
+            plain,
+            block_size=4096,
+            present=patchy[:90],
+            volume_sizes=(1000, 60_001, 1, 50_000, 70_000),
+        ),
+    )
+    # Larger than what a check covers, and no divisor of it.
+    yield "128k", dataclasses.replace(plain, block_size=128 << 10, present=patchy[:12])
+    yield "1536", dataclasses.replace(plain, block_size=1536, tail=700)
+    yield "tail", dataclasses.replace(plain, tail=511, ones_in_padding=True, bitmap_extra=999)
+    yield "cut-last-block", dataclasses.replace(plain, tail=-100, present=[*patchy[:-1], True])
+    yield (
+        "mbr-and-extensions",
+        dataclasses.replace(
+            plain,
+            mbr_count=2,
+            extensions=(b"MAGIC-BEGIN-DATABLOCKS", b"", b"x" * 999),
+            unsigned=True,
+        ),
+    )
+    yield "none-present", dataclasses.replace(plain, present=[False] * 9)
+    yield "no-tail", dataclasses.replace(plain, with_tail=False)
+
+
+def _partimage_from_memory(recipe: partimage_writer.Recipe, _directory: Path) -> Subject:
+    written = partimage_writer.write(recipe)
+    source = JoinedSource([MemorySource(volume) for volume in written.volumes], 512)
+    scan = partimage.scan(source)
+    reader = open_scanned(source, scan)
+    return Subject(reader, scan.info, source, written.guest, None, never_waits=True)
+
+
+def _partimage_from_files(recipe: partimage_writer.Recipe, directory: Path) -> Subject:
+    written = partimage_writer.write(recipe)
+    for number, volume in enumerate(written.volumes):
+        (directory / f"image.{number:03}").write_bytes(volume)
+    stored = probe.open_files(str(directory / "image.000"))
+    scan = probe.scan_files(stored)
+    reader = open_scanned(stored.source, scan)
+    return Subject(reader, scan.info, stored.source, written.guest, None, never_waits=False)
+
+
+def _partimage_cases() -> Iterator[ReaderCase]:
+    for name, recipe in _partimage_recipes():
+        opener = functools.partial(_partimage_from_memory, recipe)
+        yield ReaderCase(f"partimage-{name}", opener)
+        opener = functools.partial(_partimage_from_files, recipe)
+        yield ReaderCase(f"partimage-{name}-file", opener)
+
+
 _ON_DISK = {"xxh128-k3", "none", "tail", "no-bitmap", "0001", "0001-wide", "one-byte-blocks"}
 """The recipes that are also read from a file, where a read goes through the operating system."""
+
+
+def _ntfsclone_from_memory(recipe: ntfsclone_writer.Recipe, _directory: Path) -> Subject:
+    written = ntfsclone_writer.write(recipe)
+    source = MemorySource(written.image)
+    scan, reader = scan_and_open(source)
+    return Subject(reader, scan.info, source, written.guest, None, never_waits=True)
+
+
+def _ntfsclone_from_file(recipe: ntfsclone_writer.Recipe, directory: Path) -> Subject:
+    written = ntfsclone_writer.write(recipe)
+    path = directory / "image.ntfs"
+    path.write_bytes(written.image)
+    source = FileSource(path)
+    scan, reader = scan_and_open(source)
+    return Subject(reader, scan.info, source, written.guest, None, never_waits=False)
+
+
+def _ntfsclone_recipes() -> Iterator[tuple[str, ntfsclone_writer.Recipe]]:
+    def numbers(count: int, seed: int) -> list[int]:
+        return [0, *(n for n, used in enumerate(_patchy(count, seed)) if used and n)]
+
+    plain = ntfsclone_writer.Recipe(order=numbers(301, 1), cluster_count=301)
+    yield "512", plain
+    few = dataclasses.replace(plain, order=numbers(90, 2), cluster_count=90)
+    yield "4k", dataclasses.replace(few, cluster_size=4096, tail=1024)
+    yield "64k", dataclasses.replace(few, cluster_size=65536, tail=34816)
+    yield "exact-fit", dataclasses.replace(plain, tail=0)
+    yield "larger-device", dataclasses.replace(plain, tail=5 * 512 + 100)
+    yield "10.0", dataclasses.replace(plain, minor=0)
+    yield "10.0-ends-in-gap", dataclasses.replace(plain, minor=0, order=[0, 1, 5], tail=0)
+    yield "3.1", dataclasses.replace(plain, major=3)
+    yield "far-data", dataclasses.replace(plain, data_offset=10_000, trailing=b"trailing")
+    full = dataclasses.replace(plain, order=range(301))
+    yield "all-stored", full
+    yield "all-stored-4k", dataclasses.replace(full, cluster_size=4096, tail=512)
+    # As metadata are saved: by inode, back and forth, some of it twice.
+    rng = random.Random(3)
+    back_and_forth = [rng.randrange(301) for _ in range(250)]
+    yield "metadata", dataclasses.replace(plain, order=[9, 10, 3, *back_and_forth], used=254)
+    starts = [rng.randrange(270) for _ in range(60)]
+    runs = [n for start in starts for n in range(start, start + rng.randrange(1, 30))]
+    yield "overlapping-runs-4k", dataclasses.replace(plain, order=[7, *runs], cluster_size=4096)
+    # More clusters than two windows of the index hold, in runs that cross their borders.
+    many = [n for n in range(40_000) if n // 700 % 3 != 1]
+    yield (
+        "three-windows",
+        dataclasses.replace(plain, order=many, cluster_count=40_000, cluster_size=256),
+    )
+
+
+_NTFSCLONE_ON_DISK = {"512", "4k", "64k", "metadata", "3.1", "three-windows"}
+
+
+def _ntfsclone_cases() -> Iterator[ReaderCase]:
+    for name, recipe in _ntfsclone_recipes():
+        opener = functools.partial(_ntfsclone_from_memory, recipe)
+        yield ReaderCase(f"ntfsclone-{name}", opener)
+        if name in _NTFSCLONE_ON_DISK:
+            opener = functools.partial(_ntfsclone_from_file, recipe)
+            yield ReaderCase(f"ntfsclone-{name}-file", opener)
 
 
 def _cases() -> Iterator[ReaderCase]:
@@ -144,6 +266,8 @@ def _cases() -> Iterator[ReaderCase]:
         yield ReaderCase(f"partclone-{name}", functools.partial(_from_memory, recipe))
         if name in _ON_DISK:
             yield ReaderCase(f"partclone-{name}-file", functools.partial(_from_file, recipe))
+    yield from _ntfsclone_cases()
+    yield from _partimage_cases()
 
 
 CASES = list(_cases())

@@ -50,7 +50,8 @@ class Pieces:
     def __init__(self, source: ByteSource, start: int) -> None:
         self._source = source
         self._next = start
-        self._buffers = [bytearray(PIECE_SIZE + OVERLAP) for _ in range(_AHEAD + 1)]
+        size = min(PIECE_SIZE + OVERLAP, max(0, source.size - start))
+        self._buffers = [bytearray(size) for _ in range(_AHEAD + 1)]
         self._count = 0
         self._pending: collections.deque[concurrent.futures.Future[Piece]] = collections.deque()
         self._executor = concurrent.futures.ThreadPoolExecutor(

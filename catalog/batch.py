@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import dataclasses
+import functools
 import itertools
 import os
 from typing import TYPE_CHECKING
@@ -17,6 +19,7 @@ from .errors import ImageChangedError, NameTakenError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from ..formats.reader import Progress
     from .store import Catalog
 
 
@@ -49,11 +52,20 @@ def add_files(
     name: str | None = None,
     force: bool = False,
     jobs: int = 1,
+    progress: Progress | None = None,
 ) -> Iterator[Result]:
     """Add files, and yield a result for each, in order. One bad image does not stop the others.
 
     Up to `jobs` files are scanned at the same time; each is written in a transaction of its own
     by the calling thread.
+
+    Args:
+        catalog: where they go.
+        paths: the files; of an image in several volumes, any of them.
+        name: the name that a single one shall have.
+        force: scan even what has not changed.
+        jobs: files that are scanned at the same time.
+        progress: told the bytes of all files that are done.
 
     Raises:
         CatalogError: the catalog itself cannot be used any more.
@@ -61,13 +73,16 @@ def add_files(
     pending: list[tuple[str, concurrent.futures.Future[ingest.ScannedFile] | Result]] = []
     iterator = _whole_images(paths)
     changed = False
+    meter = _Meter(progress)
     executor = concurrent.futures.ThreadPoolExecutor(jobs, thread_name_prefix="scan")
     with executor:
         try:
             while True:
                 for path in itertools.islice(iterator, 2 * jobs - len(pending)):
                     known = _known(catalog, path, name, force=force)
-                    pending.append((path, known or executor.submit(ingest.scan_file, path)))
+                    pending.append(
+                        (path, known or executor.submit(ingest.scan_file, path, meter.of(path)))
+                    )
                 if not pending:
                     break
                 path, outcome = pending.pop(0)
@@ -78,11 +93,36 @@ def add_files(
                     result.ingested is not None
                     and result.ingested.outcome is ingest.Outcome.UPDATED
                 )
+                meter.finish(path)
                 yield result
         finally:
             executor.shutdown(cancel_futures=True)
     if changed:
         catalog.purge_unused_indexes()
+
+
+class _Meter:
+    """Adds up what several scans say of their progress."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+        self._done: dict[str, int] = {}
+
+    def of(self, path: str) -> Progress | None:
+        """Return what the scan of a file is to tell."""
+        if self._progress is None:
+            return None
+        return functools.partial(self._tell, path)
+
+    def finish(self, path: str) -> None:
+        """Count a file whole, of which a scan need not read all."""
+        with contextlib.suppress(OSError):
+            self._tell(path, os.path.getsize(path))
+
+    def _tell(self, path: str, done: int) -> None:
+        self._done[path] = done
+        if self._progress is not None:
+            self._progress(sum(self._done.values()))
 
 
 def _whole_images(paths: Iterable[str]) -> Iterator[str]:

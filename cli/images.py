@@ -11,6 +11,7 @@ import typer
 
 from .completion import complete_images
 from .exit_codes import DAMAGED, NOT_FOUND, NOT_SUPPORTED, code_of, message_of
+from .progress import above_bars, byte_bar
 from .settings import complain, notify, open_catalog, settings
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ..catalog.batch import Result
     from ..catalog.ingest import Ingested
     from ..catalog.records import ImageRecord, ImageRow, Volume
+    from ..catalog.store import Catalog
 
 ImagesArgument = Annotated[
     list[str],
@@ -63,15 +65,12 @@ def add(
     """
     if name is not None and len(paths) != 1:
         raise typer.BadParameter("--name goes with a single PATH", param_hint="--name")
-    from ..catalog.batch import add_files
-
     worst = 0
     with open_catalog(write=True, create=True) as catalog:
         listed, worst = _expand(paths, recursive=recursive)
         if name is not None and len(listed) > 1:
             raise typer.BadParameter("--name is for a single image", param_hint="--name")
-        results = add_files(catalog, listed, name=name, force=force, jobs=jobs)
-        for result in _with_progress(results, len(listed)):
+        for result in _added(catalog, listed, name=name, force=force, jobs=jobs):
             worst = max(worst, _report_added(result))
             if verify and result.ingested is not None:
                 from .verify import verify_one
@@ -97,17 +96,17 @@ def _expand(paths: list[str], *, recursive: bool) -> tuple[list[str], int]:
     return listed, code
 
 
-def _with_progress(results: Iterator[Result], total: int) -> Iterator[Result]:
-    """Show a bar while there are several results to come and somebody watches."""
-    if settings.quiet or total <= 1 or not sys.stderr.isatty():
-        yield from results
-        return
-    from tqdm import tqdm
+def _added(
+    catalog: Catalog, paths: list[str], *, name: str | None, force: bool, jobs: int
+) -> Iterator[Result]:
+    """Add the files and yield the results, under a bar of bytes while somebody watches."""
+    from ..catalog.batch import add_files
 
-    with tqdm(total=total, unit=" images", leave=False, delay=0.5) as bar:
+    total = sum(os.path.getsize(path) for path in paths if os.path.isfile(path))
+    with byte_bar(total, "scanning") as progress:
+        results = add_files(catalog, paths, name=name, force=force, jobs=jobs, progress=progress)
         for result in results:
-            bar.update()
-            with tqdm.external_write_mode(file=sys.stdout):
+            with above_bars():
                 yield result
 
 

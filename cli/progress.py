@@ -35,3 +35,15 @@ def byte_bar(total: int, what: str) -> Iterator[Progress | None]:
             bar.update(max(0, min(done, total) - bar.n))
 
         yield show
+
+
+@contextlib.contextmanager
+def above_bars() -> Iterator[None]:
+    """Let what is written to standard output in the block stand above the bars, not in them."""
+    if settings.quiet or not sys.stderr.isatty():
+        yield
+        return
+    from tqdm import tqdm
+
+    with tqdm.external_write_mode(file=sys.stdout):
+        yield

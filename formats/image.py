@@ -6,8 +6,8 @@ import io
 from typing import TYPE_CHECKING, Self
 
 from . import probe, verify
-from .extent import ExtentKind
 from .index.stored import StoredIndex
+from .readahead import used_ranges
 from .reader import read_bytes
 
 if TYPE_CHECKING:
@@ -67,17 +67,7 @@ class Image:
 
     def used_ranges(self) -> Iterator[tuple[int, int]]:
         """Yield the maximal ranges ``[start, stop)`` of guest bytes that are stored, ascending."""
-        began = ended = -1
-        for extent in self.extents():
-            if extent.kind is not ExtentKind.DATA:
-                continue
-            if extent.start != ended:
-                if began >= 0:
-                    yield began, ended
-                began = extent.start
-            ended = extent.stop
-        if began >= 0:
-            yield began, ended
+        return used_ranges(self.reader)
 
     def used_blocks(self, piece: int = _PIECE) -> Iterator[tuple[int, bytes]]:
         """Yield (guest offset, bytes) of everything that is stored, ascending.

@@ -17,7 +17,10 @@ from .index.rank import FullIndex, RankIndex
 from .ntfsclone import layout as ntfsclone
 from .partclone import layout as partclone
 from .partclone import reader as partclone_reader
+from .partimage import layout as partimage
+from .partimage import reader as partimage_reader
 from .reader import read_bytes
+from .stored import JoinedSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -46,7 +49,7 @@ class ImageStream:
         fs_type: the file system.
         size: guest bytes.
         block_size: bytes in a block or cluster.
-        header: the parsed header, as the format's `layout` has it.
+        header: the parsed header, as the format's `layout` has it; of partimage, its headers.
     """
 
     format: str
@@ -54,7 +57,7 @@ class ImageStream:
     fs_type: str
     size: int
     block_size: int
-    header: partclone.Header | ntfsclone.Header
+    header: partclone.Header | ntfsclone.Header | partimage_reader.Headers
     _blocks: Iterator[tuple[int, bytes]]
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
@@ -71,7 +74,7 @@ def stream_image(file: Readable) -> ImageStream:
     """Read the header of an image from a file that cannot seek, and return the rest as a stream.
 
     Args:
-        file: at the image's first byte. partclone and ntfsclone are supported.
+        file: at the image's first byte; of partimage, an image in one volume.
 
     Raises:
         NotThisFormatError: the stream begins like no format that can be streamed.
@@ -84,6 +87,8 @@ def stream_image(file: Readable) -> ImageStream:
         return _stream_partclone(source, head)
     if head.startswith(ntfsclone.MAGIC):
         return _stream_ntfsclone(source, head)
+    if head.startswith(partimage.MAGIC):
+        return _stream_partimage(source, head)
     raise NotThisFormatError(
         "stream", 0, f"no image that can be streamed (it begins with {head[:16].hex(' ')})"
     )
@@ -187,6 +192,21 @@ def _stream_partclone(source: ForwardSource, head: bytes) -> ImageStream:
     return ImageStream(
         partclone_reader.NAME, header.version, header.fs_type, blocks.size, blocks.block_size,
         header, _pieces(reader),
+    )  # fmt: skip
+
+
+def _stream_partimage(source: ForwardSource, head: bytes) -> ImageStream:
+    volume = partimage.parse_volume_header(head[: partimage.VOLUME_HEADER_SIZE])
+    if volume.number:
+        raise CorruptImageError("partimage.volume", 96, f"volume {volume.number}, not the first")
+    stream = JoinedSource([source], partimage.VOLUME_HEADER_SIZE)
+    headers = partimage_reader.read_headers(stream)
+    blocks, chunks = partimage_reader.read_index(stream, headers)
+    source.forget(blocks.data_offset + partimage.VOLUME_HEADER_SIZE)
+    index = RankIndex(blocks.total_blocks, chunks.__getitem__, IndexCache(), 0)
+    return ImageStream(
+        partimage_reader.NAME, volume.version, headers.main.fs_type, blocks.size,
+        blocks.block_size, headers, _pieces(StoredBlocksReader(stream, blocks, index)),
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import imgcat
 import pytest
+from support import ntfsclone_writer, partimage_writer
 from support.partclone_writer import Recipe, write
 
 if TYPE_CHECKING:
@@ -79,6 +80,21 @@ def test_a_stream_gives_what_the_file_gives(tmp_path: Path, recipe: Recipe) -> N
         reached = offset + len(data)
         streamed[offset:reached] = data
     assert streamed == written.guest
+
+
+def test_streams_of_the_other_formats() -> None:
+    saved = partimage_writer.write(partimage_writer.Recipe(present=[True, False, True] * 99))
+    (volume,) = saved.volumes
+    order = [0, 1, 2, 7, 8, 90]
+    cloned = ntfsclone_writer.write(ntfsclone_writer.Recipe(order=order, cluster_count=91))
+    for image, guest in ((volume, saved.guest), (cloned.image, cloned.guest)):
+        stream = imgcat.stream_image(_Pipe(image))
+        streamed = bytearray(stream.size)
+        for offset, data in stream:
+            streamed[offset : offset + len(data)] = data
+        assert streamed == guest
+        with pytest.raises(imgcat.FormatError):
+            list(imgcat.stream_image(_Pipe(image[: len(image) // 2])))
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)

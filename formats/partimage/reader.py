@@ -53,22 +53,13 @@ def scan(source: ByteSource, progress: Progress | None = None) -> Scan:
     hasher = xxhash.xxh3_128()
     hasher.update(source.read_at(0, layout.HEADER_SIZE))
     local = headers.local
-    builder = ChunkBuilder(local.total_blocks)
-    length = (local.total_blocks + 7) // 8
-    for start in range(0, length, 8 * CHUNK_BYTES):
-        piece = source.read_at(headers.bitmap_offset + start, min(8 * CHUNK_BYTES, length - start))
-        hasher.update(piece)
-        builder.add(piece)
-        if progress is not None:
-            progress(headers.bitmap_offset + start)
-    blocks = _stored_blocks(headers, builder.present_blocks)
-    chunks = tuple(builder.chunks)
+    blocks, chunks = read_index(source, headers, hasher, progress)
     end = blocks.stored_size
-    if local.used_blocks != builder.present_blocks and source.size < end:
+    if local.used_blocks != blocks.used_blocks and source.size < end:
         raise CorruptImageError(
             "partimage.bitmap",
             headers.bitmap_offset,
-            f"{builder.present_blocks} blocks are marked as used, but the header counts "
+            f"{blocks.used_blocks} blocks are marked as used, but the header counts "
             f"{local.used_blocks}, and the stream is too short for what is marked",
         )
     hash_samples(source, headers.data_offset, hasher)
@@ -82,7 +73,7 @@ def scan(source: ByteSource, progress: Progress | None = None) -> Scan:
             size=blocks.size,
             block_size=local.block_size,
             total_blocks=local.total_blocks,
-            used_blocks=builder.present_blocks,
+            used_blocks=blocks.used_blocks,
             used_bytes=_used_bytes(blocks, chunks),
             checksum="crc32",
             header=_header_fields(headers),
@@ -94,6 +85,35 @@ def scan(source: ByteSource, progress: Progress | None = None) -> Scan:
         ),
         chunks,
     )
+
+
+def read_index(
+    source: ByteSource,
+    headers: Headers,
+    hasher: xxhash.xxh3_128 | None = None,
+    progress: Progress | None = None,
+) -> tuple[StoredBlocks, tuple[RankChunk, ...]]:
+    """Read the bitmap, and return where the blocks lie and the rank index.
+
+    Args:
+        source: the stream, without volume headers.
+        headers: as `read_headers` gave them.
+        hasher: takes the bytes of the bitmap.
+        progress: told the bytes that are done.
+
+    Raises:
+        FormatError, OSError: the bitmap cannot be read.
+    """
+    builder = ChunkBuilder(headers.local.total_blocks)
+    length = (headers.local.total_blocks + 7) // 8
+    for start in range(0, length, 8 * CHUNK_BYTES):
+        piece = source.read_at(headers.bitmap_offset + start, min(8 * CHUNK_BYTES, length - start))
+        if hasher is not None:
+            hasher.update(piece)
+        builder.add(piece)
+        if progress is not None:
+            progress(headers.bitmap_offset + start)
+    return _stored_blocks(headers, builder.present_blocks), tuple(builder.chunks)
 
 
 def fingerprint(source: ByteSource) -> bytes:

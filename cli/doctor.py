@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from .arguments import JsonOption
 from .exit_codes import NOT_MOUNTED
 from .filesystems import FILE_SYSTEMS
-from .images import JsonOption
 from .settings import open_catalog
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from .arguments import ImageArgument
 from .exit_codes import BUSY, DAMAGED
-from .images import ImageArgument
 from .progress import byte_bar
 from .settings import complain, notify, open_catalog, settings
 

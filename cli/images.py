@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .arguments import ImageArgument, ImagesArgument, JsonOption
 from .completion import complete_images
 from .exit_codes import DAMAGED, NOT_FOUND, NOT_SUPPORTED, code_of, message_of
 from .progress import above_bars, byte_bar
@@ -21,18 +22,6 @@ if TYPE_CHECKING:
     from ..catalog.ingest import Ingested
     from ..catalog.records import ImageRecord, ImageRow, Volume
     from ..catalog.store import Catalog
-
-ImagesArgument = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="IMAGE...", help="Names, ids, paths or globs.", autocompletion=complete_images
-    ),
-]
-ImageArgument = Annotated[
-    str,
-    typer.Argument(metavar="IMAGE", help="A name, id or path.", autocompletion=complete_images),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON, and nothing else.")]
 
 _LS_COLUMNS = (
     "NAME", "FORMAT", "FS", "SIZE", "USED", "STORED", "COMPRESSION", "STATUS", "VERIFIED", "PATH",

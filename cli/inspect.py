@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .images import ImageArgument, JsonOption
+from .arguments import ImageArgument, JsonOption
 from .settings import open_catalog
 
 if TYPE_CHECKING:

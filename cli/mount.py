@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..formats.text import printable
+from .arguments import JsonOption
 from .completion import complete_images
-from .images import JsonOption
 from .settings import notify, settings
 
 if TYPE_CHECKING:

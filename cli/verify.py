@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .arguments import JsonOption
 from .completion import complete_images
 from .exit_codes import DAMAGED, code_of, message_of
-from .images import JsonOption
 from .progress import byte_bar
 from .settings import complain, open_catalog, settings
 

@@ -145,6 +145,10 @@ def test_the_mount_shows_what_ntfsclone_restores(
     for name, restored in saved.restored.items():
         assert (mount / name).stat().st_size == _SIZES[cluster_size]
         quiet("cmp", mount / name, restored)
+        exported = tmp_path / f"{name}.raw"
+        program.run("export", name, exported)
+        quiet("cmp", exported, restored)
+        assert program.run("verify", name).stdout.startswith("ok ")
     rows = {row["name"]: row for row in program.json("ls")}
     for name, row in rows.items():
         assert row["format"] == "ntfsclone"

@@ -66,8 +66,8 @@ def compare(volume: Volume, status: os.stat_result, size: int | None = None) -> 
 
 
 def freshness(volumes: Sequence[Volume]) -> Freshness:
-    """Return the worst of what the files of an image are."""
-    return max(map(_freshness_of, volumes), key=_WORST_LAST.index)
+    """Return the worst of what the files of an image are; without any, they are missing."""
+    return max(map(_freshness_of, volumes), key=_WORST_LAST.index, default=Freshness.MISSING)
 
 
 def observed_status(status: str, volumes: Sequence[Volume]) -> str:

@@ -174,7 +174,8 @@ def rescan(catalog: Catalog, image_id: int) -> Ingested:
     record = catalog.get(image_id)
     state = freshness(record.volumes)
     if state is Freshness.MISSING:
-        gone = next(v.path for v in record.volumes if not os.path.exists(v.path))
+        paths = (volume.path for volume in record.volumes)
+        gone = next((path for path in paths if not os.path.exists(path)), record.row.path)
         return _set_status(catalog, record, MISSING, f"{gone} is not there", Outcome.MISSING)
     if state is Freshness.FRESH and record.row.status in {READY, DAMAGED}:
         return Ingested(Outcome.UNCHANGED, record)

@@ -386,7 +386,7 @@ def test_garbage_in_a_catalog_raises_nothing_but_what_is_said(
 ) -> None:
     generator = random.Random(20261121)
     program.catalog.unlink()
-    for number in range(150):
+    for number in range(90):
         path = tmp_path / f"spoilt-{number}.db"
         path.write_bytes(spoilt(whole, generator))
         with contextlib.suppress(CatalogError), Catalog.open(str(path), write=False) as catalog:

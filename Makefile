@@ -23,7 +23,7 @@ check: $(VENV)/ready
 	$(VENV)/bin/lint-imports --no-logo
 
 test: check
-	$(VENV)/bin/python -X dev -m pytest
+	$(VENV)/bin/python -X dev -m pytest -n 2 --dist loadfile
 
 bench: $(VENV)/ready
 	$(VENV)/bin/python tests/bench/run.py --markdown docs/benchmarks.md

@@ -3,8 +3,8 @@
 set -eu
 
 needed="gcc pkg-config fusermount3 sqlite3 xz partclone.ext4 partclone.restore mkfs.ext4 e2fsck
-        ntfs-3g ntfsfix ntfsresize mkfs.ntfs mkfs.vfat fsck.fat mkfs.exfat mkfs.xfs xfs_repair mkfs.btrfs
-        mkfs.f2fs fsck.f2fs mcopy losetup qemu-img strace setpriv xxd"
+        ntfs-3g ntfsclone ntfsfix ntfsresize mkfs.ntfs mkfs.vfat fsck.fat mkfs.exfat mkfs.xfs xfs_repair mkfs.btrfs
+        mkfs.f2fs fsck.f2fs mcopy losetup partimage qemu-img strace setpriv cmp xxd"
 
 missing=""
 for program in $needed; do
@@ -24,15 +24,15 @@ if command -v apt-get >/dev/null; then
     DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y -q --no-install-recommends \
         gcc libc6-dev pkg-config libfuse3-dev fuse3 python3-dev python3-venv sqlite3 xz-utils \
         partclone ntfs-3g e2fsprogs dosfstools exfatprogs xfsprogs btrfs-progs f2fs-tools \
-        mtools mount util-linux qemu-utils strace xxd
+        mtools mount util-linux partimage qemu-utils strace diffutils xxd
 elif command -v dnf >/dev/null; then
     $as_root dnf install -y gcc pkgconf fuse3 fuse3-devel python3-devel sqlite xz partclone \
         ntfs-3g ntfsprogs e2fsprogs dosfstools exfatprogs xfsprogs btrfs-progs f2fs-tools \
-        mtools util-linux qemu-img strace vim-common
+        mtools util-linux partimage qemu-img strace diffutils vim-common
 elif command -v pacman >/dev/null; then
     $as_root pacman -S --needed --noconfirm gcc pkgconf fuse3 python sqlite xz partclone ntfs-3g \
         e2fsprogs dosfstools exfatprogs xfsprogs btrfs-progs f2fs-tools mtools util-linux \
-        qemu-img strace vim
+        partimage qemu-img strace diffutils vim
 else
     echo "no package manager that is known: install these yourself:$missing" >&2
     exit 1

@@ -42,7 +42,9 @@ def save_ext3(shop: Workshop, name: str, size: int, fill: int) -> Path:
     image = shop.directory / name
     device = shop.run("losetup", "--find", "--show", raw).strip()
     try:
-        shop.run("partimage", "-b", "-z0", "-o", "-d", "-c", "save", device, image)
+        shop.run(
+            "env", "TERM=vt100", "partimage", "-b", "-z0", "-o", "-d", "-c", "save", device, image
+        )
     finally:
         shop.run("losetup", "--detach", device)
     raw.unlink()

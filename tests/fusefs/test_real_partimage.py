@@ -44,6 +44,9 @@ class Kind:
     mount: tuple[str, ...] | None = None
 
 
+# It wants to know the terminal, also where it has nothing to draw.
+_PARTIMAGE = ("env", "TERM=vt100", "partimage")
+
 _EXT_MOUNT = ("mount", "-o", "loop,ro,noload")
 
 KINDS = [
@@ -113,12 +116,12 @@ def _save(kind: Kind, directory: Path) -> Saved:
             file.truncate(kind.size)
     quiet(*kind.mkfs, raw)
     files = _fill(kind, raw, directory)
-    save = ("partimage", "-b", "-z0", "-o", "-d", "-c")
+    save = (*_PARTIMAGE, "-b", "-z0", "-o", "-d", "-c")
     with loop(raw) as device:
         quiet(*save, "save", device, directory / kind.name)
         quiet(*save, "-V", "1", "save", device, directory / f"{kind.name}-volumes")
     with loop(restored) as device:
-        quiet("partimage", "-b", "-d", "restore", device, directory / f"{kind.name}.000")
+        quiet(*_PARTIMAGE, "-b", "-d", "restore", device, directory / f"{kind.name}.000")
     return Saved(kind, directory, restored, files)
 
 

@@ -12,9 +12,9 @@ from ..finding import Finding
 from . import reader
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
-    from ..index.ranges import RangeIndex, RangeList
+    from ..index.ranges import ClusterRange, RangeIndex, RangeList
     from ..index.stored import StoredIndex
     from ..pieces import Piece
     from ..reader import Progress
@@ -62,18 +62,29 @@ def verify(
         start = _cluster_at(ranges, index.total_blocks, clusters, error.offset)
         yield Finding(start, clusters.size, str(error))
     else:
+        known = index.total_blocks
         if scan.info.missing is not None:
             yield Finding(*scan.info.missing, str(scan.info.damage))
+            known = scan.info.missing[0] // clusters.cluster_size
         assert scan.ranges is not None
-        if not _is_same(scan.ranges, ranges, index.total_blocks):
+        if not _is_same(scan.ranges, ranges, known):
             yield Finding(
                 None, None, "the index in the catalog is not the image's: `imgcat add --force` it"
             )
     yield from _rescued(marks, ranges, index.total_blocks, clusters)
 
 
-def _is_same(found: RangeList, kept: RangeIndex, total: int) -> bool:
-    return list(found) == list(kept.ranges(0, total))
+def _is_same(found: RangeList, kept: RangeIndex, known: int) -> bool:
+    """Tell whether both are alike in the first `known` clusters."""
+    return _cut(found, known) == _cut(kept.ranges(0, known), known)
+
+
+def _cut(ranges: Iterable[ClusterRange], known: int) -> list[ClusterRange]:
+    return [
+        each._replace(number=min(each.number, known - each.first))
+        for each in ranges
+        if each.first < known
+    ]
 
 
 def _cluster_at(

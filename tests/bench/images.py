@@ -7,9 +7,9 @@ import struct
 import zlib
 from typing import TYPE_CHECKING
 
+import imgcat
 import numpy as np
 from imgcat.formats import probe
-from imgcat.formats.index.stored import StoredIndex
 from imgcat.formats.reader import is_data
 from imgcat.formats.source import FileSource
 
@@ -126,14 +126,6 @@ def _crc(data: bytes) -> int:
     return zlib.crc32(data) ^ 0xFFFFFFFF
 
 
-def open_image(path: Path) -> ImageReader:
-    """Scan an image and open it, without a catalog."""
-    source = FileSource(path)
-    scan = probe.scan(source)
-    index = StoredIndex.of_scan(scan)
-    return probe.open_reader(scan.info.format, source, scan.info.layout, index)
-
-
 def used_ranges(reader: ImageReader, start: int, stop: int) -> Iterator[tuple[int, int]]:
     """Yield the maximal used ranges inside guest bytes ``[start, stop)``."""
     began = ended = -1
@@ -151,22 +143,20 @@ def used_ranges(reader: ImageReader, start: int, stop: int) -> Iterator[tuple[in
 
 def used_offsets(path: Path, size: int) -> list[int]:
     """Return the guest offsets of all aligned pieces of `size` bytes that are used throughout."""
-    reader = open_image(path)
-    try:
+    with imgcat.open_image(path) as image:
+        reader = image.reader
         return [
             offset
             for start, stop in used_ranges(reader, 0, reader.size)
             for offset in range(-(-start // size) * size, stop - size + 1, size)
         ]
-    finally:
-        reader.close()
 
 
 def random_used_blocks(path: Path, count: int) -> list[int]:
     """Return the guest offsets of `count` used blocks, spread over an image of any size."""
     generator = np.random.default_rng(1)
-    reader = open_image(path)
-    try:
+    with imgcat.open_image(path) as image:
+        reader = image.reader
         offsets: list[int] = []
         window = 1024 * BLOCK_SIZE
         while len(offsets) < count:
@@ -174,5 +164,3 @@ def random_used_blocks(path: Path, count: int) -> list[int]:
             stop = min(start + window, reader.size)
             offsets.extend(first for first, _ in list(used_ranges(reader, start, stop))[:1])
         return offsets
-    finally:
-        reader.close()

@@ -171,8 +171,8 @@ def end_processes(pids: set[int], patience: float = 10.0) -> None:
 
 def mount_points_below(directory: Path) -> list[Path]:
     """Return what is mounted below a directory, in the order of mounting."""
-    lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
-    points = [Path(line.split()[4]) for line in lines]
+    lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
+    points = [Path(os.fsdecode(line.split()[4])) for line in lines]
     return [point for point in points if directory in point.parents]
 
 

@@ -120,9 +120,10 @@ class Program:
 
 def is_mounted(path: Path) -> bool:
     """Tell whether something is mounted at `path`, dead or alive."""
+    # Bytes, for another test may have mounted at a name that is no UTF-8.
     return any(
-        line.split()[4] == str(path)
-        for line in Path("/proc/self/mountinfo").read_text().splitlines()
+        line.split()[4] == os.fsencode(path)
+        for line in Path("/proc/self/mountinfo").read_bytes().splitlines()
     )
 
 

@@ -12,40 +12,27 @@ import enum
 import errno
 import fcntl
 import os
-import secrets
 import select
 import stat
 import struct
 from typing import TYPE_CHECKING, Protocol
 
+from .newfile import TargetError, naming, new_file
 from .readahead import WINDOW_SIZE, ReadAhead
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from .readahead import Window
     from .reader import ImageReader, Progress
 
-PARTIAL_SUFFIX = ".imgcat-partial"
-"""What the name of an unfinished file ends with."""
-
 STDOUT_NAME = "standard output"
-
-_NAME_MAX = 255
 
 _BLKZEROOUT = 0x127F
 _ZEROOUT_MOST = 1 << 30
 """Bytes that the kernel is asked to zero at a time: it cannot be interrupted meanwhile."""
 
 _PIPE_SIZE = 1 << 20
-
-_NO_HARD_LINKS = frozenset(
-    {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
-)
-
-
-class TargetError(Exception):
-    """The target cannot take the image as it is; nothing was written to it."""
 
 
 class TargetBusyError(TargetError):
@@ -168,33 +155,10 @@ def export_file(
     Raises:
         As `export`.
     """
-    # A link keeps on leading there.
-    final = os.path.realpath(path)
-    before = _existing(final)
-    if before is not None and not force:
-        raise TargetError(f"{path}: is there already: --force replaces it")
-    partial = _partial_name(final)
-    try:
-        with _naming(path):
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            fd = os.open(partial, flags, 0o666)
-        try:
-            with _naming(path):
-                os.ftruncate(fd, reader.size)
-                if before is not None:
-                    os.fchmod(fd, stat.S_IMODE(before.st_mode) & 0o777)
-            _pump(reader, _File(fd, path, filling), progress)
-            with _naming(path):
-                os.fsync(fd)
-        finally:
-            os.close(fd)
-        with _naming(path):
-            _publish(partial, final, path, force=force)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(partial)
-        raise
-    _sync_directory(os.path.dirname(final))
+    with new_file(path, force=force) as fd:
+        with naming(path):
+            os.ftruncate(fd, reader.size)
+        _pump(reader, _File(fd, path, filling), progress)
 
 
 def export_device(
@@ -214,7 +178,7 @@ def export_device(
         UnreadableRangeError, OSError: as `export`.
     """
     try:
-        with _naming(path):
+        with naming(path):
             fd = os.open(path, os.O_WRONLY | os.O_EXCL | os.O_CLOEXEC)
     except OSError as error:
         if error.errno == errno.EBUSY:
@@ -225,7 +189,7 @@ def export_device(
         if size < reader.size:
             raise TargetError(f"{path}: has {size} bytes, but the image has {reader.size}")
         _pump(reader, _Device(fd, path, filling), progress)
-        with _naming(path):
+        with naming(path):
             os.fsync(fd)
     finally:
         os.close(fd)
@@ -256,7 +220,7 @@ def write_all(fd: int, data: memoryview, name: str) -> None:
     Raises:
         OSError: it cannot be written; the error has `name`.
     """
-    with _naming(name):
+    with naming(name):
         while data:
             try:
                 data = data[os.write(fd, data) :]
@@ -317,7 +281,7 @@ class _Writer:
             self._write(self._filler[: min(WINDOW_SIZE, stop - position)], position)
 
     def _write(self, data: memoryview, offset: int) -> None:
-        with _naming(self._name):
+        with naming(self._name):
             while data:
                 count = os.pwrite(self._fd, data, offset)
                 data = data[count:]
@@ -372,56 +336,3 @@ class _Stream(_Writer):
 
     def _write(self, data: memoryview, offset: int) -> None:  # noqa: ARG002 - it is the next one
         write_all(self._fd, data, self._name)
-
-
-@contextlib.contextmanager
-def _naming(path: str) -> Iterator[None]:
-    """Let errors of the operating system name the target, not its temporary name or nothing."""
-    try:
-        yield
-    except OSError as error:
-        raise OSError(error.errno, error.strerror or str(error), path) from error
-
-
-def _existing(path: str) -> os.stat_result | None:
-    try:
-        return os.stat(path)
-    except FileNotFoundError:
-        return None
-
-
-def _partial_name(final: str) -> str:
-    """Return a name that nobody uses, beside the final one and not too long."""
-    directory, name = os.path.split(final)
-    ending = f".{secrets.token_hex(4)}{PARTIAL_SUFFIX}"
-    stem = os.fsencode(name)[: _NAME_MAX - len(ending)]
-    return os.path.join(directory, os.fsdecode(stem) + ending)
-
-
-def _publish(partial: str, final: str, path: str, *, force: bool) -> None:
-    """Give the file its name; without `force` only if nobody else has taken it meanwhile."""
-    if force:
-        os.rename(partial, final)
-        return
-    try:
-        os.link(partial, final, follow_symlinks=False)
-    except FileExistsError:
-        raise TargetError(f"{path}: somebody else has made it meanwhile") from None
-    except OSError as error:
-        if error.errno not in _NO_HARD_LINKS:
-            raise
-        if os.path.lexists(final):
-            raise TargetError(f"{path}: somebody else has made it meanwhile") from None
-        os.rename(partial, final)
-    else:
-        os.unlink(partial)
-
-
-def _sync_directory(path: str) -> None:
-    """Let the new name last, where the file system can do that for directories."""
-    with contextlib.suppress(OSError):
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)

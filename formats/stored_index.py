@@ -5,16 +5,16 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from ..reader import IndexKind
-from .cache import IndexCache
-from .ranges import RangeIndex, RangeList
-from .rank import RankIndex
+from .index.cache import IndexCache
+from .index.ranges import RangeIndex, RangeList
+from .index.rank import RankIndex
+from .reader import IndexKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..reader import Scan
-    from .chunk import RankChunk
+    from .index.chunk import RankChunk
+    from .reader import Scan
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -1,0 +1,295 @@
+"""What a saved disk is made of: which bytes lie where, as a restore would write them.
+
+Saved sectors of the partition table and what lies between them and the first partition, the
+partitions at their places, zeros everywhere else. Ranges are in bytes of the disk, half-open.
+"""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+from typing import TYPE_CHECKING
+
+from ..errors import CorruptImageError, FormatError
+from .ebr import EBR_SIZE, boot_records, extended_partition
+from .evidence import GPT_FIRST_SIZE, GPT_SECOND_SIZE, SAVED_SECTOR, read_evidence, row_name
+from .files import Files
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from .evidence import Evidence
+    from .records import ImageDirectory
+    from .table import PartitionTable, Row
+
+_MBR_SIZE = 512
+_MAX_LITERAL_SIZE = 64 << 20
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FileBytes:
+    """Bytes of a file of the directory, from `offset` on."""
+
+    path: str
+    offset: int
+
+    def after(self, length: int) -> FileBytes:
+        """Return what follows `length` bytes further on."""
+        return FileBytes(self.path, self.offset + length)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MadeBytes:
+    """Bytes that are in no file, but made as a restore makes them; `data` from `offset` on."""
+
+    data: bytes
+    offset: int = 0
+
+    def after(self, length: int) -> MadeBytes:
+        """Return what follows `length` bytes further on."""
+        return MadeBytes(self.data, self.offset + length)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PartitionBytes:
+    """Bytes of a partition, from `offset` on. What its image does not reach is zeros."""
+
+    name: str
+    offset: int = 0
+
+    def after(self, length: int) -> PartitionBytes:
+        """Return what follows `length` bytes further on."""
+        return PartitionBytes(self.name, self.offset + length)
+
+
+Content = FileBytes | MadeBytes | PartitionBytes
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Segment:
+    """Bytes ``[start, stop)`` of the disk, never empty, and what they are."""
+
+    start: int
+    stop: int
+    content: Content
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DiskLayout:
+    """A saved disk.
+
+    Attributes:
+        name: the disk, e.g. ``sda``.
+        size: bytes of the disk.
+        sector_size: bytes in a sector.
+        label: kind of the partition table, ``gpt`` or ``dos``; None where there is none.
+        segments: what it holds, ascending and not overlapping; between them are zeros.
+        problems: what is odd, or is not as it was.
+    """
+
+    name: str
+    size: int
+    sector_size: int
+    label: str | None
+    segments: tuple[Segment, ...]
+    problems: tuple[str, ...]
+
+
+def disk_layout(
+    directory: ImageDirectory, disk: str, sizes: Mapping[str, int] | None = None
+) -> DiskLayout:
+    """Return what the disk is made of. No image is opened.
+
+    Args:
+        directory: where it was saved.
+        disk: one of `ImageDirectory.disks`.
+        sizes: guest bytes of images, by partition, as far as they are known: then one that is
+            longer than its place is a problem.
+
+    Raises:
+        ValueError: there is no such disk in the directory.
+        CorruptImageError: nothing tells the size of the disk, so that nothing can be shown.
+        OSError: the directory cannot be listed.
+    """
+    if disk not in directory.disks:
+        message = f"{directory.path} has no disk {disk}"
+        raise ValueError(message)
+    files = Files(directory.path)
+    evidence = read_evidence(files, disk)
+    size = evidence.size
+    if size is None and sizes is not None:
+        # A file system on the whole disk is as long as the disk.
+        size = sizes.get(disk)
+    if not size:
+        reasons = "; ".join(evidence.problems) or f"{disk}-pt.sf and {disk}-pt.parted are missing"
+        raise CorruptImageError(
+            "clonezilla.disk",
+            0,
+            f"nothing tells the size of {disk}: {reasons}. Its partitions can be used one by one",
+        )
+    return _Composition(directory, files, disk, evidence, size).result(sizes or {})
+
+
+class _Canvas:
+    """Segments, put down one after the other; what is taken stays as it is."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._segments: list[Segment] = []
+
+    def put(self, start: int, stop: int, content: Content) -> None:
+        """Put down what of ``[start, stop)`` is on the disk and still free."""
+        stop = min(stop, self._size)
+        first = bisect.bisect_right(self._segments, start, key=lambda segment: segment.stop)
+        last = bisect.bisect_left(self._segments, stop, key=lambda segment: segment.start)
+        position, pieces = start, []
+        for taken in self._segments[first:last]:
+            if position < taken.start:
+                pieces.append(Segment(position, taken.start, content.after(position - start)))
+            pieces.append(taken)
+            position = max(position, taken.stop)
+        if position < stop:
+            pieces.append(Segment(position, stop, content.after(position - start)))
+        self._segments[first:last] = pieces
+
+    def segments(self) -> tuple[Segment, ...]:
+        return tuple(self._segments)
+
+
+class _Composition:
+    """Puts a disk together, the most telling pieces first."""
+
+    def __init__(
+        self, directory: ImageDirectory, files: Files, disk: str, evidence: Evidence, size: int
+    ) -> None:
+        self._directory = directory
+        self._files = files
+        self._disk = disk
+        self._evidence = evidence
+        self._size = size
+        self._problems = list(evidence.problems)
+        self._canvas = _Canvas(size)
+
+    def result(self, sizes: Mapping[str, int]) -> DiskLayout:
+        table = self._evidence.table
+        is_gpt = table is not None and table.label == "gpt"
+        rows = table.rows if table is not None else ()
+        first = min((row.start for row in rows), default=self._size)
+        self._put_file("mbr", 0, _MBR_SIZE, is_expected=table is not None)
+        # On a disk with an unusual table a partition may begin before 34 sectors. The header is
+        # always the table's own.
+        header = max(first, 2 * self._evidence.sector_size)
+        self._put_file("gpt-1st", 0, min(GPT_FIRST_SIZE, header), is_expected=is_gpt)
+        if table is not None:
+            self._put_partitions(table, sizes)
+            self._put_boot_records(table)
+        else:
+            self._put_whole_disk()
+        start = max(0, self._size - GPT_SECOND_SIZE)
+        self._put_file("gpt-2nd", start, GPT_SECOND_SIZE, is_expected=is_gpt)
+        if first > SAVED_SECTOR:
+            self._put_file("hidden-data-after-mbr", SAVED_SECTOR, first - SAVED_SECTOR)
+        label = table.label if table is not None else None
+        return DiskLayout(
+            name=self._disk,
+            size=self._size,
+            sector_size=self._evidence.sector_size,
+            label=label,
+            segments=self._canvas.segments(),
+            problems=tuple(self._problems),
+        )
+
+    def _put_file(self, suffix: str, start: int, limit: int, *, is_expected: bool = False) -> None:
+        """Put down a saved piece of the disk, up to `limit` bytes of it."""
+        name = f"{self._disk}-{suffix}"
+        if name not in self._files:
+            if is_expected:
+                self._problems.append(f"{name} is missing: zeros take its place")
+            return
+        try:
+            path, length = self._files.resolve(name), self._files.size(name)
+        except (FormatError, OSError) as error:
+            self._problems.append(f"{name} is left out: {error}")
+            return
+        if min(length, limit) > _MAX_LITERAL_SIZE:
+            self._problems.append(
+                f"{name} is {length} bytes long, of which {_MAX_LITERAL_SIZE} are shown"
+            )
+        length = min(length, limit, _MAX_LITERAL_SIZE)
+        if length:
+            self._canvas.put(start, start + length, FileBytes(path, 0))
+        elif is_expected:
+            self._problems.append(f"{name} is empty: zeros take its place")
+
+    def _put_whole_disk(self) -> None:
+        """Put down the file system of a disk without a partition table."""
+        if any(partition.name == self._disk for partition in self._directory.partitions):
+            self._put_partition(self._disk, 0, self._size)
+
+    def _put_partitions(self, table: PartitionTable, sizes: Mapping[str, int]) -> None:
+        extended = extended_partition(table)
+        rows = sorted((r for r in table.rows if r is not extended), key=lambda r: r.start)
+        self._note_overlaps(rows)
+        for row in rows:
+            name = row_name(row, table, self._disk)
+            if sizes.get(name, 0) > row.stop - row.start:
+                self._problems.append(
+                    f"the image of {name} is {sizes[name]} bytes long, its place only "
+                    f"{row.stop - row.start}: it is cut off"
+                )
+            self._put_partition(name, row.start, row.stop)
+
+    def _note_overlaps(self, rows: Sequence[Row]) -> None:
+        furthest: Row | None = None
+        for row in rows:
+            if furthest is not None and row.start < furthest.stop:
+                self._problems.append(
+                    f"{row.device} begins at byte {row.start}, inside {furthest.device}, which is "
+                    "shown where they overlap"
+                )
+            if furthest is None or row.stop > furthest.stop:
+                furthest = row
+        if rows and rows[0].start < _MBR_SIZE:
+            self._problems.append(f"{rows[0].device} begins at byte {rows[0].start}, in the MBR")
+
+    def _put_partition(self, name: str, start: int, stop: int) -> None:
+        partition = next((p for p in self._directory.partitions if p.name == name), None)
+        if partition is None:
+            self._note_missing(name)
+        elif partition.problem is not None:
+            self._problems.append(f"{name} is zeros: {partition.problem}")
+        else:
+            self._canvas.put(start, stop, PartitionBytes(name))
+
+    def _note_missing(self, name: str) -> None:
+        """Tell why a partition is zeros. Of swap nobody expects anything else."""
+        directory = self._directory
+        if any(swap.device == name for swap in directory.swaps):
+            return
+        if any(device.device == name for device in directory.luks_devices):
+            reason = "it is encrypted, and what was in it is saved by itself"
+        elif any(group.device == name for group in directory.volume_groups):
+            reason = "it belongs to LVM, whose logical volumes are saved by themselves"
+        else:
+            reason = "there is no image of it"
+        self._problems.append(f"{name} is zeros: {reason}")
+
+    def _put_boot_records(self, table: PartitionTable) -> None:
+        saved: dict[int, bytes] = {}
+        paths: dict[int, str] = {}
+        for row in table.rows:
+            name = f"{row_name(row, table, self._disk)}-ebr"
+            if name not in self._files:
+                continue
+            try:
+                saved[row.number] = self._files.read(name, EBR_SIZE)
+                paths[row.number] = self._files.resolve(name)
+            except (FormatError, OSError) as error:
+                self._problems.append(f"{name} is left out: {error}")
+        records, problems = boot_records(table, saved)
+        self._problems.extend(problems)
+        for record in records:
+            content: Content = MadeBytes(record.data)
+            if record.is_saved:
+                content = FileBytes(paths[record.number], 0)
+            self._canvas.put(record.offset, record.offset + EBR_SIZE, content)

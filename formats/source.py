@@ -97,41 +97,11 @@ class FileSource:
 
     def readv(self, buffers: Sequence[memoryview], offset: int) -> None:
         """Fill `buffers` from `offset` on; see `ByteSource.readv`."""
-        wanted = [buffer for buffer in buffers if len(buffer)]
-        if wanted and offset > _LAST_OFFSET:
-            raise TruncatedImageError("source", offset, "no file is as long as that")
-        for start in range(0, len(wanted), IOV_MAX):
-            offset = self._readv_batch(wanted[start : start + IOV_MAX], offset)
-
-    def _readv_batch(self, pending: list[memoryview], offset: int) -> int:
-        while pending:
-            count = os.preadv(self._fd, pending, offset)
-            if count == 0:
-                raise TruncatedImageError(
-                    "source", offset, f"the file ends here, {_total(pending)} bytes short"
-                )
-            offset += count
-            pending = _advance(pending, count)
-        return offset
+        readv(self._fd, buffers, offset)
 
     def readv_nowait(self, buffers: Sequence[memoryview], offset: int) -> bool:
         """Fill `buffers` if the page cache holds the bytes; see `ByteSource.readv_nowait`."""
-        if len(buffers) > IOV_MAX:
-            for start in range(0, len(buffers), IOV_MAX):
-                batch = buffers[start : start + IOV_MAX]
-                if not self.readv_nowait(batch, offset):
-                    return False
-                offset += _total(batch)
-            return True
-        if offset > _LAST_OFFSET:
-            return False
-        try:
-            count = os.preadv(self._fd, buffers, offset, os.RWF_NOWAIT)
-        except OSError as error:
-            if error.errno in _NOT_WITHOUT_WAITING:
-                return False
-            raise
-        return count == _total(buffers)
+        return readv_nowait(self._fd, buffers, offset)
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Return ``length`` bytes at ``offset``; see `ByteSource.read_at`."""
@@ -158,6 +128,47 @@ class FileSource:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+
+
+def readv(fd: int, buffers: Sequence[memoryview], offset: int) -> None:
+    """Fill `buffers` from an open file; see `ByteSource.readv`."""
+    wanted = [buffer for buffer in buffers if len(buffer)]
+    if wanted and offset > _LAST_OFFSET:
+        raise TruncatedImageError("source", offset, "no file is as long as that")
+    for start in range(0, len(wanted), IOV_MAX):
+        offset = _readv_batch(fd, wanted[start : start + IOV_MAX], offset)
+
+
+def _readv_batch(fd: int, pending: list[memoryview], offset: int) -> int:
+    while pending:
+        count = os.preadv(fd, pending, offset)
+        if count == 0:
+            raise TruncatedImageError(
+                "source", offset, f"the file ends here, {_total(pending)} bytes short"
+            )
+        offset += count
+        pending = _advance(pending, count)
+    return offset
+
+
+def readv_nowait(fd: int, buffers: Sequence[memoryview], offset: int) -> bool:
+    """Fill `buffers` from an open file without waiting; see `ByteSource.readv_nowait`."""
+    if len(buffers) > IOV_MAX:
+        for start in range(0, len(buffers), IOV_MAX):
+            batch = buffers[start : start + IOV_MAX]
+            if not readv_nowait(fd, batch, offset):
+                return False
+            offset += _total(batch)
+        return True
+    if offset > _LAST_OFFSET:
+        return False
+    try:
+        count = os.preadv(fd, buffers, offset, os.RWF_NOWAIT)
+    except OSError as error:
+        if error.errno in _NOT_WITHOUT_WAITING:
+            return False
+        raise
+    return count == _total(buffers)
 
 
 def _check_type(status: os.stat_result, path: str) -> None:

@@ -13,6 +13,7 @@ import os
 import threading
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from .errors import FormatError
 from .finding import Finding
 from .index.rank import FullIndex
 
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from .blocks import StoredBlocks
-    from .index.stored import StoredIndex
     from .reader import Progress
     from .source import ByteSource
+    from .stored_index import StoredIndex
 
 _BATCH_SIZE = 4 << 20
 """Bytes that a thread reads at once."""
@@ -52,11 +53,15 @@ class Checker(Protocol):
 
 
 class BadGroup(NamedTuple):
-    """A group whose checksum is another than the stored one."""
+    """A group whose checksum is another than the stored one.
+
+    `error` says why it could not be read, where that is what is wrong.
+    """
 
     number: int
     stored: bytes
     computed: bytes
+    error: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -119,14 +124,41 @@ class Groups:
             left -= len(piece)
 
     def check(self, first: int, stop: int) -> list[BadGroup]:
-        """Check groups ``[first, stop)``, which are one or fit into a buffer."""
+        """Check groups ``[first, stop)``, which are one or fit into a buffer.
+
+        What cannot be read, as a damaged piece of a compressed stream, is bad; the rest is checked.
+        """
+        try:
+            before = self.checksum(first - 1) if self.checker.is_chained else b""
+            return self.check_from(first, stop, before)[0]
+        except FormatError as error:
+            if stop - first == 1:
+                return [BadGroup(first, b"", b"", str(error))]
+            middle = (first + stop) // 2
+            return self.check(first, middle) + self.check(middle, stop)
+
+    def check_from(self, first: int, stop: int, before: bytes) -> tuple[list[BadGroup], bytes]:
+        """Check groups ``[first, stop)``, which are one or fit into a buffer, reading forwards.
+
+        Args:
+            first: the first group.
+            stop: the group behind the last.
+            before: the stored checksum of the group before, if they are chained; empty for the
+                first.
+
+        Returns:
+            The bad ones, and what is `before` the group that follows.
+
+        Raises:
+            FormatError, OSError: the source cannot be read.
+        """
         checker = self.checker
-        before = self.checksum(first - 1) if checker.is_chained else b""
         if stop - first == 1:
-            stored = self.checksum(first)
             computed = checker.compute(self.pieces(first), before)
+            stored = self.checksum(first)
             same = checker.is_same(stored, computed)
-            return [] if same else [BadGroup(first, stored, computed)]
+            bad = [] if same else [BadGroup(first, stored, computed)]
+            return bad, stored if checker.is_chained else b""
         found = []
         start = self.offset(first)
         view = _buffer.view[: self.offset(stop - 1) + self.length(stop - 1) + self._size - start]
@@ -141,7 +173,7 @@ class Groups:
             if checker.is_chained:
                 before = stored
             at = end + self._size
-        return found
+        return found, before
 
     def guest_range(self, number: int, index: StoredIndex) -> tuple[int, int]:
         """Return the guest bytes ``[start, stop)`` from the first to the last one of a group."""
@@ -195,9 +227,24 @@ def bad_groups(
             executor.shutdown(cancel_futures=True)
 
 
+def all_right(groups: Groups) -> bool:
+    """Tell whether every group is right, reading the source forwards and each byte once.
+
+    Raises:
+        FormatError, OSError: the source cannot be read.
+    """
+    at_once = max(1, _BATCH_SIZE // groups.stride)
+    before = b""
+    for first in range(0, groups.count, at_once):
+        bad, before = groups.check_from(first, min(groups.count, first + at_once), before)
+        if bad:
+            return False
+    return True
+
+
 def _goes_on(groups: Groups, before: BadGroup, bad: BadGroup) -> bool:
     """Tell whether a chained checksum fits what was computed of the group before."""
-    if not groups.checker.is_chained:
+    if not groups.checker.is_chained or before.error or bad.error:
         return False
     computed = groups.checker.compute(groups.pieces(bad.number), before.computed)
     return groups.checker.is_same(bad.stored, computed)
@@ -206,6 +253,8 @@ def _goes_on(groups: Groups, before: BadGroup, bad: BadGroup) -> bool:
 def finding_of(groups: Groups, bad: BadGroup, index: StoredIndex) -> Finding:
     """Return the finding for a bad group."""
     start, stop = groups.guest_range(bad.number, index)
+    if bad.error:
+        return Finding(start, stop, f"cannot be read: {bad.error}")
     return Finding(
         start,
         stop,

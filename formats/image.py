@@ -6,9 +6,9 @@ import io
 from typing import TYPE_CHECKING, Self
 
 from . import probe, verify
-from .index.stored import StoredIndex
 from .readahead import used_ranges
 from .reader import read_bytes
+from .stored_index import StoredIndex
 
 if TYPE_CHECKING:
     import os

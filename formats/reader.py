@@ -86,6 +86,7 @@ class Scan:
         info: what the image is.
         chunks: the rank index of a format with a bitmap, else None.
         ranges: the range index of a format without one, else None.
+        is_right: every checksum was looked at in passing, and nothing is wrong.
 
     Where both are None every block is stored, and no index is needed.
     """
@@ -93,6 +94,7 @@ class Scan:
     info: ImageInfo
     chunks: tuple[RankChunk, ...] | None
     ranges: RangeList | None = None
+    is_right: bool = False
 
     @property
     def index_kind(self) -> IndexKind:

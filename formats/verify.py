@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from . import raw
 from .errors import UnsupportedFeatureError
 from .ntfsclone import reader as ntfsclone
 from .ntfsclone import verify as ntfsclone_verify
@@ -16,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from .finding import Finding
-    from .index.stored import StoredIndex
     from .reader import Progress
     from .source import ByteSource
+    from .stored_index import StoredIndex
 
 
 class Verify(Protocol):
@@ -40,6 +41,7 @@ _FORMATS: dict[str, Verify] = {
     partclone.NAME: partclone_verify.verify,
     ntfsclone.NAME: ntfsclone_verify.verify,
     partimage.NAME: partimage_verify.verify,
+    raw.NAME: raw.verify,
 }
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import xxhash
 
 from ..clusters import StoredClusters, StoredClustersReader
+from ..containers.flow import Flow, FlowPieces
 from ..errors import CorruptImageError, TruncatedImageError
 from ..fingerprint import hash_samples
 from ..index.ranges import RangeBuilder
@@ -53,11 +54,17 @@ def scan_and_look(
 ) -> Scan:
     """Do as `scan`, and show every piece of the image to `look` in passing, in order."""
     header = read_header(source)
-    with Pieces(source, header.data_offset) as pieces:
+    is_flow = isinstance(source, Flow)
+    with open_pieces(source, header.data_offset) as pieces:
         walk = _Walk(source, header, pieces, progress, look)
         walk.run()
-        if look is not None:
+        if look is not None or is_flow:
+            # A flow's size is known when it has been seen to its end.
             walk.look_at_the_rest()
+    if walk.offset > source.size:
+        raise TruncatedImageError(
+            "ntfsclone.data", source.size, "the stream ends inside of a cluster"
+        )
     ranges = walk.builder.finish()
     size = header.device_size
     known = -(-size // header.cluster_size)
@@ -134,6 +141,11 @@ def read_header(source: ByteSource) -> layout.Header:
     return header
 
 
+def open_pieces(source: ByteSource, start: int) -> Pieces | FlowPieces:
+    """Return the pieces of a source, or of one that is decoded at the moment."""
+    return FlowPieces(source, start) if isinstance(source, Flow) else Pieces(source, start)
+
+
 @dataclasses.dataclass
 class _Walk:
     """One pass over the commands of an image.
@@ -150,7 +162,7 @@ class _Walk:
 
     source: ByteSource
     header: layout.Header
-    pieces: Pieces
+    pieces: Pieces | FlowPieces
     progress: Progress | None
     look: Callable[[Piece], None] | None
     negative_gaps: int = 0

@@ -14,11 +14,12 @@ from . import reader
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from ..containers.flow import Flow
     from ..index.ranges import ClusterRange, RangeIndex, RangeList
-    from ..index.stored import StoredIndex
     from ..pieces import Piece
-    from ..reader import Progress
+    from ..reader import Progress, Scan
     from ..source import ByteSource
+    from ..stored_index import StoredIndex
 
 _MARK = re.compile(rb"BadSectoR\0")
 """How a sector begins that `ntfsclone --rescue` could not read (observed: ntfs-3g sources)."""
@@ -47,17 +48,10 @@ def verify(
         OSError: the operating system could not read.
     """
     clusters = StoredClusters.from_json(fields)
-    marks: list[int] = []
-
-    def look(piece: Piece) -> None:
-        view = memoryview(piece.buffer)[: piece.filled]
-        found = (match.start() for match in _MARK.finditer(view))
-        # What begins in the overlap is the next piece's.
-        marks.extend(piece.offset + at for at in found if at < piece.length)
-
+    marks = _Marks()
     ranges = index.range_index()
     try:
-        scan = reader.scan_and_look(source, progress, look)
+        scan = reader.scan_and_look(source, progress, marks.look)
     except FormatError as error:
         start = _cluster_at(ranges, index.total_blocks, clusters, error.offset)
         yield Finding(start, clusters.size, str(error))
@@ -71,7 +65,28 @@ def verify(
             yield Finding(
                 None, None, "the index in the catalog is not the image's: `imgcat add --force` it"
             )
-    yield from _rescued(marks, ranges, index.total_blocks, clusters)
+    yield from _rescued(marks.found, ranges, index.total_blocks, clusters)
+
+
+def scan_flow(flow: Flow) -> tuple[Scan, bool]:
+    """Scan a stream as it is decoded, and tell whether nothing is wrong with it. Errors: `scan`."""
+    marks = _Marks()
+    scan = reader.scan_and_look(flow, None, marks.look)
+    return scan, not marks.found
+
+
+class _Marks:
+    """Where in the stream the marks of sectors that could not be read are."""
+
+    def __init__(self) -> None:
+        self.found: list[int] = []
+
+    def look(self, piece: Piece) -> None:
+        """Look for them in a piece."""
+        view = memoryview(piece.buffer)[: piece.filled]
+        starts = (match.start() for match in _MARK.finditer(view))
+        # What begins in the overlap is the next piece's.
+        self.found.extend(piece.offset + at for at in starts if at < piece.length)
 
 
 def _is_same(found: RangeList, kept: RangeIndex, known: int) -> bool:

@@ -10,15 +10,18 @@ from isal import isal_zlib
 from ..blocks import StoredBlocks
 from ..errors import FormatError
 from ..finding import Finding
-from ..groups import BadGroup, Groups, bad_groups, finding_of
+from ..groups import BadGroup, Groups, all_right, bad_groups, finding_of
+from ..index.rank import FullIndex
+from ..sweep import unreadable
 from . import layout, reader
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from ..index.stored import StoredIndex
+    from ..forward import ForwardSource
     from ..reader import Progress
     from ..source import ByteSource
+    from ..stored_index import StoredIndex
 
 _FLIP = 0xFFFFFFFF
 
@@ -56,6 +59,7 @@ def verify(
             yield Finding(None, None, info.damage)
     mode, reseed = _mode(source, blocks)
     if mode is layout.ChecksumMode.NONE:
+        yield from _sweep(source, blocks, index, progress, jobs)
         return
     groups = Groups(source, blocks, _checker(mode, blocks, reseed=reseed))
     if mode in {layout.ChecksumMode.XXH64, layout.ChecksumMode.XXH128} and not reseed:
@@ -63,6 +67,46 @@ def verify(
         return
     for bad in bad_groups(groups, jobs=jobs, progress=progress):
         yield finding_of(groups, bad, index)
+
+
+def _sweep(
+    source: ByteSource,
+    blocks: StoredBlocks,
+    index: StoredIndex,
+    progress: Progress | None,
+    jobs: int | None,
+) -> Iterator[Finding]:
+    """Read all blocks of an image without checksums, and yield those that cannot be read."""
+    ranks = index.rank_index() or FullIndex(blocks.total_blocks)
+    stop = min(source.size, blocks.stored_size)
+    for bad in unreadable(source, blocks.data_offset, stop, progress=progress, jobs=jobs):
+        first, last = (
+            (offset - blocks.data_offset) // blocks.block_size
+            for offset in (bad.start, bad.stop - 1)
+        )
+        yield Finding(
+            ranks.block_of_rank(first) * blocks.block_size,
+            min((ranks.block_of_rank(last) + 1) * blocks.block_size, blocks.size),
+            f"cannot be read: {bad.reason}",
+        )
+
+
+def is_right(source: ForwardSource) -> bool:
+    """Tell whether every checksum is right, reading the image forwards and once.
+
+    Raises:
+        FormatError: the image cannot be read, or ends too early.
+        OSError: the operating system could not read.
+    """
+    blocks, _chunks = reader.read_index(source, reader.read_header(source))
+    mode, reseed = _mode(source, blocks)
+    source.forget(blocks.data_offset)
+    if mode is layout.ChecksumMode.NONE:
+        return True
+    groups = Groups(source, blocks, _checker(mode, blocks, reseed=reseed))
+    if mode in {layout.ChecksumMode.XXH64, layout.ChecksumMode.XXH128} and not reseed:
+        return not any(stored != computed for _number, stored, computed in _running(groups, mode))
+    return all_right(groups)
 
 
 def _mode(source: ByteSource, blocks: StoredBlocks) -> tuple[layout.ChecksumMode, bool]:
@@ -161,12 +205,8 @@ def _verify_running(
     One that is wrong and followed by a right one was itself damaged. After damage in the data none
     is right any more: the first of those is what one knows of, the others cannot be told.
     """
-    hasher = _new_hasher(mode)
     wrong: list[BadGroup] = []
-    for number in range(groups.count):
-        for piece in groups.pieces(number):
-            hasher.update(piece)
-        stored, computed = groups.checksum(number), hasher.digest()[::-1]
+    for number, stored, computed in _running(groups, mode):
         if stored == computed:
             yield from (finding_of(groups, bad, index) for bad in wrong)
             wrong.clear()
@@ -185,3 +225,12 @@ def _verify_running(
             detail=f"{finding.detail}; {rest}, and tell nothing of what follows up to byte {stop}"
         )
     yield finding
+
+
+def _running(groups: Groups, mode: layout.ChecksumMode) -> Iterator[tuple[int, bytes, bytes]]:
+    """Yield each group's number, and its checksum as stored and as computed."""
+    hasher = _new_hasher(mode)
+    for number in range(groups.count):
+        for piece in groups.pieces(number):
+            hasher.update(piece)
+        yield number, groups.checksum(number), hasher.digest()[::-1]

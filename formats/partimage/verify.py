@@ -12,15 +12,18 @@ from isal import isal_zlib
 from ..blocks import StoredBlocks
 from ..errors import FormatError
 from ..finding import Finding
-from ..groups import Groups, bad_groups, finding_of
+from ..forward import ForwardSource
+from ..groups import Groups, all_right, bad_groups, finding_of
+from ..stored import JoinedSource
 from . import layout, reader
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from ..index.stored import StoredIndex
+    from ..forward import Readable
     from ..reader import Progress
     from ..source import ByteSource
+    from ..stored_index import StoredIndex
 
 _CHECKED_SIZE = 8
 """Bytes of a check that are checked: magic and CRC. The block that follows is advice only."""
@@ -64,6 +67,45 @@ def verify(
         yield finding_of(groups, bad, index)
     if is_right:
         yield from _check_tail(groups, index, jobs)
+
+
+def is_right(file: Readable) -> bool:
+    """Tell whether every check and the sum are right, reading an image in one volume forwards.
+
+    Args:
+        file: at the image's first byte.
+
+    Raises:
+        FormatError: the image cannot be read, or ends too early.
+        OSError: it cannot be read.
+    """
+    summed = _Summed(file)
+    forward = ForwardSource(summed)
+    before = sum(forward.head(layout.VOLUME_HEADER_SIZE))
+    source = JoinedSource([forward], layout.VOLUME_HEADER_SIZE)
+    blocks, _chunks = reader.read_index(source, reader.read_headers(source))
+    forward.forget(blocks.data_offset + layout.VOLUME_HEADER_SIZE)
+    if not all_right(Groups(source, blocks, _Check())):
+        return False
+    offset = blocks.stored_size
+    magic = source.read_at(offset, len(layout.TAIL_MAGIC))
+    computed = (summed.sum - before) % (1 << 64)
+    tail = source.read_at(offset + len(magic), layout.TAIL_SUM_SIZE)
+    return magic == layout.TAIL_MAGIC and int.from_bytes(tail, "little") == computed
+
+
+class _Summed:
+    """A file, and the sum of the bytes that were read of it."""
+
+    def __init__(self, file: Readable) -> None:
+        self._file = file
+        self.sum = 0
+
+    def read(self, size: int, /) -> bytes | None:
+        data = self._file.read(size)
+        if data:
+            self.sum += int(np.frombuffer(data, np.uint8).sum(dtype=np.uint64))
+        return data
 
 
 class _Check:

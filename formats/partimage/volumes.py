@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import os
 import re
+from typing import TYPE_CHECKING
 
 from ..errors import CorruptImageError, FormatError, TruncatedImageError
 from . import layout
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    HeadOf = Callable[[str], bytes]
 
 _NUMBERED = re.compile(r"\.(\d{3,})$")
 _STRUCTURE = "partimage.volume"
 
 
-def volume_paths(path: str) -> list[str]:
+def volume_paths(path: str, head_of: HeadOf) -> list[str]:
     """Return the files of the image of which `path` is a volume, in order.
+
+    Args:
+        path: any volume.
+        head_of: returns the first plain bytes of a file, which may be compressed.
 
     Raises:
         FormatError: a volume is missing, or a file with such a name is none of this image; the
             message names the file.
         OSError: a file cannot be read.
     """
-    header = read_volume_header(path)
+    header = read_volume_header(path, head_of)
     numbered = _NUMBERED.search(path)
     if numbered is None or int(numbered[1]) != header.number:
         if header.number:
@@ -38,11 +48,11 @@ def volume_paths(path: str) -> list[str]:
         if number != expected:
             raise TruncatedImageError(_STRUCTURE, 0, f"{name} is missing")
         paths.append(name)
-        _check(name, expected, header)
+        _check(name, expected, header, head_of)
     return paths
 
 
-def first_volume(path: str) -> str:
+def first_volume(path: str, head_of: HeadOf) -> str:
     """Return the first volume of the image of which `path` is a later one, else `path`.
 
     Reads a few bytes only where the name is that of a later volume.
@@ -52,22 +62,21 @@ def first_volume(path: str) -> str:
         return path
     first = f"{path[: numbered.start()]}.000"
     try:
-        header = read_volume_header(path)
-        same = read_volume_header(first).identifier == header.identifier
+        header = read_volume_header(path, head_of)
+        same = read_volume_header(first, head_of).identifier == header.identifier
     except (FormatError, OSError):
         return path
     return first if same and header.number == int(numbered[1]) else path
 
 
-def read_volume_header(path: str) -> layout.VolumeHeader:
+def read_volume_header(path: str, head_of: HeadOf) -> layout.VolumeHeader:
     """Read the header of a volume.
 
     Raises:
         FormatError: it is none.
         OSError: it cannot be read.
     """
-    with open(path, "rb") as file:
-        return layout.parse_volume_header(file.read(layout.VOLUME_HEADER_SIZE))
+    return layout.parse_volume_header(head_of(path)[: layout.VOLUME_HEADER_SIZE])
 
 
 def _numbers_beside(base: str) -> list[int]:
@@ -84,9 +93,9 @@ def _numbers_beside(base: str) -> list[int]:
     return found
 
 
-def _check(path: str, number: int, header: layout.VolumeHeader) -> None:
+def _check(path: str, number: int, header: layout.VolumeHeader, head_of: HeadOf) -> None:
     try:
-        found = read_volume_header(path)
+        found = read_volume_header(path, head_of)
     except FormatError as error:
         raise CorruptImageError(_STRUCTURE, error.offset, f"{path}: {error.detail}") from error
     if found.identifier != header.identifier:

@@ -18,7 +18,6 @@ import pytest
 from imgcat.formats import export as exporting
 from imgcat.formats import readahead
 from imgcat.formats.export import (
-    PARTIAL_SUFFIX,
     Filling,
     TargetBusyError,
     TargetError,
@@ -29,6 +28,7 @@ from imgcat.formats.export import (
 )
 from imgcat.formats.extent import Extent, ExtentKind, check_cover
 from imgcat.formats.merge import merged
+from imgcat.formats.newfile import PARTIAL_SUFFIX
 from imgcat.formats.readahead import (
     WINDOW_SIZE,
     UnreadableRangeError,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from imgcat.formats import pieces, probe, verify
 from imgcat.formats.errors import TruncatedImageError
-from imgcat.formats.index.stored import StoredIndex
+from imgcat.formats.stored_index import StoredIndex
 from support.memory_source import MemorySource
 from support.ntfsclone_writer import Recipe, write
 

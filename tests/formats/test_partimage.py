@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import struct
 from typing import TYPE_CHECKING
 
@@ -16,10 +17,9 @@ from imgcat.formats.errors import (
     TruncatedImageError,
     UnsupportedFeatureError,
 )
-from imgcat.formats.index.stored import StoredIndex
 from imgcat.formats.partimage import layout, reader
-from imgcat.formats.partimage.volumes import first_volume, volume_paths
 from imgcat.formats.reader import read_bytes
+from imgcat.formats.stored_index import StoredIndex
 from support import partimage_writer as writer
 from support.memory_source import MemorySource
 from support.opening import open_scanned
@@ -30,6 +30,12 @@ if TYPE_CHECKING:
     from imgcat.formats.finding import Finding
 
 PLAIN = writer.Recipe(present=[True, False, True, True] * 40, description=b"my disk\n2nd line")
+
+
+def volumes_of(path: Path) -> list[str]:
+    """Return the files that are opened for one that is named."""
+    with probe.open_files(str(path)) as stored:
+        return [os.fspath(file.path) for file in stored.files]
 
 
 def save(directory: Path, recipe: writer.Recipe, base: str = "sda1") -> list[Path]:
@@ -224,14 +230,17 @@ def test_any_volume_leads_to_all(tmp_path: Path) -> None:
     save(tmp_path, PLAIN, "sda1.000")
     assert len(paths) == 4
     for path in paths:
-        assert volume_paths(str(path)) == [str(each) for each in paths]
-        assert first_volume(str(path)) == str(paths[0])
-    assert first_volume(str(tmp_path / "other.001")) == str(tmp_path / "other.001")
+        assert volumes_of(path) == [str(each) for each in paths]
+        assert probe.first_file(str(path)) == str(paths[0])
+    other = tmp_path / "other.001"
+    assert probe.first_file(str(other)) == str(other)
+    other.write_bytes(paths[1].read_bytes())
+    assert probe.first_file(str(other)) == str(other)
 
 
 def test_a_lone_file_of_any_name(tmp_path: Path) -> None:
     path = save(tmp_path, PLAIN)[0].rename(tmp_path / "renamed.img")
-    assert volume_paths(str(path)) == [str(path)]
+    assert volumes_of(path) == [str(path)]
 
 
 def test_missing_foreign_and_swapped_volumes_are_named(tmp_path: Path) -> None:
@@ -239,21 +248,21 @@ def test_missing_foreign_and_swapped_volumes_are_named(tmp_path: Path) -> None:
     kept = paths[1].read_bytes()
     paths[1].unlink()
     with pytest.raises(TruncatedImageError, match=f"{paths[1]} is missing"):
-        volume_paths(str(paths[0]))
+        volumes_of(paths[0])
     (foreign,) = writer.write(dataclasses.replace(PLAIN, identifier=9)).volumes
     paths[1].write_bytes(foreign)
     with pytest.raises(CorruptImageError, match=f"{paths[1]} belongs to another image"):
-        volume_paths(str(paths[0]))
+        volumes_of(paths[0])
     paths[1].write_bytes(paths[2].read_bytes())
     with pytest.raises(CorruptImageError, match=f"{paths[1]} is volume 2, not 1"):
-        volume_paths(str(paths[0]))
+        volumes_of(paths[0])
     paths[1].write_bytes(b"something else")
     with pytest.raises(CorruptImageError, match=f"{paths[1]}: not a partimage volume"):
-        volume_paths(str(paths[0]))
+        volumes_of(paths[0])
     paths[1].write_bytes(kept)
     later = paths[2].rename(tmp_path / "later.img")
     with pytest.raises(CorruptImageError, match="is volume 2: name the volumes"):
-        volume_paths(str(later))
+        volumes_of(later)
 
 
 def test_a_last_volume_that_is_missing_costs_only_its_blocks(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from imgcat.formats import probe, verify
 from imgcat.formats.blocks import StoredBlocks
-from imgcat.formats.index.stored import StoredIndex
+from imgcat.formats.stored_index import StoredIndex
 from support.memory_source import MemorySource
 from support.partclone_writer import Recipe, Written, write
 

@@ -1,0 +1,195 @@
+"""Verifying a compressed image in the pass that scans it: right where `verify` finds nothing."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from imgcat.formats import probe, verify
+from imgcat.formats.containers import codec as codecs
+from imgcat.formats.errors import FormatError
+from imgcat.formats.stored_index import StoredIndex
+from support import ntfsclone_writer, partclone_writer, partimage_writer
+from support.packers import split
+from support.partclone_writer import Recipe
+from support.streams import compress
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from imgcat.formats.reader import Scan
+    from support.samples import Sample
+
+_RANDOM = random.Random(11)
+PRESENT = [_RANDOM.random() < 0.7 for _ in range(900)]
+
+
+def _partclone(**fields: Any) -> bytes:
+    return partclone_writer.write(Recipe(present=PRESENT, block_size=512, **fields)).image
+
+
+def _ntfsclone() -> bytes:
+    recipe = ntfsclone_writer.Recipe(order=[*range(40), *range(60, 300)], cluster_count=320)
+    return ntfsclone_writer.write(recipe).image
+
+
+def _partimage() -> bytes:
+    recipe = partimage_writer.Recipe(present=PRESENT, block_size=1024)
+    return partimage_writer.write(recipe).volumes[0]
+
+
+IMAGES = {
+    "crc32": _partclone(),
+    "crc32-one-block": _partclone(blocks_per_checksum=1),
+    "crc32-chained": _partclone(reseed=False),
+    # Groups that are larger than what is read at once.
+    "crc32-large-groups": partclone_writer.write(
+        Recipe(present=[True] * 200, block_size=65536, blocks_per_checksum=96, reseed=False)
+    ).image,
+    "xxh64": _partclone(checksum="XXH64"),
+    "xxh64-running": _partclone(checksum="XXH64", reseed=False),
+    "xxh128": _partclone(checksum="XXH128", blocks_per_checksum=1000),
+    "none": _partclone(checksum="NONE"),
+    "0001": _partclone(version="0001"),
+    "0001-wide": _partclone(version="0001", wide=True),
+    "ntfsclone": _ntfsclone(),
+    "partimage": _partimage(),
+}
+
+
+def _scanned(image: bytes, directory: Path, *, check: bool = True) -> Scan | None:
+    """Return the scan of an image that is compressed, None where it cannot be read."""
+    path = directory / "image.zst"
+    path.write_bytes(compress("zstd", image))
+    with probe.open_files(str(path)) as stored:
+        try:
+            return probe.scan_files(stored, verify=check)
+        except FormatError:
+            return None
+
+
+def _verified(image: bytes, directory: Path) -> bool:
+    """Tell whether `verify` finds nothing wrong with an image that is not compressed."""
+    path = directory / "image"
+    path.write_bytes(image)
+    with probe.open_files(str(path)) as stored:
+        scan = probe.scan_files(stored)
+        info, index = scan.info, StoredIndex.of_scan(scan)
+        return not list(verify.verify(info.format, stored.source, info.layout, index))
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_a_right_image_is_right_in_passing(name: str, tmp_path: Path) -> None:
+    assert _verified(IMAGES[name], tmp_path)
+    scan = _scanned(IMAGES[name], tmp_path)
+    assert scan is not None
+    assert scan.is_right
+    scan = _scanned(IMAGES[name], tmp_path, check=False)
+    assert scan is not None
+    assert not scan.is_right
+
+
+@pytest.mark.parametrize("name", [name for name in IMAGES if name != "crc32-large-groups"])
+def test_a_flipped_bit_is_not_right_in_passing(name: str, tmp_path: Path) -> None:
+    image = IMAGES[name]
+    rng = random.Random(name)
+    wrong = 0
+    for offset in [*range(0, 400, 57), *(rng.randrange(len(image)) for _ in range(30))]:
+        flipped = bytearray(image)
+        flipped[offset] ^= 1 << rng.randrange(8)
+        scan = _scanned(bytes(flipped), tmp_path)
+        if scan is not None:
+            assert scan.is_right == _verified(bytes(flipped), tmp_path), offset
+            wrong += not scan.is_right
+    # Where there are no checksums, or they cover little, it shows in the structure only.
+    assert wrong > 20 or name in {"none", "ntfsclone", "0001", "0001-wide"}
+
+
+def test_a_flipped_bit_in_large_groups(tmp_path: Path) -> None:
+    image = bytearray(IMAGES["crc32-large-groups"])
+    image[-5_000_000] ^= 1
+    scan = _scanned(bytes(image), tmp_path)
+    assert scan is not None
+    assert not scan.is_right
+
+
+@pytest.mark.parametrize("name", ["crc32", "ntfsclone", "partimage", "none"])
+@pytest.mark.parametrize("share", [0.5, 0.97])
+def test_what_is_cut_off_is_not_right(name: str, share: float, tmp_path: Path) -> None:
+    scan = _scanned(IMAGES[name][: int(len(IMAGES[name]) * share)], tmp_path)
+    assert scan is None or not scan.is_right
+
+
+def test_a_rescued_sector_is_not_right(tmp_path: Path) -> None:
+    # The first sector of the first cluster.
+    image = bytearray(IMAGES["ntfsclone"])
+    image[57 : 57 + 10] = b"BadSectoR\0"
+    scan = _scanned(bytes(image), tmp_path)
+    assert scan is not None
+    assert not scan.is_right
+    assert not _verified(bytes(image), tmp_path)
+
+
+def test_raw_bytes_are_right_if_they_can_be_decoded(tmp_path: Path) -> None:
+    # It begins like an image, but is said to be none.
+    path = tmp_path / "sda1.dd.zst"
+    path.write_bytes(compress("zstd", IMAGES["ntfsclone"]))
+    with probe.open_files(str(path)) as stored:
+        scan = probe.scan_files(stored, is_raw=True, verify=True)
+    assert scan.is_right
+    assert scan.info.format == "raw"
+    path.write_bytes(path.read_bytes()[:-9])
+    with probe.open_files(str(path)) as stored:
+        assert not probe.scan_files(stored, is_raw=True, verify=True).is_right
+
+
+@pytest.mark.parametrize("tool", ["gzip", "pbzip2", "xz-blocks", "lz4", "lzma"])
+def test_in_chunks_and_by_every_codec(tool: str, tmp_path: Path) -> None:
+    data = compress(tool, IMAGES["crc32"])
+    path = tmp_path / "image"
+    path.write_bytes(data)
+    first, *_others = split(path, 2, len(data) // 3 + 1)
+    with probe.open_files(str(first)) as stored:
+        assert probe.scan_files(stored, verify=True).is_right
+
+
+def test_every_sample_is_right_in_passing(samples: list[Sample], tmp_path: Path) -> None:
+    for sample in samples:
+        data = sample.path.read_bytes()
+        scan = _scanned(data, tmp_path)
+        assert scan is not None
+        assert scan.is_right == _verified(data, tmp_path), sample
+
+
+def test_it_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = IMAGES["crc32-large-groups"]
+    original = codecs.named
+    scans = decoded = 0
+
+    def named(name: str) -> Any:
+        inner = original(name)
+
+        class Codec:
+            NAME, LIBRARY, WEIGHT = inner.NAME, inner.LIBRARY, inner.WEIGHT
+
+            def scan(self, *arguments: Any, **options: Any) -> Any:
+                nonlocal scans
+                scans += 1
+                return inner.scan(*arguments, **options)
+
+            def decode(self, *arguments: Any) -> Any:
+                nonlocal decoded
+                for piece in inner.decode(*arguments):
+                    decoded += len(piece)
+                    yield piece
+
+        return Codec()
+
+    monkeypatch.setattr(codecs, "named", named)
+    scan = _scanned(image, tmp_path)
+    assert scan is not None
+    assert scan.is_right
+    assert scans == 1
+    # Beside the pass: the head, and the samples of the fingerprint.
+    assert decoded < 3 * len(image)

@@ -12,15 +12,49 @@ from typing import TYPE_CHECKING
 
 from ..formats import probe
 from ..formats.errors import FormatError
-from ..formats.source import FileSource
 from . import ingest
 from .errors import ImageChangedError, NameTakenError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from ..formats.reader import Progress
     from .store import Catalog
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Item:
+    """An image that is to be added.
+
+    Attributes:
+        path: its file; of several, any.
+        wish: the name that it shall have if it is new and that is free; else one like it.
+        is_raw: take it for the partition's bytes as they are.
+    """
+
+    path: str
+    wish: str | None = None
+    is_raw: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Options:
+    """How images are scanned.
+
+    Attributes:
+        force: scan even what has not changed.
+        jobs: images that are scanned at the same time.
+        verify: look at the checksums too, where that needs no pass of its own.
+        spacing: plain bytes between two seek points of compressed images; the codec's own if None.
+    """
+
+    force: bool = False
+    jobs: int = 1
+    verify: bool = False
+    spacing: int | None = None
+
+
+_USUAL = Options()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -32,12 +66,16 @@ class Result:
     error: Exception | None = None
 
 
-def find_images(directory: str) -> Iterator[str]:
+def find_images(directory: str, *, apart: Collection[str] = ()) -> Iterator[str]:
     """Yield the files below `directory` that begin like an image, in order of path.
 
-    Links to directories are not followed; what cannot be read is passed over.
+    Links to directories are not followed; what cannot be read is passed over, and so are the
+    directories in `apart`.
     """
     for parent, directories, files in os.walk(directory):
+        if parent in apart:
+            directories.clear()
+            continue
         directories.sort()
         for name in sorted(files):
             path = os.path.join(parent, name)
@@ -47,53 +85,58 @@ def find_images(directory: str) -> Iterator[str]:
 
 def add_files(
     catalog: Catalog,
-    paths: Iterable[str],
+    items: Iterable[str | Item],
     *,
     name: str | None = None,
-    force: bool = False,
-    jobs: int = 1,
+    options: Options = _USUAL,
     progress: Progress | None = None,
 ) -> Iterator[Result]:
     """Add files, and yield a result for each, in order. One bad image does not stop the others.
 
-    Up to `jobs` files are scanned at the same time; each is written in a transaction of its own
-    by the calling thread.
+    Up to `options.jobs` files are scanned at the same time; each is written in a transaction of
+    its own by the calling thread.
 
     Args:
         catalog: where they go.
-        paths: the files; of an image in several volumes, any of them.
+        items: the files; of an image in several files, any of them.
         name: the name that a single one shall have.
-        force: scan even what has not changed.
-        jobs: files that are scanned at the same time.
+        options: how they are scanned.
         progress: told the bytes of all files that are done.
 
     Raises:
         CatalogError: the catalog itself cannot be used any more.
     """
-    pending: list[tuple[str, concurrent.futures.Future[ingest.ScannedFile] | Result]] = []
-    iterator = _whole_images(paths)
+    pending: list[tuple[Item, concurrent.futures.Future[ingest.ScannedFile] | Result]] = []
+    iterator = _whole_images(items)
     changed = False
     meter = _Meter(progress)
-    executor = concurrent.futures.ThreadPoolExecutor(jobs, thread_name_prefix="scan")
+    executor = concurrent.futures.ThreadPoolExecutor(options.jobs, thread_name_prefix="scan")
     with executor:
         try:
             while True:
-                for path in itertools.islice(iterator, 2 * jobs - len(pending)):
-                    known = _known(catalog, path, name, force=force)
-                    pending.append(
-                        (path, known or executor.submit(ingest.scan_file, path, meter.of(path)))
+                for item in itertools.islice(iterator, 2 * options.jobs - len(pending)):
+                    outcome = _known(
+                        catalog, item.path, name, force=options.force
+                    ) or executor.submit(
+                        ingest.scan_file,
+                        item.path,
+                        meter.of(item.path),
+                        spacing=options.spacing,
+                        is_raw=item.is_raw,
+                        verify=options.verify,
                     )
+                    pending.append((item, outcome))
                 if not pending:
                     break
-                path, outcome = pending.pop(0)
+                item, outcome = pending.pop(0)
                 result = outcome if isinstance(outcome, Result) else _put(
-                    catalog, path, outcome, name
+                    catalog, item, outcome, name, renew=options.force
                 )  # fmt: skip
                 changed = changed or (
                     result.ingested is not None
                     and result.ingested.outcome is ingest.Outcome.UPDATED
                 )
-                meter.finish(path)
+                meter.finish(item.path)
                 yield result
         finally:
             executor.shutdown(cancel_futures=True)
@@ -125,15 +168,16 @@ class _Meter:
             self._progress(sum(self._done.values()))
 
 
-def _whole_images(paths: Iterable[str]) -> Iterator[str]:
-    """Yield the paths, but for an image in several volumes only the first of them, once."""
+def _whole_images(items: Iterable[str | Item]) -> Iterator[Item]:
+    """Yield the items, but for an image in several files only the first of them, once."""
     seen = set()
-    for path in paths:
-        first = probe.first_file(path)
-        if first != path and os.path.abspath(first) in seen:
+    for each in items:
+        item = each if isinstance(each, Item) else Item(each)
+        first = probe.first_file(item.path)
+        if first != item.path and os.path.abspath(first) in seen:
             continue
         seen.add(os.path.abspath(first))
-        yield first
+        yield dataclasses.replace(item, path=first)
 
 
 def _known(catalog: Catalog, path: str, name: str | None, *, force: bool) -> Result | None:
@@ -151,26 +195,23 @@ def _known(catalog: Catalog, path: str, name: str | None, *, force: bool) -> Res
 
 def _put(
     catalog: Catalog,
-    path: str,
+    item: Item,
     future: concurrent.futures.Future[ingest.ScannedFile],
     name: str | None,
+    *,
+    renew: bool,
 ) -> Result:
     try:
-        return Result(path, ingest.put(catalog, future.result(), name=name))
+        ingested = ingest.put(catalog, future.result(), name=name, wish=item.wish, renew=renew)
+        return Result(item.path, ingested)
     except (FormatError, OSError, ImageChangedError, NameTakenError) as error:
-        return Result(path, error=error)
+        return Result(item.path, error=error)
 
 
 def _is_image(path: str) -> bool:
     if not os.path.isfile(path):
         return False
     try:
-        source = FileSource(path)
-    except OSError:
-        return False
-    try:
-        return probe.sniff(source) is not None
+        return probe.begins_an_image(path)
     except (OSError, FormatError):
         return False
-    finally:
-        source.close()

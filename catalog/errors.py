@@ -37,3 +37,7 @@ class NameTakenError(CatalogError):
 
 class ImageChangedError(CatalogError):
     """The file of an image is gone, or is not the one that was scanned."""
+
+
+class NeedsRepackError(CatalogError):
+    """The image is compressed in a way that reading any of it means decoding all of it."""

@@ -8,20 +8,22 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from ..formats import probe
+from ..formats import probe, raw
+from ..formats.containers.points import INDEX_VERSION, SPAN_BUDGET
 from ..formats.errors import FormatError
 from . import reading, writing
-from .errors import ImageChangedError
+from .errors import ImageChangedError, NameTakenError
 from .freshness import Freshness, compare, freshness, volume_from_stat
 from .moment import utc_now
 from .names import check_name, name_of_file
-from .records import DAMAGED, FAILED, MISSING, READY, ImageRecord, Volume
+from .records import DAMAGED, FAILED, MISSING, NEEDS_REPACK, READY, ImageRecord, Volume
 from .transaction import driver_connection
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Mapping
 
+    from ..formats.containers.points import StreamIndex
     from ..formats.reader import Progress, Scan
     from .store import Catalog
 
@@ -39,10 +41,17 @@ class Outcome(enum.Enum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Ingested:
-    """The result for one image; `record` is as the catalog has it now."""
+    """The result for one image.
+
+    Attributes:
+        outcome: what came of it.
+        record: the image as the catalog has it now.
+        is_right: its checksums were looked at while it was scanned, and nothing is wrong.
+    """
 
     outcome: Outcome
     record: ImageRecord
+    is_right: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -54,19 +63,53 @@ class ScannedFile:
     scan: Scan
     layout: Mapping[str, int]
     seconds: float
+    streams: tuple[StreamIndex, ...] = ()
+    stream_volumes: tuple[int, ...] = ()
 
     @property
     def status(self) -> str:
         """What the image's status is after this scan."""
-        return DAMAGED if self.scan.info.damage else READY
+        if self.scan.info.damage:
+            return DAMAGED
+        return NEEDS_REPACK if self.largest_span > SPAN_BUDGET else READY
+
+    @property
+    def status_detail(self) -> str | None:
+        """Why the status is what it is, and what to do."""
+        if self.scan.info.damage is None and self.largest_span > SPAN_BUDGET:
+            return (
+                f"a read may have to decode {self.largest_span >> 20} MiB of {self.compression} "
+                f"before it gets to its bytes: `imgcat repack` makes it fast to read"
+            )
+        return self.scan.info.damage
+
+    @property
+    def largest_span(self) -> int:
+        """Most plain bytes that a read may have to decode."""
+        return max((stream.largest_span for stream in self.streams), default=0)
+
+    @property
+    def compression(self) -> str | None:
+        """The codec, None where the files are plain."""
+        return self.streams[0].codec if self.streams else None
 
 
-def scan_file(path: str, progress: Progress | None = None) -> ScannedFile:
+def scan_file(
+    path: str,
+    progress: Progress | None = None,
+    *,
+    spacing: int | None = None,
+    is_raw: bool = False,
+    verify: bool = False,
+) -> ScannedFile:
     """Scan the image in a file, and in its other volumes. Touches no catalog; for any thread.
 
     Args:
         path: the image's file; of several volumes, any.
         progress: told the stored bytes that are done.
+        spacing: plain bytes between two seek points of a compressed one.
+        is_raw: take it for the partition's bytes as they are.
+        verify: look at the checksums too, where that needs no pass of its own.
 
     Raises:
         FormatError: the file is no image, or one that cannot be read.
@@ -76,7 +119,7 @@ def scan_file(path: str, progress: Progress | None = None) -> ScannedFile:
     began = time.monotonic()
     with probe.open_files(os.path.abspath(path)) as stored:
         volumes = tuple(volume_from_stat(file.path, file.stat, file.size) for file in stored.files)
-        scan = probe.scan_files(stored, progress)
+        scan = probe.scan_files(stored, progress, spacing=spacing, is_raw=is_raw, verify=verify)
         for file, volume in zip(stored.files, volumes, strict=True):
             size = file.size if file.size != file.stat.st_size else None
             if compare(volume, os.stat(file.path), size) is not Freshness.FRESH:
@@ -86,7 +129,17 @@ def scan_file(path: str, progress: Progress | None = None) -> ScannedFile:
         layout = dict(scan.info.layout)
         if stored.volume_header_size:
             layout["volume_header_size"] = stored.volume_header_size
-    return ScannedFile(volumes[0].path, volumes, scan, layout, time.monotonic() - began)
+        if stored.indexes:
+            layout["streams"] = len(stored.indexes)
+    return ScannedFile(
+        volumes[0].path,
+        volumes,
+        scan,
+        layout,
+        time.monotonic() - began,
+        stored.indexes,
+        stored.stream_volumes,
+    )
 
 
 def needs_scan(record: ImageRecord | None) -> bool:
@@ -95,14 +148,34 @@ def needs_scan(record: ImageRecord | None) -> bool:
         record is None
         or record.row.status == FAILED
         or freshness(record.volumes) is not Freshness.FRESH
+        or _is_outdated(record)
     )
 
 
-def put(catalog: Catalog, scanned: ScannedFile, *, name: str | None = None) -> Ingested:
+def _is_outdated(record: ImageRecord) -> bool:
+    """Tell whether another version of imgcat has made the seek points, which are not read."""
+    return any(stream.index_version != INDEX_VERSION for stream in record.streams)
+
+
+def put(
+    catalog: Catalog,
+    scanned: ScannedFile,
+    *,
+    name: str | None = None,
+    wish: str | None = None,
+    renew: bool = False,
+) -> Ingested:
     """Write a scanned image, in one transaction.
 
     The image of the same path is updated, keeping its id and name. An image whose files are gone
     and whose fingerprint is the same has moved here: it keeps id, name and verification record.
+
+    Args:
+        catalog: where it goes.
+        scanned: what the scan found.
+        name: the name it shall have.
+        wish: the name that a new one gets if no other has it; made from the file's if None.
+        renew: write the index anew even if the image is the same.
 
     Raises:
         NameTakenError: `name` is given, and another image has it, or it cannot be a name.
@@ -118,14 +191,20 @@ def put(catalog: Catalog, scanned: ScannedFile, *, name: str | None = None) -> I
             known = _moved_from(asking, scanned)
             outcome = Outcome.ADDED if known is None else Outcome.MOVED
         same_bytes = known is not None and known.fingerprint == scanned.scan.info.fingerprint
-        index_id = known.index_id if known and same_bytes else writing.insert_index(
-            connection, scanned.scan
-        )  # fmt: skip
+        if known is not None and same_bytes and not renew and not _is_outdated(known):
+            index_id = known.index_id
+        else:
+            index_id = writing.insert_index(connection, scanned.scan)
+            if scanned.streams:
+                writing.insert_streams(
+                    connection, index_id, scanned.streams, scanned.stream_volumes
+                )
         values = _values(scanned) | {"index_id": index_id}
         if name is not None:
             values["name"] = writing.claim_name(connection, name, known.row.id if known else None)
         if known is None:
-            values.setdefault("name", writing.free_name(connection, name_of_file(scanned.path)))
+            wanted = wish or name_of_file(scanned.path)
+            values.setdefault("name", writing.free_name(connection, wanted))
             values["added_at"] = values["scanned_at"]
             image_id = writing.insert_image(connection, values)
         else:
@@ -135,7 +214,47 @@ def put(catalog: Catalog, scanned: ScannedFile, *, name: str | None = None) -> I
                 writing.replace_bad_ranges(connection, image_id, ())
             writing.update_image(connection, image_id, **values)
         writing.replace_volumes(connection, image_id, scanned.volumes)
-    return Ingested(outcome, catalog.get(image_id))
+    return Ingested(outcome, catalog.get(image_id), scanned.scan.is_right)
+
+
+def moved(scanned: ScannedFile, path: str) -> ScannedFile:
+    """Return a scan as one of the same file under its other name.
+
+    Raises:
+        OSError: it is not there.
+    """
+    path = os.path.abspath(path)
+    volume = volume_from_stat(path, os.stat(path))
+    return dataclasses.replace(scanned, path=path, volumes=(volume,))
+
+
+def replace(catalog: Catalog, scanned: ScannedFile, *, before: ImageRecord) -> ImageRecord:
+    """Let an entry be of another file with the same image; keep id, name and verification.
+
+    Args:
+        catalog: where the entry is.
+        scanned: the scan of the other file.
+        before: the entry as it was when the other file was made.
+
+    Raises:
+        ImageChangedError: the entry was changed meanwhile.
+        NameTakenError: another entry is of that file.
+        CatalogError: the catalog could not be written; it is then as before.
+    """
+    image_id = before.row.id
+    with catalog.database.writing() as connection:
+        asking = driver_connection(connection)
+        now = reading.record_of_id(asking, image_id)
+        if now.index_id != before.index_id:
+            raise ImageChangedError(f"{before.row.name}: was scanned anew meanwhile")
+        other = reading.record_of_path(asking, scanned.path)
+        if other is not None and other.row.id != image_id:
+            raise NameTakenError(f"{scanned.path}: is in the catalog already, as {other.row.name}")
+        index_id = writing.insert_index(connection, scanned.scan)
+        writing.insert_streams(connection, index_id, scanned.streams, scanned.stream_volumes)
+        writing.update_image(connection, image_id, **(_values(scanned) | {"index_id": index_id}))
+        writing.replace_volumes(connection, image_id, scanned.volumes)
+    return catalog.get(image_id)
 
 
 def add_file(
@@ -158,7 +277,7 @@ def add_file(
             catalog.rename(known.row.id, name)
             return Ingested(Outcome.UPDATED, catalog.get(known.row.id))
         return Ingested(Outcome.UNCHANGED, known)
-    ingested = put(catalog, scan_file(path), name=name)
+    ingested = put(catalog, scan_file(path), name=name, renew=force)
     if ingested.outcome is not Outcome.ADDED:
         catalog.purge_unused_indexes()
     return ingested
@@ -177,10 +296,10 @@ def rescan(catalog: Catalog, image_id: int) -> Ingested:
         paths = (volume.path for volume in record.volumes)
         gone = next((path for path in paths if not os.path.exists(path)), record.row.path)
         return _set_status(catalog, record, MISSING, f"{gone} is not there", Outcome.MISSING)
-    if state is Freshness.FRESH and record.row.status in {READY, DAMAGED}:
+    if not needs_scan(record) and record.row.status != MISSING:
         return Ingested(Outcome.UNCHANGED, record)
     try:
-        scanned = scan_file(record.row.path)
+        scanned = scan_file(record.row.path, is_raw=record.row.format == raw.NAME)
     except (FormatError, OSError, ImageChangedError) as error:
         return _set_status(catalog, record, FAILED, str(error), Outcome.FAILED)
     ingested = put(catalog, scanned)
@@ -219,12 +338,12 @@ def _values(scanned: ScannedFile) -> dict[str, Any]:
         "used_blocks": info.used_blocks,
         "used_bytes": info.used_bytes,
         "stored_bytes": sum(volume.size_bytes for volume in scanned.volumes),
-        "compression": None,
+        "compression": scanned.compression,
         "volume_count": len(scanned.volumes),
         "checksum": info.checksum,
         "content": info.content,
         "status": scanned.status,
-        "status_detail": info.damage,
+        "status_detail": scanned.status_detail,
         "warnings": list(info.warnings),
         "header": dict(info.header),
         "layout": dict(scanned.layout),

@@ -156,3 +156,99 @@ bad_ranges = sa.Table(
     sa.Column("stop_byte", sa.BigInteger),
     sa.Column("detail", sa.Text, nullable=False),
 )
+
+streams = sa.Table(
+    "streams",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column(
+        "index_id", sa.Integer, sa.ForeignKey("indexes.id", ondelete="CASCADE"), nullable=False
+    ),
+    sa.Column("ordinal", sa.Integer, nullable=False),
+    sa.Column("first_volume", sa.Integer, nullable=False),
+    sa.Column("volume_count", sa.Integer, nullable=False),
+    sa.Column("codec", sa.Text, nullable=False),
+    sa.Column("library", sa.Text, nullable=False),
+    sa.Column("index_version", sa.Integer, nullable=False),
+    sa.Column("plain_bytes", sa.BigInteger, nullable=False),
+    sa.Column("stored_bytes", sa.BigInteger, nullable=False),
+    sa.Column("span_bytes", sa.BigInteger, nullable=False),
+    sa.UniqueConstraint("index_id", "ordinal"),
+    sqlite_autoincrement=True,
+)
+
+seek_points = sa.Table(
+    "seek_points",
+    metadata,
+    sa.Column(
+        "stream_id",
+        sa.Integer,
+        sa.ForeignKey("streams.id", ondelete="CASCADE"),
+        primary_key=True,
+        nullable=False,
+    ),
+    sa.Column("plain_offset", sa.BigInteger, primary_key=True, nullable=False),
+    sa.Column("stored_offset", sa.BigInteger, nullable=False),
+    sa.Column("state", sa.Integer, nullable=False),
+    sa.Column("window_bytes", sa.Integer, nullable=False),
+    sa.Column("window", sa.LargeBinary, nullable=False),
+)
+
+page_hashes = sa.Table(
+    "page_hashes",
+    metadata,
+    sa.Column(
+        "stream_id",
+        sa.Integer,
+        sa.ForeignKey("streams.id", ondelete="CASCADE"),
+        primary_key=True,
+        nullable=False,
+    ),
+    sa.Column("page_group", sa.Integer, primary_key=True, nullable=False),
+    sa.Column("hashes", sa.LargeBinary, nullable=False),
+)
+
+image_directories = sa.Table(
+    "image_directories",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("path", FileName, nullable=False, unique=True),
+    sa.Column("name", FileName, nullable=False),
+    sa.Column("clonezilla_version", sa.Text),
+    sa.Column("saved_at", sa.Text),
+    sa.Column("is_broken", sa.Integer, nullable=False),
+    sa.Column("scanned_at", sa.Text, nullable=False),
+)
+
+directory_images = sa.Table(
+    "directory_images",
+    metadata,
+    sa.Column(
+        "directory_id",
+        sa.Integer,
+        sa.ForeignKey("image_directories.id", ondelete="CASCADE"),
+        primary_key=True,
+        nullable=False,
+    ),
+    sa.Column("role", sa.Text, primary_key=True, nullable=False),
+    sa.Column("device", FileName, primary_key=True, nullable=False),
+    sa.Column(
+        "image_id", sa.Integer, sa.ForeignKey("images.id", ondelete="CASCADE"), nullable=False
+    ),
+)
+
+directory_facts = sa.Table(
+    "directory_facts",
+    metadata,
+    sa.Column(
+        "directory_id",
+        sa.Integer,
+        sa.ForeignKey("image_directories.id", ondelete="CASCADE"),
+        primary_key=True,
+        nullable=False,
+    ),
+    sa.Column("kind", sa.Text, primary_key=True, nullable=False),
+    sa.Column("ordinal", sa.Integer, primary_key=True, nullable=False),
+    sa.Column("name", FileName, nullable=False),
+    sa.Column("detail", sa.JSON, nullable=False),
+)

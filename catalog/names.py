@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _PACKAGING = re.compile(
-    r"\.(img|pcl|pc|partclone|raw|dd|uncomp|gz|bz2|xz|lzma|zst|zstd|lz4|aa|000)$", re.IGNORECASE
+    r"\.(img|pcl|pc|partclone|raw|dd|uncomp|gz|bz2|xz|lzma|zst|zstd|lz4|a{2,8}|0{2,8}|0{1,7}1)$",
+    re.IGNORECASE,
 )
 _NAME_MAX = 255
 """Bytes that the kernel allows in one component of a path."""

@@ -8,20 +8,44 @@ import os
 from typing import TYPE_CHECKING
 
 from ..formats import probe
+from ..formats.containers import codec as codecs
+from ..formats.containers.live import Decoding
+from ..formats.containers.points import INDEX_VERSION, SPAN_BUDGET, unpack_hashes
+from ..formats.containers.source import DecodedSource
 from ..formats.errors import FormatError
 from ..formats.index.cache import IndexCache
-from ..formats.index.stored import StoredIndex
 from ..formats.reader import IndexKind
 from ..formats.source import NotAFileError
 from ..formats.stored import StoredFiles
-from .errors import CatalogError, ImageChangedError
+from ..formats.stored_index import StoredIndex
+from . import disks
+from .errors import CatalogError, ImageChangedError, NeedsRepackError
 from .freshness import Freshness, compare
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..formats.containers.points import Span
     from ..formats.image import Image
     from ..formats.reader import ImageReader
-    from .records import OpenSpec
+    from .records import OpenSpec, StreamSpec
     from .store import Catalog
+
+
+@dataclasses.dataclass(slots=True)
+class Shared:
+    """What the images share that one program has open.
+
+    Attributes:
+        own_device: the device number of the program's own mount; a file in there is not opened, for
+            that would be a request to oneself.
+        indexes: loaded pieces of indexes.
+        decoding: of compressed images, decoded pages and decoders that wait.
+    """
+
+    indexes: IndexCache = dataclasses.field(default_factory=IndexCache)
+    decoding: Decoding = dataclasses.field(default_factory=Decoding)
+    own_device: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -42,6 +66,7 @@ class OpenImage:
 
     def close(self) -> None:
         """Close the files."""
+        self.reader.close()
         self.stored.close()
 
     def has_fingerprint(self) -> bool:
@@ -54,35 +79,48 @@ def open_image(
     image_id: int,
     *,
     index_id: int | None = None,
-    cache: IndexCache | None = None,
-    own_device: int | None = None,
+    shared: Shared | None = None,
+    at_any_cost: bool = False,
+    open_partition: Callable[[int], ImageReader] | None = None,
 ) -> OpenImage:
-    """Open an image. One SQL statement; reads nothing of files that are as they were.
+    """Open an image; reads nothing of files that are as they were.
+
+    One SQL statement, two where it is compressed.
 
     Args:
         catalog: where the image is.
         image_id: the image.
         index_id: the index that the caller believes it has; None for whichever.
-        cache: where loaded pieces of indexes are kept; one of its own if None.
-        own_device: the device number of the caller's own mount; a file in there is not opened, for
-            that would be a request to oneself.
+        shared: what open images share; something of its own if None.
+        at_any_cost: also where a read may have to decode all that comes before it.
+        open_partition: opens the images that a disk is made of, by id; as this one is if None.
 
     Raises:
         ImageNotFoundError: it was removed from the catalog.
         ImageChangedError: a file of it is gone, or is not the one that was scanned.
+        NeedsRepackError: reading it would mean decoding too much.
         OSError: a file cannot be opened.
     """
     spec = catalog.open_spec(image_id)
     if index_id not in {None, spec.index_id}:
         raise ImageChangedError(f"{spec.name}: was scanned anew: open it again")
-    stored = _open_files(spec, own_device)
+    _check_streams(spec, at_any_cost=at_any_cost)
+    shared = shared or Shared()
+    stored = _open_files(catalog, spec, shared)
     try:
-        index = _index_of(catalog, spec, cache)
-        reader = probe.open_reader(spec.format, stored.source, spec.layout, index)
+        index = _index_of(catalog, spec, shared.indexes)
+        if spec.format == disks.FORMAT:
+            reader = disks.open_disk(catalog, spec.path, open_partition or _opener(catalog, shared))
+        else:
+            reader = probe.open_reader(spec.format, stored.source, spec.layout, index)
     except BaseException:
         stored.close()
         raise
     return OpenImage(reader, stored, index, spec)
+
+
+def _opener(catalog: Catalog, shared: Shared) -> Callable[[int], ImageReader]:
+    return lambda image_id: open_image(catalog, image_id, shared=shared).reader
 
 
 def open_by_name(catalog: Catalog, token: str) -> Image:
@@ -120,7 +158,7 @@ def open_by_name(catalog: Catalog, token: str) -> Image:
     return Image(info, opened.reader, opened.index, opened.stored)
 
 
-def _index_of(catalog: Catalog, spec: OpenSpec, cache: IndexCache | None) -> StoredIndex:
+def _index_of(catalog: Catalog, spec: OpenSpec, cache: IndexCache) -> StoredIndex:
     try:
         kind = IndexKind(spec.index_kind)
     except ValueError:
@@ -133,17 +171,68 @@ def _index_of(catalog: Catalog, spec: OpenSpec, cache: IndexCache | None) -> Sto
         spec.total_blocks,
         lambda number: catalog.load_chunk(spec.index_id, number),
         lambda start, stop: catalog.load_ranges(spec.index_id, start, stop),
-        IndexCache() if cache is None else cache,
+        cache,
     )
 
 
-def _open_files(spec: OpenSpec, own_device: int | None) -> StoredFiles:
+class _CatalogTable:
+    """The seek points and page hashes of a stream, from the catalog. See `SeekTable`."""
+
+    def __init__(self, catalog: Catalog, spec: StreamSpec) -> None:
+        self._catalog = catalog
+        self._spec = spec
+
+    @property
+    def plain_size(self) -> int:
+        """Bytes in the plain stream."""
+        return self._spec.plain_bytes
+
+    def span_at(self, plain_offset: int) -> Span:
+        """Return the span that a plain offset lies in."""
+        return self._catalog.load_span(self._spec.id, plain_offset, self._spec.plain_bytes)
+
+    def hashes(self, group: int) -> bytes:
+        """Return the hashes of a group of pages."""
+        return unpack_hashes(self._catalog.load_hashes(self._spec.id, group))
+
+
+def _check_streams(spec: OpenSpec, *, at_any_cost: bool) -> None:
+    for stream in spec.streams:
+        if stream.index_version != INDEX_VERSION:
+            raise ImageChangedError(
+                f"{spec.name}: its seek points were made by another version of imgcat: "
+                f"`imgcat rescan {spec.name}` makes them anew"
+            )
+        if stream.span_bytes > SPAN_BUDGET and not at_any_cost:
+            raise NeedsRepackError(
+                f"{spec.name}: its {stream.codec} stream has no seek points: "
+                f"`imgcat repack {spec.name} OUT` makes one that can be read"
+            )
+
+
+def _open_files(catalog: Catalog, spec: OpenSpec, shared: Shared) -> StoredFiles:
     paths = [volume.path for volume in spec.volumes]
     try:
         for path in paths:
-            if own_device is not None and os.stat(path).st_dev == own_device:
+            if shared.own_device is not None and os.stat(path).st_dev == shared.own_device:
                 raise ImageChangedError(f"{path}: lies inside of this mount itself")
-        stored = StoredFiles(paths, spec.layout.get("volume_header_size", 0))
+        stored = StoredFiles(
+            paths,
+            spec.layout.get("volume_header_size", 0),
+            stream_volumes=[stream.volume_count for stream in spec.streams] or None,
+        )
+        stored.use_plain(
+            [
+                DecodedSource(
+                    source,
+                    codecs.named(each.codec),
+                    _CatalogTable(catalog, each),
+                    each.id,
+                    shared.decoding,
+                )
+                for source, each in zip(stored.streams, spec.streams, strict=False)
+            ]
+        )
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError, NotAFileError) as error:
         raise ImageChangedError(f"{error.filename or paths[0]}: {error.strerror}") from error
     except OSError as error:
@@ -171,6 +260,8 @@ def _are_the_scanned_files(spec: OpenSpec, stored: StoredFiles) -> bool:
 
 def _has_fingerprint(spec: OpenSpec, stored: StoredFiles) -> bool:
     try:
+        if spec.format == disks.FORMAT:
+            return disks.fingerprint(spec.path) == spec.fingerprint
         return probe.fingerprint(spec.format, stored.source) == spec.fingerprint
     except FormatError:
         return False

@@ -9,12 +9,22 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from ..formats.containers.points import SeekPoint, Span
 from ..formats.index.chunk import ChunkMissingError, RankChunk
 from ..formats.index.ranges import RangeList
 from ..formats.reader import IndexKind
 from .errors import ImageNotFoundError
 from .names import file_name, stored_name
-from .records import BadRange, ImageRecord, ImageRow, MountEntry, OpenSpec, Volume
+from .records import (
+    BadRange,
+    ImageRecord,
+    ImageRow,
+    MountEntry,
+    OpenSpec,
+    StreamCost,
+    StreamSpec,
+    Volume,
+)
 
 if TYPE_CHECKING:
     import sqlite3
@@ -42,7 +52,8 @@ _MOUNT_ENTRIES = """
     ORDER BY images.name
 """
 _OPEN = f"""
-    SELECT {_VOLUME_COLUMNS}, images.name, images.format, images.layout, images.fingerprint,
+    SELECT {_VOLUME_COLUMNS}, images.name, images.path, images.format, images.layout,
+           images.fingerprint,
            images.index_id, indexes.kind, images.total_blocks
     FROM images
     JOIN indexes ON indexes.id = images.index_id
@@ -57,6 +68,25 @@ _CHUNKS_COST = """
 """
 # Three numbers of at most eight bytes, and the row's own header.
 _RANGES_COST = "SELECT count(*), 24 * count(*) FROM cluster_ranges WHERE index_id = ?"
+_STREAMS = """
+    SELECT id, codec, library, volume_count, plain_bytes, span_bytes, index_version
+    FROM streams WHERE index_id = ? ORDER BY ordinal
+"""
+_SPAN = """
+    SELECT plain_offset, stored_offset, state, window_bytes, window,
+           coalesce((SELECT min(plain_offset) FROM seek_points
+                     WHERE stream_id = ?1 AND plain_offset > ?2), ?3)
+    FROM seek_points WHERE stream_id = ?1 AND plain_offset <= ?2
+    ORDER BY plain_offset DESC LIMIT 1
+"""
+# Five numbers of at most eight bytes a point, and the row's own header.
+_STREAMS_COST = """
+    SELECT codec, library, plain_bytes, stored_bytes, span_bytes, index_version,
+           (SELECT count(*) FROM seek_points WHERE stream_id = id),
+           (SELECT coalesce(sum(length(window) + 48), 0) FROM seek_points WHERE stream_id = id)
+           + (SELECT coalesce(sum(length(hashes) + 24), 0) FROM page_hashes WHERE stream_id = id)
+    FROM streams WHERE index_id = ? ORDER BY ordinal
+"""
 _BAD_RANGES = """
     SELECT start_byte, stop_byte, detail FROM bad_ranges WHERE image_id = ? ORDER BY ordinal
 """
@@ -126,7 +156,7 @@ def mount_entries(connection: sqlite3.Connection) -> list[MountEntry]:
 
 
 def open_spec(connection: sqlite3.Connection, image_id: int) -> OpenSpec:
-    """Return what opening an image needs. One statement.
+    """Return what opening an image needs. One statement, two where it is compressed.
 
     Raises:
         ImageNotFoundError: the image was removed.
@@ -134,17 +164,25 @@ def open_spec(connection: sqlite3.Connection, image_id: int) -> OpenSpec:
     rows = connection.execute(_OPEN, (image_id,)).fetchall()
     if not rows:
         raise ImageNotFoundError(f"image {image_id} was removed from the catalog")
-    name, image_format, layout, fingerprint, index_id, kind, total = rows[0][_VOLUME_COUNT:]
+    name, path, image_format, layout, fingerprint, index_id, kind, total = rows[0][_VOLUME_COUNT:]
+    fields = json.loads(layout)
+    streams: tuple[StreamSpec, ...] = ()
+    if fields.get("streams"):
+        streams = tuple(
+            StreamSpec(*row) for row in connection.execute(_STREAMS, (index_id,)).fetchall()
+        )
     return OpenSpec(
         image_id=image_id,
         name=file_name(name),
+        path=file_name(path),
         format=image_format,
-        layout=json.loads(layout),
+        layout=fields,
         fingerprint=fingerprint,
         volumes=tuple(_volume(row[:_VOLUME_COUNT]) for row in rows),
         index_id=index_id,
         index_kind=kind,
         total_blocks=total,
+        streams=streams,
     )
 
 
@@ -179,6 +217,48 @@ def cluster_ranges(
     ):
         raise ChunkMissingError(f"index {index_id} is gone")
     return found
+
+
+def span(
+    connection: sqlite3.Connection, stream_id: int, plain_offset: int, plain_bytes: int
+) -> Span:
+    """Return the span of a stream that a plain offset lies in. One statement, by key.
+
+    Raises:
+        ChunkMissingError: the index was deleted.
+    """
+    row = connection.execute(_SPAN, (stream_id, plain_offset, plain_bytes)).fetchone()
+    if row is None:
+        raise ChunkMissingError(f"the seek points of stream {stream_id} are gone")
+    *point, stop = row
+    return Span(SeekPoint(*point), stop)
+
+
+def page_hashes(connection: sqlite3.Connection, stream_id: int, group: int) -> bytes:
+    """Return a group of page hashes as it is stored. One statement, by key.
+
+    Raises:
+        ChunkMissingError: the index was deleted.
+    """
+    row = connection.execute(
+        "SELECT hashes FROM page_hashes WHERE stream_id = ? AND page_group = ?", (stream_id, group)
+    ).fetchone()
+    if row is None:
+        raise ChunkMissingError(f"the page hashes of stream {stream_id} are gone")
+    return bytes(row[0])
+
+
+def partition_image(connection: sqlite3.Connection, directory: str, device: str) -> int | None:
+    """Return the id of the image of a partition in an image directory, or None."""
+    row = connection.execute(
+        """
+        SELECT image_id FROM directory_images
+        JOIN image_directories ON image_directories.id = directory_images.directory_id
+        WHERE image_directories.path = ? AND role = 'partition' AND device = ?
+        """,
+        (stored_name(directory), stored_name(device)),
+    ).fetchone()
+    return None if row is None else int(row[0])
 
 
 def has_unused_indexes(connection: sqlite3.Connection) -> bool:
@@ -216,6 +296,9 @@ def _record(connection: sqlite3.Connection, row: tuple[Any, ...]) -> ImageRecord
         index_rows=index_rows,
         index_bytes=index_bytes,
         bad_ranges=tuple(BadRange(*fields) for fields in bad),
+        streams=tuple(
+            StreamCost(*fields) for fields in connection.execute(_STREAMS_COST, (index_id,))
+        ),
     )
 
 

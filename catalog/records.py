@@ -13,6 +13,7 @@ STALE = "stale"
 MISSING = "missing"
 DAMAGED = "damaged"
 FAILED = "failed"
+NEEDS_REPACK = "needs-repack"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -103,6 +104,7 @@ class ImageRecord:
     index_rows: int
     index_bytes: int
     bad_ranges: tuple[BadRange, ...]
+    streams: tuple[StreamCost, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -124,11 +126,49 @@ class MountEntry:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class StreamSpec:
+    """A compressed stream of an image.
+
+    Attributes:
+        id: its key; never used again.
+        codec: the codec's name.
+        library: what made its seek points.
+        volume_count: how many of the image's files make it, after those of the one before.
+        plain_bytes: bytes in the plain stream.
+        span_bytes: most plain bytes between two seek points.
+        index_version: version of what its seek points mean.
+    """
+
+    id: int
+    codec: str
+    library: str
+    volume_count: int
+    plain_bytes: int
+    span_bytes: int
+    index_version: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StreamCost:
+    """What a compressed stream's seek points are and take in the catalog."""
+
+    codec: str
+    library: str
+    plain_bytes: int
+    stored_bytes: int
+    span_bytes: int
+    index_version: int
+    point_count: int
+    catalog_bytes: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class OpenSpec:
     """What opening an image for reading needs."""
 
     image_id: int
     name: str
+    path: str
     format: str
     layout: Mapping[str, int]
     fingerprint: bytes
@@ -136,3 +176,4 @@ class OpenSpec:
     index_id: int
     index_kind: str
     total_blocks: int
+    streams: tuple[StreamSpec, ...] = ()

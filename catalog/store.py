@@ -16,6 +16,7 @@ from .names import check_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from ..formats.containers.points import Span
     from ..formats.index.chunk import RankChunk
     from ..formats.index.ranges import RangeList
     from .records import ImageRecord, ImageRow, MountEntry, OpenSpec, Volume
@@ -202,6 +203,29 @@ class Catalog:
         with self.database.asking() as connection:
             return reading.cluster_ranges(connection, index_id, start, stop)
 
+    def load_span(self, stream_id: int, plain_offset: int, plain_bytes: int) -> Span:
+        """Return the span of a compressed stream at an offset. One statement, by key.
+
+        Raises:
+            ChunkMissingError: the index was deleted.
+        """
+        with self.database.asking() as connection:
+            return reading.span(connection, stream_id, plain_offset, plain_bytes)
+
+    def load_hashes(self, stream_id: int, group: int) -> bytes:
+        """Return a group of a stream's page hashes as it is stored. One statement, by key.
+
+        Raises:
+            ChunkMissingError: the index was deleted.
+        """
+        with self.database.asking() as connection:
+            return reading.page_hashes(connection, stream_id, group)
+
+    def partition_image(self, directory: str, device: str) -> int | None:
+        """Return the id of the image of a partition in an image directory, or None."""
+        with self.database.asking() as connection:
+            return reading.partition_image(connection, directory, device)
+
     @contextlib.contextmanager
     def watching(self) -> Iterator[Callable[[], int]]:
         """Give a function that returns another number after another process has committed."""
@@ -217,6 +241,7 @@ class Catalog:
         with self.database.writing() as connection:
             for image_id in image_ids:
                 writing.delete_image(connection, image_id)
+            writing.delete_empty_directories(connection)
         self.purge_unused_indexes()
 
     def rename(self, image_id: int, name: str) -> None:

@@ -6,7 +6,8 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from ..formats import verify as formats_verify
-from . import writing
+from ..formats.errors import UnsupportedFeatureError
+from . import disks, writing
 from .errors import ImageChangedError
 from .moment import utc_now
 from .opening import open_image
@@ -14,6 +15,7 @@ from .records import BadRange
 
 if TYPE_CHECKING:
     from ..formats.reader import Progress
+    from .records import ImageRecord
     from .store import Catalog
 
 OK = "ok"
@@ -66,9 +68,12 @@ def verify_image(
         ImageNotFoundError: there is no such image.
         ImageChangedError: its files are not the ones that were scanned, or changed meanwhile.
         OSError: the operating system could not read; nothing is recorded.
+        UnsupportedFeatureError: it is a disk, which has no bytes of its own to verify.
         CatalogError: the catalog could not be read or written.
     """
-    image = open_image(catalog, image_id)
+    if catalog.get(image_id).row.format == disks.FORMAT:
+        raise UnsupportedFeatureError("disk", 0, "is made of its partitions: verify those")
+    image = open_image(catalog, image_id, at_any_cost=True)
     found: list[BadRange] = []
     count = 0
     try:
@@ -90,12 +95,28 @@ def verify_image(
                 raise ImageChangedError(f"{file.path}: was changed while it was verified")
     finally:
         image.close()
+    return _record(catalog, image_id, image.spec.index_id, found, count)
+
+
+def record_right(catalog: Catalog, record: ImageRecord) -> VerifyReport:
+    """Record that nothing is wrong with an image, as its scan has found; see `Ingested.is_right`.
+
+    Raises:
+        ImageNotFoundError: it was removed meanwhile.
+        ImageChangedError: it was scanned anew meanwhile.
+        CatalogError: the catalog could not be read or written.
+    """
+    return _record(catalog, record.row.id, record.index_id, [], 0)
+
+
+def _record(
+    catalog: Catalog, image_id: int, index_id: int | None, found: list[BadRange], count: int
+) -> VerifyReport:
     record = catalog.get(image_id)
-    report = VerifyReport(
-        image_id, image.spec.name, tuple(found), count, _detail(record.row.checksum, count)
-    )
-    if record.index_id != image.spec.index_id:
-        raise ImageChangedError(f"{image.spec.name}: was scanned anew while it was verified")
+    name = record.row.name
+    report = VerifyReport(image_id, name, tuple(found), count, _detail(record.row.checksum, count))
+    if record.index_id != index_id:
+        raise ImageChangedError(f"{name}: was scanned anew while it was verified")
     with catalog.database.writing() as connection:
         writing.replace_bad_ranges(connection, image_id, report.bad_ranges)
         writing.update_image(

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from ..formats.containers.points import INDEX_VERSION
 from . import models, names, reading
 from .errors import NameTakenError
 from .moment import utc_now
 from .transaction import driver_connection
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from ..formats.containers.points import StreamIndex
     from ..formats.reader import Scan
     from .records import BadRange, Volume
 
@@ -44,6 +46,52 @@ def insert_index(connection: sa.Connection, scan: Scan) -> int:
             ((index_id, *found) for found in scan.ranges),
         )
     return index_id
+
+
+def insert_streams(
+    connection: sa.Connection,
+    index_id: int,
+    streams: Sequence[StreamIndex],
+    stream_volumes: Sequence[int],
+) -> None:
+    """Write the seek points and page hashes of an image's compressed streams.
+
+    Args:
+        connection: in a transaction.
+        index_id: the image's index, which they belong to.
+        streams: what the scan found, in order.
+        stream_volumes: how many of the image's files make each.
+    """
+    driver = driver_connection(connection)
+    first = 0
+    for ordinal, (stream, count) in enumerate(zip(streams, stream_volumes, strict=True)):
+        stream_id = _new_id(
+            connection.execute(
+                sa.insert(models.streams).values(
+                    index_id=index_id,
+                    ordinal=ordinal,
+                    first_volume=first,
+                    volume_count=count,
+                    codec=stream.codec,
+                    library=stream.library,
+                    index_version=INDEX_VERSION,
+                    plain_bytes=stream.plain_size,
+                    stored_bytes=stream.stored_size,
+                    span_bytes=stream.largest_span,
+                )
+            )
+        )
+        first += count
+        driver.executemany(
+            "INSERT INTO seek_points"
+            " (stream_id, plain_offset, stored_offset, state, window_bytes, window)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            ((stream_id, *point) for point in stream.points),
+        )
+        driver.executemany(
+            "INSERT INTO page_hashes (stream_id, page_group, hashes) VALUES (?, ?, ?)",
+            ((stream_id, group, hashes) for group, hashes in stream.hash_groups()),
+        )
 
 
 def insert_image(connection: sa.Connection, values: dict[str, Any]) -> int:
@@ -100,6 +148,53 @@ def replace_bad_ranges(
                 for ordinal, bad in enumerate(bad_ranges)
             ],
         )
+
+
+def replace_directory(
+    connection: sa.Connection,
+    values: dict[str, Any],
+    images: Mapping[tuple[str, str], int],
+    facts: Sequence[tuple[str, str, dict[str, Any]]],
+) -> None:
+    """Write what an image directory is and tells, in place of what was known of its path.
+
+    Args:
+        connection: in a transaction.
+        values: its columns.
+        images: the ids of its images, by role and device.
+        facts: kind, name and detail of what it tells.
+    """
+    table = models.image_directories
+    connection.execute(sa.delete(table).where(table.c.path == values["path"]))
+    directory_id = _new_id(connection.execute(sa.insert(table).values(values)))
+    members = [
+        {"directory_id": directory_id, "role": role, "device": device, "image_id": image_id}
+        for (role, device), image_id in images.items()
+    ]
+    if members:
+        connection.execute(sa.insert(models.directory_images), members)
+    counts: dict[str, int] = {}
+    rows = []
+    for kind, name, detail in facts:
+        ordinal = counts[kind] = counts.get(kind, -1) + 1
+        rows.append(
+            {
+                "directory_id": directory_id,
+                "kind": kind,
+                "ordinal": ordinal,
+                "name": name,
+                "detail": detail,
+            }
+        )
+    if rows:
+        connection.execute(sa.insert(models.directory_facts), rows)
+
+
+def delete_empty_directories(connection: sa.Connection) -> None:
+    """Forget the image directories of which no image is left."""
+    used = sa.select(models.directory_images.c.directory_id)
+    table = models.image_directories
+    connection.execute(sa.delete(table).where(table.c.id.not_in(used)))
 
 
 def claim_name(connection: sa.Connection, name: str, image_id: int | None) -> str:

@@ -99,7 +99,9 @@ def test_killed_right_after_a_line_the_image_of_that_line_is_there(
     assert process.stdout is not None
     said = [process.stdout.readline() for _ in range(after + 1)]
     process.send_signal(signal.SIGKILL)
-    said += process.communicate()[0].splitlines()
+    # Not `communicate`, which would lose what is buffered here already.
+    said += process.stdout.read().splitlines()
+    process.communicate()
     assert said[0].startswith(b"added     i00: ")
     # What a line says is committed; at most one more is, whose line was not written yet.
     assert len(said) <= check_catalog(program, shelf) <= len(said) + 1

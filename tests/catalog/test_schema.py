@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import os
 import shutil
 import sqlite3
 from pathlib import Path
@@ -12,17 +15,24 @@ import pytest
 from imgcat.catalog import models, schema
 from imgcat.catalog.engine import Database
 from imgcat.catalog.errors import CatalogSchemaError, SchemaOutdatedError, SchemaTooNewError
+from imgcat.catalog.opening import open_image
 from imgcat.catalog.store import Catalog
+from imgcat.formats.reader import read_bytes
+from support import ntfsclone_writer, partclone_writer, partimage_writer, samples
 
 HERE = Path(__file__).parent
+
+HEAD = schema.REVISIONS[-1]
+NEXT = f"{int(HEAD) + 1:04}"
+"""A revision that is not there yet."""
 
 _NEXT = '''
 """A revision of the test's own."""
 from alembic import op
 import sqlalchemy as sa
 
-revision = "0003"
-down_revision = "0002"
+revision = "{revision}"
+down_revision = "{head}"
 
 def upgrade() -> None:
     op.add_column("images", sa.Column("shelf_number", sa.Integer))
@@ -55,36 +65,110 @@ def next_revision(tmp_path: Path, extra: str = "") -> Path:
     """Return a script directory with one revision more than today's."""
     migrations = tmp_path / "migrations"
     shutil.copytree(schema.MIGRATIONS, migrations)
-    (migrations / "versions" / "v0003_next.py").write_text(_NEXT.format(extra=extra))
+    (migrations / "versions" / f"v{NEXT}_next.py").write_text(
+        _NEXT.format(revision=NEXT, head=HEAD, extra=extra)
+    )
     return migrations
 
 
 def test_the_schema_of_each_revision_is_the_recorded_one(database: Database) -> None:
-    head = schema.REVISIONS[-1]
-    assert dump(database.path) == (HERE / f"schema-{head}.sql").read_text()
+    assert dump(database.path) == (HERE / f"schema-{HEAD}.sql").read_text()
 
 
-def test_a_catalog_of_the_first_schema_is_upgraded_with_its_images(tmp_path: Path) -> None:
-    path = tmp_path / "c.db"
+def images_of(revision: str, directory: Path) -> dict[str, tuple[str, str]]:
+    """Write the images that a populated catalog knows: file and sha256 of the guest, by name."""
+    if revision == "0001":
+        sample = samples.unpack_one(directory, "ext4-0.3.23")
+        return {"sda1": (str(sample.path), sample.volume_sha256)}
+    clusters = ntfsclone_writer.write(
+        ntfsclone_writer.Recipe(order=[0, 1, 2, 5, 6, 9, 17], cluster_count=20)
+    )
+    volume = partimage_writer.write(partimage_writer.Recipe(present=[True, False, True, True] * 40))
+    blocks = partclone_writer.write(partclone_writer.Recipe(present=[True, False, True, True] * 8))
+    found = {}
+    for name, image, guest in (
+        ("ntfs", clusters.image, clusters.guest),
+        ("ext", volume.volumes[0], volume.guest),
+        ("clone", blocks.image, blocks.guest),
+    ):
+        (directory / f"{name}.img").write_bytes(image)
+        found[name] = (str(directory / f"{name}.img"), hashlib.sha256(guest).hexdigest())
+    return found
+
+
+def old_catalog(revision: str, path: Path, images: dict[str, tuple[str, str]]) -> None:
+    """Make a catalog as imgcat made it when this revision was the last, of files that are there."""
     connection = sqlite3.connect(path)
-    connection.executescript((HERE / "schema-0001.sql").read_text())
-    connection.executescript((HERE / "populated-0001.sql").read_text())
+    connection.executescript((HERE / f"schema-{revision}.sql").read_text())
+    connection.executescript((HERE / f"populated-{revision}.sql").read_text())
+    for name, (image, _sha256) in images.items():
+        status = os.stat(image)
+        connection.execute("UPDATE images SET path = ? WHERE name = ?", (image, name))
+        changed = connection.execute(
+            "UPDATE volumes SET path = ?, mtime_ns = ?, inode = ? "
+            "WHERE image_id = (SELECT id FROM images WHERE name = ?) AND size_bytes = ?",
+            (image, status.st_mtime_ns, status.st_ino, name, status.st_size),
+        )
+        assert changed.rowcount == 1
+    connection.commit()
     connection.close()
+
+
+@pytest.mark.parametrize("old", schema.REVISIONS[:-1])
+def test_a_catalog_of_an_older_schema_is_upgraded_and_its_images_are_served(
+    tmp_path: Path, old: str
+) -> None:
+    path = tmp_path / "c.db"
+    images = images_of(old, tmp_path)
+    old_catalog(old, path, images)
     said: list[str] = []
     with Catalog.open(str(path), notify=said.append) as catalog:
-        listed = catalog.list_images()
-        record = catalog.get(listed[0][0].id)
-        chunk = catalog.load_chunk(record.index_id, 0)
-    head = schema.REVISIONS[-1]
-    copied = f"{path}.before-0001"
-    assert said == [f"catalog upgraded from schema 0001 to {head}; the old one is kept as {copied}"]
-    assert [(row.name, row.content, row.verify_result) for row, _volumes in listed] == [
-        ("sda1", "full", "ok")
+        listed = {row.name: row for row, _volumes in catalog.list_images()}
+        assert listed.keys() == images.keys()
+        for name, (_path, sha256) in images.items():
+            with contextlib.closing(open_image(catalog, listed[name].id)) as opened:
+                guest = read_bytes(opened.reader, 0, opened.reader.size)
+                assert hashlib.sha256(guest).hexdigest() == sha256
+                assert opened.has_fingerprint()
+        assert {row.content for row in listed.values()} == {"full"}
+        assert {row.verify_result for row in listed.values()} == {"ok" if old == "0001" else None}
+    copied = f"{path}.before-{old}"
+    assert said == [
+        f"catalog upgraded from schema {old} to {HEAD}; the old one is kept as {copied}"
     ]
-    assert chunk.rank == 0
-    assert dump(str(path)) == (HERE / f"schema-{schema.REVISIONS[-1]}.sql").read_text()
-    with Catalog.open(f"{path}.before-0001", write=True) as copy:
-        assert [row.name for row, _volumes in copy.list_images()] == ["sda1"]
+    assert dump(str(path)) == (HERE / f"schema-{HEAD}.sql").read_text()
+    assert dump(copied) == (HERE / f"schema-{old}.sql").read_text()
+    with Catalog.open(copied, write=True) as copy:
+        assert {row.name for row, _volumes in copy.list_images()} == images.keys()
+
+
+def test_compressed_streams_go_with_their_index(database: Database) -> None:
+    with database.raw() as connection:
+        connection.execute("INSERT INTO indexes VALUES (7, 'full', 1, 'now')")
+        connection.execute(
+            "INSERT INTO streams VALUES (3, 7, 0, 0, 1, 'zstd', 'zstandard', 1, 10, 5, 10)"
+        )
+        connection.execute("INSERT INTO seek_points VALUES (3, 0, 0, 0, 0, X'')")
+        connection.execute("INSERT INTO page_hashes VALUES (3, 0, X'00')")
+        for table in ("streams", "seek_points", "page_hashes"):
+            assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (1,)
+        with pytest.raises(sqlite3.IntegrityError, match="UNIQUE"):
+            connection.execute(
+                "INSERT INTO streams VALUES (4, 7, 0, 0, 1, 'zstd', 'zstandard', 1, 10, 5, 10)"
+            )
+        with pytest.raises(sqlite3.IntegrityError, match="FOREIGN KEY"):
+            connection.execute("INSERT INTO seek_points VALUES (4, 0, 0, 0, 0, X'')")
+        connection.execute("DELETE FROM indexes WHERE id = 7")
+        for table in ("streams", "seek_points", "page_hashes"):
+            assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
+        # An id is never used again.
+        connection.execute("INSERT INTO indexes VALUES (8, 'full', 1, 'now')")
+        connection.execute(
+            "INSERT INTO streams (index_id, ordinal, first_volume, volume_count, codec, library,"
+            " index_version, plain_bytes, stored_bytes, span_bytes)"
+            " VALUES (8, 0, 0, 1, 'xz', 'liblzma', 1, 10, 5, 10)"
+        )
+        assert connection.execute("SELECT id FROM streams").fetchone() == (4,)
 
 
 def test_the_models_are_the_migrated_schema(database: Database) -> None:
@@ -104,11 +188,13 @@ def test_an_older_catalog_is_copied_and_upgraded(database: Database, tmp_path: P
     with database.raw() as connection:
         connection.execute("INSERT INTO indexes VALUES (7, 'full', 1, 'now')")
     message = schema.ensure_current(
-        database, revisions=(*schema.REVISIONS, "0003"), migrations=next_revision(tmp_path)
+        database, revisions=(*schema.REVISIONS, NEXT), migrations=next_revision(tmp_path)
     )
-    copy = f"{database.path}.before-0002"
-    assert message == (f"catalog upgraded from schema 0002 to 0003; the old one is kept as {copy}")
-    assert dump(copy) == (HERE / "schema-0002.sql").read_text()
+    copy = f"{database.path}.before-{HEAD}"
+    assert message == (
+        f"catalog upgraded from schema {HEAD} to {NEXT}; the old one is kept as {copy}"
+    )
+    assert dump(copy) == (HERE / f"schema-{HEAD}.sql").read_text()
     for path, columns in ((copy, 0), (database.path, 1)):
         connection = sqlite3.connect(path)
         assert connection.execute("SELECT id FROM indexes").fetchall() == [(7,)]
@@ -122,27 +208,25 @@ def test_an_older_catalog_is_copied_and_upgraded(database: Database, tmp_path: P
 def test_a_failed_upgrade_leaves_nothing_behind(database: Database, tmp_path: Path) -> None:
     migrations = next_revision(tmp_path, extra="raise ValueError('planted')")
     with pytest.raises(ValueError, match="planted"):
-        schema.ensure_current(
-            database, revisions=(*schema.REVISIONS, "0003"), migrations=migrations
-        )
-    assert dump(database.path) == (HERE / "schema-0002.sql").read_text()
+        schema.ensure_current(database, revisions=(*schema.REVISIONS, NEXT), migrations=migrations)
+    assert dump(database.path) == (HERE / f"schema-{HEAD}.sql").read_text()
     with database.reading() as connection:
-        assert schema.revision_of(connection, database.path) == "0002"
+        assert schema.revision_of(connection, database.path) == HEAD
 
 
 def test_a_second_copy_does_not_overwrite_the_first(database: Database, tmp_path: Path) -> None:
-    first = Path(f"{database.path}.before-0002")
+    first = Path(f"{database.path}.before-{HEAD}")
     first.write_text("precious")
     migrations = next_revision(tmp_path)
-    schema.ensure_current(database, revisions=(*schema.REVISIONS, "0003"), migrations=migrations)
+    schema.ensure_current(database, revisions=(*schema.REVISIONS, NEXT), migrations=migrations)
     assert first.read_text() == "precious"
-    assert dump(f"{first}.2") == (HERE / "schema-0002.sql").read_text()
+    assert dump(f"{first}.2") == (HERE / f"schema-{HEAD}.sql").read_text()
 
 
 def test_a_newer_catalog_is_refused(database: Database) -> None:
     with database.raw() as connection:
         connection.execute("UPDATE alembic_version SET version_num = '0099'")
-    with pytest.raises(SchemaTooNewError, match=r"schema 0099, but this imgcat knows up to 0002"):
+    with pytest.raises(SchemaTooNewError, match=f"schema 0099, but this imgcat knows up to {HEAD}"):
         schema.ensure_current(database)
 
 
@@ -152,7 +236,7 @@ def test_an_older_catalog_opened_for_reading_is_not_upgraded(
     reading = Database(database.path, write=False)
     with pytest.raises(SchemaOutdatedError, match="imgcat db upgrade"):
         schema.ensure_current(
-            reading, revisions=(*schema.REVISIONS, "0003"), migrations=next_revision(tmp_path)
+            reading, revisions=(*schema.REVISIONS, NEXT), migrations=next_revision(tmp_path)
         )
     reading.close()
 

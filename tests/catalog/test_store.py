@@ -228,7 +228,9 @@ def test_statement_counts_do_not_grow_with_the_catalog(
     for number in range(30):
         shutil.copy(image, tmp_path / f"n{number}.img")
     paths = [str(tmp_path / f"n{number}.img") for number in range(30)]
-    assert all(result.ingested for result in batch.add_files(catalog, paths, jobs=2))
+    assert all(
+        result.ingested for result in batch.add_files(catalog, paths, options=batch.Options(jobs=2))
+    )
     with statements(catalog) as seen:
         assert len(catalog.list_images()) == 30
         assert len(seen) == 2
@@ -262,7 +264,11 @@ def test_one_bad_file_does_not_stop_the_others(
 ) -> None:
     bad = tmp_path / "bad.img"
     bad.write_bytes(b"partclone-image")
-    results = list(batch.add_files(catalog, [str(bad), str(tmp_path / "gone"), str(image)], jobs=2))
+    results = list(
+        batch.add_files(
+            catalog, [str(bad), str(tmp_path / "gone"), str(image)], options=batch.Options(jobs=2)
+        )
+    )
     assert [type(result.error).__name__ for result in results] == [
         "TruncatedImageError", "FileNotFoundError", "NoneType",
     ]  # fmt: skip

@@ -1,0 +1,115 @@
+"""Repacking: an image written anew so that any of it can be read at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import TYPE_CHECKING
+
+from ..formats import raw
+from ..formats.containers.seekable import Packing, write_seekable
+from ..formats.errors import CorruptImageError, UnsupportedFeatureError
+from ..formats.newfile import new_file
+from . import disks, ingest
+from .errors import ImageChangedError
+from .opening import open_image
+
+if TYPE_CHECKING:
+    from ..formats.chunks import ChunkSource
+    from ..formats.reader import Progress
+    from ..formats.source import FileSource
+    from .records import ImageRecord
+    from .store import Catalog
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Repacked:
+    """An image that was repacked; sizes in bytes.
+
+    Attributes:
+        before: its entry when that was done.
+        path: the new file.
+        stored_now: bytes of the new file.
+        scanned: the scan of the new file.
+    """
+
+    before: ImageRecord
+    path: str
+    stored_now: int
+    scanned: ingest.ScannedFile
+
+
+def repack(
+    catalog: Catalog,
+    image_id: int,
+    out: str,
+    *,
+    force: bool = False,
+    packing: Packing | None = None,
+    progress: Progress | None = None,
+) -> Repacked:
+    """Write the stream of an image as independent zstd frames, and compare what was written.
+
+    The file gets its name when it is whole, was read back and found to hold the same bytes, and is
+    on the disk. The catalog is not told: see `adopt`.
+
+    Args:
+        catalog: where the image is.
+        image_id: the image.
+        out: the new file.
+        force: replace a file of that name.
+        packing: how to compress.
+        progress: told the plain bytes that are done, twice as many as there are in all.
+
+    Raises:
+        ImageNotFoundError: there is no such image.
+        ImageChangedError: it was changed meanwhile.
+        UnsupportedFeatureError: it is a disk, which has no stream.
+        TargetError: the file is there already.
+        FormatError: the image cannot be read, or what was written is not the same.
+        OSError: the operating system could not read or write.
+    """
+    record = catalog.get(image_id)
+    row = record.row
+    if row.format == disks.FORMAT:
+        raise UnsupportedFeatureError("disk", 0, "is made of its partitions: repack those")
+    opened = open_image(catalog, image_id, at_any_cost=True)
+    try:
+        source = opened.stored.whole_stream()
+        size = source.size
+        with new_file(out, force=force) as fd:
+            written = write_seekable(source, fd, packing or Packing(), progress=progress)
+
+            def tell(done: int) -> None:
+                if progress is not None:
+                    progress(size + done * size // max(1, written.stored_size))
+
+            scanned = ingest.scan_file(f"/proc/self/fd/{fd}", tell, is_raw=row.format == raw.NAME)
+            (stream,) = scanned.streams
+            if stream.hashes != written.page_hashes or stream.damage is not None:
+                raise CorruptImageError(
+                    "repack", 0, f"{out}: what was written does not read as it should: try again"
+                )
+            if any(_is_changed(file) for file in opened.stored.files):
+                raise ImageChangedError(f"{row.name}: was changed while it was repacked")
+    finally:
+        opened.close()
+    return Repacked(record, os.path.abspath(out), written.stored_size, ingest.moved(scanned, out))
+
+
+def adopt(catalog: Catalog, repacked: Repacked) -> ImageRecord:
+    """Let the entry of an image be of the repacked file; id, name and verification stay.
+
+    Raises:
+        ImageChangedError: the entry was changed meanwhile.
+        NameTakenError: another entry is of that file.
+        CatalogError: the catalog could not be written; it is then as before.
+    """
+    record = ingest.replace(catalog, repacked.scanned, before=repacked.before)
+    catalog.purge_unused_indexes()
+    return record
+
+
+def _is_changed(file: FileSource | ChunkSource) -> bool:
+    now = file.current_stat()
+    return (now.st_mtime_ns, now.st_size) != (file.stat.st_mtime_ns, file.stat.st_size)

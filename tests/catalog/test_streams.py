@@ -1,0 +1,85 @@
+"""Seek points in the catalog: made anew when they are of another version, or damaged."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from imgcat.catalog import ingest
+from imgcat.catalog.batch import Options, add_files
+from imgcat.catalog.errors import ImageChangedError
+from imgcat.catalog.ingest import Outcome
+from imgcat.catalog.opening import open_image
+from imgcat.catalog.store import Catalog
+from imgcat.formats.errors import FormatError
+from imgcat.formats.index.chunk import ChunkMissingError
+from imgcat.formats.reader import read_bytes
+from support.streams import packed, plain_image
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from imgcat.catalog.records import ImageRecord
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Iterator[Catalog]:
+    with Catalog.open(tmp_path / "catalog.db", create=True, write=True) as opened:
+        yield opened
+
+
+@pytest.fixture
+def image(catalog: Catalog, tmp_path: Path) -> ImageRecord:
+    path = tmp_path / "a.img.gz"
+    path.write_bytes(packed("gzip", "partclone"))
+    return ingest.add_file(catalog, str(path)).record
+
+
+def _spoil(catalog: Catalog, statement: str) -> None:
+    with catalog.database.writing() as connection:
+        assert connection.exec_driver_sql(statement).rowcount > 0
+
+
+def _read(catalog: Catalog, image: ImageRecord) -> bytes:
+    opened = open_image(catalog, image.row.id)
+    try:
+        return read_bytes(opened.reader, 0, opened.reader.size)
+    finally:
+        opened.close()
+
+
+def test_points_of_another_version_are_made_anew(catalog: Catalog, image: ImageRecord) -> None:
+    _spoil(catalog, "UPDATE streams SET index_version = 0")
+    with pytest.raises(ImageChangedError, match=r"imgcat rescan a"):
+        _read(catalog, image)
+    found = ingest.rescan(catalog, image.row.id)
+    assert found.outcome is Outcome.UPDATED
+    assert found.record.index_id > image.index_id
+    assert _read(catalog, image) == plain_image("partclone").guest
+    with catalog.database.writing() as connection:
+        rows = connection.exec_driver_sql("SELECT DISTINCT index_id FROM streams").fetchall()
+    assert [tuple(row) for row in rows] == [(found.record.index_id,)]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE page_hashes SET hashes = x'00'",
+        "UPDATE page_hashes SET hashes = zeroblob(length(hashes))",
+        "UPDATE seek_points SET stored_offset = stored_offset + 1",
+        "DELETE FROM page_hashes",
+        "DELETE FROM seek_points",
+    ],
+)
+def test_damaged_points_are_told_and_made_anew(
+    catalog: Catalog, image: ImageRecord, statement: str
+) -> None:
+    _spoil(catalog, statement)
+    # Never other bytes.
+    with pytest.raises((FormatError, ChunkMissingError)):
+        _read(catalog, image)
+    path = image.row.path
+    (result,) = add_files(catalog, [path], options=Options(force=True))
+    assert result.ingested is not None
+    assert _read(catalog, image) == plain_image("partclone").guest

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import dataclasses
 import logging
 import os
@@ -38,6 +40,9 @@ READ_AHEAD_KB = 4096
 _MAX_BACKGROUND = 256
 """Read-ahead requests in flight for the whole mount: a slow image must not use up all of them."""
 
+_M_ARENA_MAX = -8
+"""Of glibc's ``mallopt``."""
+
 _MAX_TASKS = 256
 """Requests that are served at the same time."""
 
@@ -73,6 +78,7 @@ def serve(
     mounts.check_fuse_device()
     allow_other = mounts.decide_allow_other(request.allow_other)
     _raise_file_limit()
+    _use_few_arenas()
     with _open_catalog(request.catalog_path, notify) as catalog:
         only = _chosen(catalog, request)
         facts = {
@@ -141,7 +147,7 @@ def _mount_and_run(
     except RuntimeError as error:
         raise MountError(f"{mount_point}: could not be mounted ({error})") from error
     try:
-        readers.own_device = _device_number(mount_point)
+        readers.shared.own_device = _device_number(mount_point)
         log.info("%s: mounted, %d images", mount_point, operations.image_count)
         trio.run(_run, catalog, operations, only, tell_when_usable)
     finally:
@@ -234,6 +240,12 @@ def _tune(mount_point: str) -> None:
                 file.write(str(value))
         except OSError as error:
             log.info("%s stays as it is: %s", path, error.strerror)
+
+
+def _use_few_arenas() -> None:
+    """Keep what the threads free in few places: else each thread's would stay with the process."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
 
 
 def _raise_file_limit() -> None:

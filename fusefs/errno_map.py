@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from ..catalog.errors import CatalogError, ImageChangedError, ImageNotFoundError
+from ..catalog.errors import CatalogError, ImageChangedError, ImageNotFoundError, NeedsRepackError
 from ..formats.errors import FormatError
 from ..formats.index.chunk import ChunkMissingError
 
@@ -12,6 +12,7 @@ _ERRNOS: dict[type[BaseException], int] = {
     ImageNotFoundError: errno.ENOENT,
     ImageChangedError: errno.ESTALE,
     ChunkMissingError: errno.ESTALE,
+    NeedsRepackError: errno.EOPNOTSUPP,
     CatalogError: errno.EIO,
     FormatError: errno.EIO,
     MemoryError: errno.ENOMEM,

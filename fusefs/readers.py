@@ -7,27 +7,34 @@ threads.
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from ..catalog.errors import ImageChangedError
-from ..catalog.opening import open_image
-from ..formats.index.cache import IndexCache
+from ..catalog.opening import Shared, open_image
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from ..catalog.opening import OpenImage
     from ..catalog.store import Catalog
+    from ..formats.chunks import ChunkSource
+    from ..formats.extent import Extent
     from ..formats.source import FileSource
 
     _State = tuple[tuple[int, int], ...]
+
+_FEW_FILES = 4
+_LOOK_EVERY = 0.1
+"""Seconds: looking at hundreds of chunks after every read would cost more than the read."""
 
 
 class WatchedReader:
     """A reader that gives no bytes of a file that was changed while it is open.
 
-    Each read is followed by an `fstat`. Where a file's time or size is another than before, the
-    fingerprint decides once whether they are still the image that was scanned.
+    Each read is followed by an `fstat`; of an image in many files, one in a while is. Where a
+    file's time or size is another than before, the fingerprint decides once whether they are
+    still the image that was scanned.
 
     Args:
         image: the open image.
@@ -40,6 +47,7 @@ class WatchedReader:
         self._sizes = tuple(file.stat.st_size for file in self._files)
         self._seen = tuple((file.stat.st_mtime_ns, file.stat.st_size) for file in self._files)
         self._lock = threading.Lock()
+        self._looked_at = 0.0
         self.size = image.reader.size
         self.was_touched = self._seen != tuple(
             (volume.mtime_ns, volume.size_bytes) for volume in image.spec.volumes
@@ -47,7 +55,7 @@ class WatchedReader:
 
     def read_into_nowait(self, view: memoryview, offset: int) -> bool:
         """Fill `view` from guest byte `offset` on, unless that needs waiting, or a closer look."""
-        return self._reader.read_into_nowait(view, offset) and _state(self._files) == self._seen
+        return self._reader.read_into_nowait(view, offset) and self._is_as_before()
 
     def read_into(self, view: memoryview, offset: int) -> None:
         """Fill `view` from guest byte `offset` on.
@@ -58,14 +66,26 @@ class WatchedReader:
             OSError: the operating system could not read.
         """
         self._reader.read_into(view, offset)
-        state = _state(self._files)
-        if state == self._seen:
+        if self._is_as_before():
             return
+        state = _state(self._files)
         with self._lock:
             sizes = tuple(size for _mtime, size in state)
             if sizes != self._sizes or not self._image.has_fingerprint():
                 raise ImageChangedError(f"{self._files[0].path}: was changed while it was open")
             self._seen = state
+
+    def _is_as_before(self) -> bool:
+        """Tell whether no file has changed since one has looked last."""
+        now = time.monotonic()
+        if len(self._files) > _FEW_FILES and now - self._looked_at < _LOOK_EVERY:
+            return True
+        self._looked_at = now
+        return _state(self._files) == self._seen
+
+    def extents(self, start: int, stop: int) -> Iterator[Extent]:
+        """Yield what guest bytes ``[start, stop)`` are made of; see `ImageReader.extents`."""
+        return self._reader.extents(start, stop)
 
     def close(self) -> None:
         """Close the files."""
@@ -77,20 +97,15 @@ class ReaderFactory:
 
     Args:
         catalog: where the images are.
-        cache: holds the loaded pieces of every image's index.
-
-    Attributes:
-        own_device: the device number of the mount that these readers serve; a file in there is not
-            opened, for that would be a request to oneself.
+        shared: what the open images share.
     """
 
-    def __init__(self, catalog: Catalog, cache: IndexCache | None = None) -> None:
+    def __init__(self, catalog: Catalog, shared: Shared | None = None) -> None:
         self._catalog = catalog
-        self.cache = IndexCache() if cache is None else cache
-        self.own_device: int | None = None
+        self.shared = Shared() if shared is None else shared
 
     def open(self, image_id: int, index_id: int | None = None) -> WatchedReader:
-        """Open an image. One SQL statement; reads nothing of files that are as they were.
+        """Open an image; reads nothing of files that are as they were.
 
         Args:
             image_id: the image.
@@ -104,13 +119,13 @@ class ReaderFactory:
                 self._catalog,
                 image_id,
                 index_id=index_id,
-                cache=self.cache,
-                own_device=self.own_device,
+                shared=self.shared,
+                open_partition=self.open,
             )
         )
 
 
-def _state(files: Iterable[FileSource]) -> _State:
+def _state(files: Iterable[FileSource | ChunkSource]) -> _State:
     found = []
     for file in files:
         status = file.current_stat()

@@ -27,6 +27,7 @@ _CODES: dict[type[Exception], int] = {
     catalog.CatalogMissingError: NOT_FOUND,
     catalog.ImageNotFoundError: NOT_FOUND,
     catalog.ImageChangedError: DAMAGED,
+    catalog.NeedsRepackError: NOT_SUPPORTED,
     catalog.NameTakenError: USAGE,
     catalog.CatalogBusyError: BUSY,
     catalog.CatalogError: SCHEMA,

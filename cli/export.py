@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 import sys
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,11 +12,9 @@ from .arguments import ImageArgument
 from .exit_codes import BUSY, DAMAGED
 from .progress import byte_bar
 from .settings import complain, notify, open_catalog, settings
+from .signals import ending_on_signals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from types import FrameType
-
     from ..catalog.opening import OpenImage
     from ..catalog.records import ImageRow
     from ..catalog.store import Catalog
@@ -27,7 +23,6 @@ if TYPE_CHECKING:
 
 _STDOUT = 1
 _LARGEST_BYTE = 0xFF
-_ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def _parse_byte(text: str) -> int:
@@ -73,7 +68,8 @@ def export(
       imgcat export --fill 0xff sda1 sda1.raw
     """
     from ..catalog.opening import open_image
-    from ..formats.export import Filling, TargetBusyError, TargetError
+    from ..formats.export import Filling, TargetBusyError
+    from ..formats.newfile import TargetError
 
     if out == "-" and os.isatty(_STDOUT):
         raise typer.BadParameter("is a terminal: name a file, or write into a pipe", param_hint="-")
@@ -86,9 +82,9 @@ def export(
             notify(f"{row.name}: the last verification found damage: `imgcat show {row.name}`")
         if row.content != "full":
             notify(f"{row.name}: only its {row.content} was saved; all else will be zeros")
-        opened = open_image(catalog, image_id)
+        opened = open_image(catalog, image_id, at_any_cost=True)
         try:
-            with _ending_on_signals(), byte_bar(row.size_bytes, row.name) as progress:
+            with ending_on_signals(), byte_bar(row.size_bytes, row.name) as progress:
                 filling = Filling(not no_sparse, fill or 0)
                 _write(opened, out, filling, progress, force=force)
         except TargetBusyError as error:
@@ -133,27 +129,6 @@ def _write(
         if writing.target_kind(out) is writing.TargetKind.DEVICE:
             complain(f"{out}: is only partly written")
         raise
-
-
-@contextlib.contextmanager
-def _ending_on_signals() -> Iterator[None]:
-    """Let signals that end the program unwind it first, once, so that nothing is left behind."""
-
-    def end(number: int, _frame: FrameType | None) -> NoReturn:
-        for each in _ENDING_SIGNALS:
-            signal.signal(each, signal.SIG_IGN)
-        if number == signal.SIGINT:
-            raise KeyboardInterrupt
-        raise SystemExit(128 + number)
-
-    # What is ignored stays so, as `nohup` wants it.
-    changed = [each for each in _ENDING_SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
-    before = {each: signal.signal(each, end) for each in changed}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
 
 
 def _printable(text: str) -> str:

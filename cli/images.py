@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import fnmatch
+import itertools
 import os
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .arguments import ImageArgument, ImagesArgument, JsonOption
+from .arguments import ImageArgument, ImagesArgument, JsonOption, parse_size
 from .completion import complete_images
 from .exit_codes import DAMAGED, NOT_FOUND, NOT_SUPPORTED, code_of, message_of
 from .progress import above_bars, byte_bar
@@ -18,9 +19,9 @@ from .settings import complain, notify, open_catalog, settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..catalog.batch import Result
+    from ..catalog.batch import Options, Result
     from ..catalog.ingest import Ingested
-    from ..catalog.records import ImageRecord, ImageRow, Volume
+    from ..catalog.records import ImageRecord, ImageRow, StreamCost, Volume
     from ..catalog.store import Catalog
 
 _LS_COLUMNS = (
@@ -41,62 +42,126 @@ def add(
         int, typer.Option("-j", "--jobs", min=1, help="Images scanned at the same time.")
     ] = min(4, os.cpu_count() or 1),
     force: Annotated[bool, typer.Option(help="Scan even what has not changed.")] = False,
-    verify: Annotated[bool, typer.Option("--verify", help="Then check every checksum.")] = False,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Also check every checksum."),
+    ] = False,
+    seek_spacing: Annotated[
+        int | None,
+        typer.Option(
+            metavar="SIZE",
+            parser=parse_size,
+            help="Plain bytes between seek points of compressed images, e.g. 4M: smaller reads "
+            "faster, larger keeps the catalog small.",
+        ),
+    ] = None,
 ) -> None:
     """Scan images once and keep what was found in the catalog.
+
+    An image may be compressed (gzip, bzip2, xz, lzma, zstd, lz4) and split; name any of its chunks.
+    Of an image directory of Clonezilla, every partition is added, and each disk as a whole.
 
     \b
     Examples:
       imgcat add backups/*.img
+      imgcat add sda1.ext4-ptcl-img.zst.aa
+      imgcat add /home/partimag/*
       imgcat add -r /mnt/backups
       imgcat add --name laptop-2026 sda1.img
       imgcat add --verify sda1.img
     """
+    from ..catalog.batch import Options
+
     if name is not None and len(paths) != 1:
         raise typer.BadParameter("--name goes with a single PATH", param_hint="--name")
-    worst = 0
+    options = Options(force=force, jobs=jobs, verify=verify, spacing=seek_spacing)
     with open_catalog(write=True, create=True) as catalog:
-        listed, worst = _expand(paths, recursive=recursive)
-        if name is not None and len(listed) > 1:
+        listed, directories, worst = _expand(paths, recursive=recursive)
+        if name is not None and (len(listed) > 1 or directories):
             raise typer.BadParameter("--name is for a single image", param_hint="--name")
-        for result in _added(catalog, listed, name=name, force=force, jobs=jobs):
+        results = itertools.chain(
+            _added(catalog, listed, name=name, options=options),
+            *(_added_directory(catalog, path, options=options) for path in directories),
+        )
+        for result in results:
             worst = max(worst, _report_added(result))
             if verify and result.ingested is not None:
-                from .verify import verify_one
-
-                worst = max(worst, verify_one(catalog, result.ingested.record.row.id)[0])
+                worst = max(worst, _verify_added(catalog, result.ingested))
     raise typer.Exit(worst)
 
 
-def _expand(paths: list[str], *, recursive: bool) -> tuple[list[str], int]:
-    """Return the files to add and the exit code that directories among the paths call for."""
+def _expand(paths: list[str], *, recursive: bool) -> tuple[list[str], list[str], int]:
+    """Return files and image directories to add, and the exit code that other ones call for."""
     from ..catalog.batch import find_images
+    from ..catalog.directories import find_directories
+    from ..formats.clonezilla.directory import is_image_directory
 
     listed: list[str] = []
+    directories: list[str] = []
     code = 0
     for path in paths:
         if not os.path.isdir(path):
             listed.append(path)
+        elif is_image_directory(path):
+            directories.append(path)
         elif recursive:
-            listed.extend(find_images(path))
+            inside = list(find_directories(path))
+            directories += inside
+            listed.extend(find_images(path, apart=inside))
         else:
-            complain(f"{path}: is a directory: -r searches it for images")
+            complain(f"{path}: is a directory, and none of Clonezilla: -r searches it for images")
             code = NOT_SUPPORTED
-    return listed, code
+    return listed, directories, code
 
 
 def _added(
-    catalog: Catalog, paths: list[str], *, name: str | None, force: bool, jobs: int
+    catalog: Catalog,
+    paths: list[str],
+    *,
+    name: str | None,
+    options: Options,
 ) -> Iterator[Result]:
     """Add the files and yield the results, under a bar of bytes while somebody watches."""
-    from ..catalog.batch import add_files
+    from ..catalog.batch import Item, add_files
 
+    items = [Item(path) for path in paths]
     total = sum(os.path.getsize(path) for path in paths if os.path.isfile(path))
     with byte_bar(total, "scanning") as progress:
-        results = add_files(catalog, paths, name=name, force=force, jobs=jobs, progress=progress)
+        results = add_files(catalog, items, name=name, options=options, progress=progress)
         for result in results:
             with above_bars():
                 yield result
+
+
+def _added_directory(catalog: Catalog, path: str, *, options: Options) -> Iterator[Result]:
+    """Add an image directory and yield the results, under a bar of bytes."""
+    from ..catalog.batch import Result
+    from ..catalog.directories import add_directory
+    from ..formats.errors import FormatError
+
+    total = sum(entry.stat().st_size for entry in os.scandir(path) if entry.is_file())
+    with byte_bar(total, os.path.basename(os.path.abspath(path))) as progress:
+        results = add_directory(catalog, path, options=options, progress=progress)
+        try:
+            for result in results:
+                with above_bars():
+                    yield result
+        except (FormatError, OSError) as error:
+            yield Result(path, error=error)
+
+
+def _verify_added(catalog: Catalog, ingested: Ingested) -> int:
+    """Verify what was added, unless its scan has told all; return the exit code."""
+    from ..catalog.verify import record_right
+    from .verify import say, verify_one
+
+    row = ingested.record.row
+    if row.format == "disk":
+        # It has no bytes of its own: they are those of its partitions.
+        return 0
+    if ingested.is_right:
+        return say(record_right(catalog, ingested.record))
+    return verify_one(catalog, row.id)[0]
 
 
 def _report_added(result: Result) -> int:
@@ -127,7 +192,7 @@ def _report_damage(ingested: Ingested) -> int:
     if row.status_detail is None:
         return 0
     complain(f"{row.path}: {row.status}: {row.status_detail}")
-    return NOT_FOUND if row.status == "missing" else DAMAGED
+    return {"missing": NOT_FOUND, "needs-repack": NOT_SUPPORTED}.get(row.status, DAMAGED)
 
 
 def _error_line(path: str, error: Exception) -> str:
@@ -232,6 +297,10 @@ def _shown_fields(record: ImageRecord, check: str | None, mount: str | None) -> 
             "rows": record.index_rows,
             "bytes": record.index_bytes,
         },
+        "streams": [
+            {name: getattr(stream, name) for name in stream.__dataclass_fields__}
+            for stream in record.streams
+        ],
         "bad_ranges": [
             {"start": bad.start, "stop": bad.stop, "detail": bad.detail}
             for bad in record.bad_ranges
@@ -275,6 +344,9 @@ def _write_record(record: ImageRecord, check: str | None, mount: str | None) -> 
             "Detail": row.verify_detail,
         },
     }
+    for number, stream in enumerate(record.streams, 1):
+        title = "Compression" if len(record.streams) == 1 else f"Compression of volume {number}"
+        sections[title] = _stream_fields(stream)
     if record.bad_ranges:
         sections["Damage"] = {
             "structure" if bad.start is None else f"[{bad.start}, {bad.stop})": bad.detail
@@ -287,6 +359,20 @@ def _write_record(record: ImageRecord, check: str | None, mount: str | None) -> 
         sys.stdout.write(f"{title}\n{'-' * len(title)}\n")
         write_fields({str(key): value for key, value in fields.items()})
         sys.stdout.write("\n")
+
+
+def _stream_fields(stream: StreamCost) -> dict[str, object]:
+    from .render import human_size
+
+    count = stream.point_count
+    share = 100 * stream.catalog_bytes / max(1, stream.stored_bytes)
+    return {
+        "Codec": f"{stream.codec} (indexed by {stream.library})",
+        "Plain": f"{human_size(stream.plain_bytes)} = {stream.plain_bytes} bytes",
+        "Seek points": f"{count}, one every {human_size(stream.plain_bytes // max(1, count))}",
+        "In the catalog": f"{human_size(stream.catalog_bytes)} ({share:.2f} % of what is stored)",
+        "A cold read": f"decodes {human_size(stream.span_bytes)} at the most",
+    }
 
 
 def _commands(record: ImageRecord, catalog_path: str) -> tuple[str | None, str | None]:

@@ -85,7 +85,7 @@ def make_app() -> Typer:
     """Return the application with all of its commands."""
     import typer
 
-    from . import completion, db, doctor, export, images, inspect, mount, options, verify
+    from . import completion, db, doctor, export, images, inspect, mount, options, repack, verify
 
     app = typer.Typer(
         name="imgcat",
@@ -108,6 +108,7 @@ def make_app() -> Typer:
         "rescan": images.rescan,
         "verify": verify.verify,
         "export": export.export,
+        "repack": repack.repack,
         "map": inspect.map_extents,
         "read": inspect.read,
         "mount-all": mount.mount_all,

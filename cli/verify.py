@@ -35,6 +35,10 @@ def verify(
         int | None,
         typer.Option("-j", "--jobs", min=1, help="Threads; as many as processors by default."),
     ] = None,
+    sums: Annotated[
+        bool,
+        typer.Option("--sums", help="Also the MD5SUMS and the like beside them in directories."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check every checksum of images, or their structure where there are none.
@@ -46,17 +50,25 @@ def verify(
     Examples:
       imgcat verify sda1
       imgcat verify --all
+      imgcat verify --sums 'laptop-2026/*'
       imgcat sql 'SELECT * FROM bad_ranges'
     """
     if bool(images) == all_images:
         raise typer.BadParameter("name images, or give --all", param_hint="IMAGE...")
+    from ..catalog import disks
+    from .sums import check_sums
+
     reports: list[VerifyReport] = []
     worst = 0
     with open_catalog(write=True) as catalog:
         if images:
             chosen = catalog.resolve_many(images)
         else:
-            chosen = [row.id for row, _volumes in catalog.list_images()]
+            chosen = [
+                row.id for row, _volumes in catalog.list_images() if row.format != disks.FORMAT
+            ]
+        if sums:
+            worst = max(worst, check_sums(catalog, chosen))
         for image_id in chosen:
             code, report = verify_one(catalog, image_id, jobs=jobs, silent=as_json)
             worst = max(worst, code)
@@ -81,17 +93,24 @@ def verify_one(
     from ..catalog.errors import ImageChangedError, ImageNotFoundError
     from ..catalog.verify import verify_image
     from ..formats.errors import FormatError
-    from ..formats.text import printable
 
     name = f"image {image_id}"
     try:
-        row = catalog.get(image_id).row
-        name = row.name
-        with byte_bar(row.stored_bytes, name) as progress:
+        record = catalog.get(image_id)
+        name = record.row.name
+        total = sum(stream.plain_bytes for stream in record.streams) or record.row.stored_bytes
+        with byte_bar(total, name) as progress:
             report = verify_image(catalog, image_id, progress=progress, jobs=jobs)
     except (ImageNotFoundError, ImageChangedError, FormatError, OSError) as error:
         complain(f"{name}: {message_of(error)}")
         return code_of(error), None
+    return say(report, silent=silent), report
+
+
+def say(report: VerifyReport, *, silent: bool = False) -> int:
+    """Print the result of a verification, and return the exit code that it calls for."""
+    from ..formats.text import printable
+
     if not silent and not settings.quiet:
         result = "ok" if report.ok else "BAD"
         sys.stdout.write(f"{result:<9} {printable(report.name)}: {report.detail}\n")
@@ -103,7 +122,7 @@ def verify_one(
         if report.bad_count > _MOST_SHOWN:
             more = report.bad_count - _MOST_SHOWN
             complain(f"{report.name}: and {more} more: `imgcat show --json {report.name}`")
-    return 0 if report.ok else DAMAGED, report
+    return 0 if report.ok else DAMAGED
 
 
 def _fields(report: VerifyReport) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from imgcat.catalog import ingest
+from imgcat.catalog import ingest, schema
 from imgcat.catalog.check import check
 from imgcat.catalog.errors import CatalogError
 from imgcat.catalog.freshness import observed_status
@@ -143,7 +143,8 @@ def test_a_schema_that_is_not_ours_is_refused_and_left(
         assert str(program.catalog) in said
         if "0999" in statement:
             assert said == (
-                f"imgcat: {program.catalog}: schema 0999, but this imgcat knows up to 0002: "
+                f"imgcat: {program.catalog}: schema 0999, but this imgcat knows up to "
+                f"{schema.REVISIONS[-1]}: "
                 "a newer imgcat wrote it; upgrade imgcat, or use another catalog with --db\n"
             )
     with contextlib.closing(sqlite3.connect(program.catalog)) as connection:

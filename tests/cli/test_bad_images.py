@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import os
 import re
 import socket
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import zstandard
 from imgcat.catalog import batch
 from imgcat.catalog.store import Catalog
 from imgcat.cli.exit_codes import code_of
@@ -50,7 +52,13 @@ BAD: dict[str, tuple[bytes, int, str]] = {
     "zeros": (bytes(1 << 16), 4, "no disk image of a known format"),
     "text": (b"#!/bin/sh\nexit 0\n", 4, "no disk image of a known format"),
     "cut-in-the-magic": (MAGIC[:-1], 4, "no disk image of a known format"),
-    "gzip": (b"\x1f\x8b\x08\x00" + bytes(60), 4, "gzip: unpack it with gunzip"),
+    "lzop": (b"\x89LZO\x00\r\n\x1a\n" + bytes(60), 4, "lzop: unpack it with lzop -d"),
+    "gzip-of-text": (gzip.compress(b"#!/bin/sh\n"), 4, "no disk image of a known format"),
+    "gzip-of-zstd": (
+        gzip.compress(zstandard.compress(GOOD)), 4,
+        "compressed twice: unpack the outer gzip first",
+    ),
+    "gzip-of-no-blocks": (b"\x1f\x8b\x08\x00" + bytes(60), 5, "gzip."),
     "version-9": (MAGIC + b"\0" + bytes(14) + b"0009" + bytes(5000), 4, "format version '0009'"),
     "big-endian-0002": (
         write(Recipe(present=[True] * 8, big_endian=True)).image, 4,
@@ -156,7 +164,7 @@ def test_what_is_no_file_is_refused(program: Program, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(tmp_path / "socket"))
         for path, code, reason in [
-            (directory, 4, "is a directory: -r searches it"),
+            (directory, 4, "is a directory, and none of Clonezilla: -r searches it"),
             (fifo, 4, "not a regular file or block device"),
             (device, 4, "not a regular file or block device"),
             (tmp_path / "socket", 4, "not a regular file or block device"),

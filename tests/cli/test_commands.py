@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import imgcat
 import pytest
+from imgcat.catalog import schema
 from imgcat.cli.main import make_app
 from imgcat.cli.render import human_size
 
@@ -147,7 +148,9 @@ def test_db(program: Program, samples: list[Sample], tmp_path: Path) -> None:
     program.run("db", "backup", copy)
     assert len(json.loads(program.run("--db", copy, "ls", "--json").stdout)) == 1
     program.run("db", "backup", copy, code=2)
-    assert program.run("db", "upgrade").stdout == f"{program.catalog}: schema 0002\n"
+    assert (
+        program.run("db", "upgrade").stdout == f"{program.catalog}: schema {schema.REVISIONS[-1]}\n"
+    )
     assert {path.name for path in program.home.iterdir()} & {"catalog.db.before-0001"} == set()
 
 

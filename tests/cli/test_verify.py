@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.partclone_writer import Recipe, Written, write
+from support.streams import compress
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,6 +85,24 @@ def test_what_was_mended_is_right_again(program: Program, tmp_path: Path, writte
     _flip(path, len(written.image) - 1)
     assert program.run("verify", "a").stdout.startswith("ok ")
     assert program.json("sql", "SELECT * FROM bad_ranges") == []
+
+
+def test_compressed_images_are_verified_while_they_are_added(
+    program: Program, tmp_path: Path, written: Written
+) -> None:
+    damaged = bytearray(written.image)
+    damaged[-1] ^= 16
+    for name, image in [("a", written.image), ("b", bytes(damaged))]:
+        (tmp_path / f"{name}.img.zst").write_bytes(compress("zstd", image))
+    said = program.run("add", "--verify", *sorted(tmp_path.glob("*.zst")), code=5)
+    lines = [line for line in said.stdout.splitlines() if line.startswith(("ok", "BAD"))]
+    assert [line.split(":")[0].split() for line in lines] == [["ok", "a"], ["BAD", "b"]]
+    rows = program.json("ls")
+    assert [row["verify_result"] for row in rows] == ["ok", "bad"]
+    assert all(row["verified_at"] for row in rows)
+    # Asked again, they say the same.
+    assert program.run("verify", "--all", code=5).stdout.splitlines()[:2] == lines
+    assert len(program.json("sql", "SELECT * FROM bad_ranges")) == 1
 
 
 def test_an_image_that_is_another_now_is_not_verified(

@@ -1,0 +1,59 @@
+"""The files of checksums that lie beside the images of an image directory."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from .exit_codes import DAMAGED, code_of, message_of
+from .settings import complain, settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..catalog.store import Catalog
+
+
+def check_sums(catalog: Catalog, image_ids: Sequence[int]) -> int:
+    """Check the files in the image directories of images; return the exit code they call for."""
+    paths = sorted({os.path.dirname(catalog.get(image_id).row.path) for image_id in image_ids})
+    worst = 0
+    for path in paths:
+        worst = max(worst, _check_directory(path))
+    return worst
+
+
+def _check_directory(path: str) -> int:
+    from ..formats.clonezilla.directory import is_image_directory, read_directory
+    from ..formats.errors import FormatError
+
+    if not is_image_directory(path):
+        return 0
+    try:
+        names = read_directory(path).checksum_files
+        if not names:
+            complain(f"{path}: there are no checksum files in it")
+        return max((_check_file(path, name) for name in names), default=0)
+    except (FormatError, OSError) as error:
+        complain(f"{path}: {message_of(error)}")
+        return code_of(error)
+
+
+def _check_file(path: str, name: str) -> int:
+    from ..formats.clonezilla import sums
+    from ..formats.text import printable
+
+    right = wrong = 0
+    for result in sums.check_sums(path, name):
+        if result.outcome is sums.SumOutcome.OK:
+            right += 1
+            continue
+        wrong += 1
+        complain(f"{os.path.join(path, name)}: {result.name}: {result.outcome} {result.detail}")
+    if not settings.quiet:
+        sys.stdout.write(
+            f"{'BAD' if wrong else 'ok':<9} {printable(os.path.join(path, name))}: "
+            f"{right} right, {wrong} not\n"
+        )
+    return DAMAGED if wrong else 0

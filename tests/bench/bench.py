@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import compressed
 import images
 from measure import megabytes, say
 from peers import find_peer, install_peer, mount_with_peer, mounted_file
@@ -97,6 +98,11 @@ class Bench:
         stage = ReadStage(both, ours, tuple(theirs), self._mount_zeros(size))
         stage.warm()
         return stage
+
+    @functools.cached_property
+    def compressed_images(self) -> dict[compressed.Kind, compressed.CompressedImage]:
+        """Images of realistic data, compressed by each tool."""
+        return {image.kind: image for image in compressed.save_compressed(self.shop)}
 
     def _mount_zeros(self, size: int) -> tuple[Path, ...]:
         point = self.shop.make("read.zeros")

@@ -14,7 +14,7 @@ from imgcat.formats.reader import is_data
 from imgcat.formats.source import FileSource
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from imgcat.formats.reader import ImageReader
@@ -36,12 +36,19 @@ def save_filled(shop: Workshop, name: str, size: int, fill: int) -> Path:
     for number, start in enumerate(range(0, fill, 16 * MIB)):
         with (content / f"file{number:03d}").open("wb") as file:
             file.write(os.urandom(min(16 * MIB, fill - start)))
+    return save_content(shop, name, size, content)
+
+
+def save_content(
+    shop: Workshop, name: str, size: int, content: Path, options: Sequence[str] = ()
+) -> Path:
+    """Make an ext4 of `size` bytes of what a directory holds, save it, remove the directory."""
     raw = shop.directory / f"{name}.raw"
     with raw.open("wb") as file:
         file.truncate(size)
     shop.run("mkfs.ext4", "-q", "-F", "-b", BLOCK_SIZE, "-d", content, raw)
     image = shop.directory / f"{name}.img"
-    _save(shop, raw, image)
+    _save(shop, raw, image, *options)
     shop.run("rm", "-r", raw, content)
     return image
 

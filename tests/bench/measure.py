@@ -79,12 +79,14 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
-def interleaved(rounds: int, actions: Mapping[str, Callable[[], float]]) -> dict[str, float]:
+def interleaved(
+    rounds: int, actions: Mapping[str, Callable[[], float]], *, warm_up: bool = True
+) -> dict[str, float]:
     """Take every action in turn, `rounds` times after a warm-up; return the medians by name.
 
     In turn, so that a machine that is faster or slower for a while is so for all of them.
     """
-    for action in actions.values():
+    for action in actions.values() if warm_up else ():
         action()
     figures: dict[str, list[float]] = {name: [] for name in actions}
     for _ in range(rounds):

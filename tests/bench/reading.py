@@ -1,17 +1,19 @@
-"""Starting reading processes together, and adding up what they achieve."""
+"""Starting reading processes together, and what they achieve."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 _PROGRAM = Path(__file__).with_name("reader.py")
+_LATENCIES = Path(__file__).with_name("latencies.py")
 _FOREVER = 600.0
 
 
@@ -30,6 +32,19 @@ class Job:
     offsets: Sequence[int]
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tour:
+    """What one process reads of one file or several, with the time of each read taken.
+
+    Attributes:
+        size: bytes in a read.
+        places: files and offsets, in turn, from the beginning again at the end.
+    """
+
+    size: int
+    places: Sequence[tuple[Path, int]]
+
+
 def reads_together(jobs: Sequence[Job], seconds: float) -> float:
     """Let a process for each job read for so long, all at once; return their reads a second."""
     return sum(count / taken for count, taken in _run(jobs, seconds, 0))
@@ -40,29 +55,56 @@ def read_all(job: Job) -> None:
     _run([job], _FOREVER, len(job.offsets))
 
 
+def latencies_together(tours: Sequence[Tour], seconds: float, count: int = 0) -> list[list[float]]:
+    """Let a process for each tour read for so long, all at once; return what each read took.
+
+    Args:
+        tours: what they read.
+        seconds: after so long they end.
+        count: or after so many reads, where it is not 0.
+    """
+    processes = [
+        _start(
+            (_LATENCIES, tour.size, seconds, count),
+            (f"{offset} {path}" for path, offset in tour.places),
+        )
+        for tour in tours
+    ]
+    return [json.loads(line) for line in _together(processes)]
+
+
 def _run(jobs: Sequence[Job], seconds: float, count: int) -> list[tuple[int, float]]:
-    processes = [_start(job, seconds, count) for job in jobs]
+    processes = [
+        _start((_PROGRAM, job.path, job.size, seconds, count), map(str, job.offsets))
+        for job in jobs
+    ]
+    results = (line.split() for line in _together(processes))
+    return [(int(done), float(taken)) for done, taken in results]
+
+
+def _start(program: Sequence[object], lines: Iterable[str]) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-S", *map(str, program)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    _input(process).write("".join(f"{line}\n" for line in lines) + "\n")
+    _input(process).flush()
+    return process
+
+
+def _together(processes: Sequence[subprocess.Popen[str]]) -> list[str]:
+    """Let all go at once, when all are ready, and return the line that each says at its end."""
     try:
         for process in processes:
             _expect(process, "ready")
         for process in processes:
             _input(process).write("go\n")
             _input(process).flush()
-        return [_result(process) for process in processes]
+        return [_output(process).readline() for process in processes]
     finally:
         for process in processes:
             process.kill()
             process.communicate()
-
-
-def _start(job: Job, seconds: float, count: int) -> subprocess.Popen[str]:
-    process = subprocess.Popen(
-        [sys.executable, "-I", "-S", _PROGRAM, job.path, str(job.size), str(seconds), str(count)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    _input(process).write("".join(f"{offset}\n" for offset in job.offsets) + "\n")
-    _input(process).flush()
-    return process
 
 
 def _input(process: subprocess.Popen[str]) -> IO[str]:
@@ -70,15 +112,13 @@ def _input(process: subprocess.Popen[str]) -> IO[str]:
     return process.stdin
 
 
-def _expect(process: subprocess.Popen[str], said: str) -> None:
+def _output(process: subprocess.Popen[str]) -> IO[str]:
     assert process.stdout is not None
-    line = process.stdout.readline().strip()
+    return process.stdout
+
+
+def _expect(process: subprocess.Popen[str], said: str) -> None:
+    line = _output(process).readline().strip()
     if line != said:
         message = f"a reader said {line!r}, not {said!r}"
         raise RuntimeError(message)
-
-
-def _result(process: subprocess.Popen[str]) -> tuple[int, float]:
-    assert process.stdout is not None
-    count, taken = process.stdout.readline().split()
-    return int(count), float(taken)

@@ -19,7 +19,7 @@ _WHAT_WIDTH = 60
 _INTRODUCTION = """\
 # Benchmarks
 
-Written by `make bench`, which takes every figure below anew, as root, in a quarter of an hour:
+Written by `make bench`, which takes every figure below anew, as root, in half an hour:
 `python tests/bench/run.py --help` tells how to take some of them only. It makes its images with
 the real tools, installs the peer, [imagebackup](https://pypi.org/project/imagebackup/), into a
 virtual environment of its own, and removes everything at the end.
@@ -55,6 +55,20 @@ _NOTES = """\
 - **fragments**: an ntfsclone image of which no two stored clusters are neighbours; a million rows
   are written and found again.
 - **ls**, **version**: whole processes, output to nowhere.
+- **add-**, **seek-** and the other rows of compressed images: one ext4 volume, a third of it text
+  (the machine's own text files and a log), a third programs, a third random data, saved with
+  partclone, and compressed by each tool with the options that the row names; of those that are
+  slow, xz and bzip2, one with a third of it. Whole processes; the files are in the page cache.
+  **seek-** is the size of the catalog after a checkpoint of its log.
+- **cold-**: places all over the image, so far apart that no read leaves behind what another needs,
+  of several fresh daemons; **first-** is the first read of each.
+- **seq-**: the tool unpacks with one thread, to nowhere; ours goes through FUSE, and `dd` reads
+  what is not used too.
+- **fleet-memory**: six images, each under many names, so that each is an image of its own for the
+  catalog; each reader goes from image to image.
+- **beside**: both images are in one mount. When the daemon has more to do, it sleeps less, and a
+  read of it alone can take longer than one beside another.
+- **repack** decodes, compresses, reads back and compares; zstd compresses.
 """
 
 

@@ -20,12 +20,17 @@ import machine
 import report
 import row_add
 import row_buffered
+import row_containers_add
+import row_containers_beside
+import row_containers_fleet
+import row_containers_read
 import row_ls
 import row_mount
 import row_ntfsclone
 import row_partimage
 import row_random
 import row_read
+import row_repack
 import row_verify
 import row_version
 from bench import Bench
@@ -37,7 +42,8 @@ if TYPE_CHECKING:
 
 _QUESTIONS = (
     row_mount, row_read, row_buffered, row_random, row_verify, row_add, row_ntfsclone,
-    row_partimage, row_ls, row_version,
+    row_partimage, row_ls, row_version, row_containers_add, row_containers_read,
+    row_containers_fleet, row_containers_beside, row_repack,
 )  # fmt: skip
 _NAMES = [name for question in _QUESTIONS for name in question.NAMES]
 
@@ -76,7 +82,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure imgcat beside its peer.")
     parser.add_argument(
         "--work", type=Path, default=Path(tempfile.gettempdir()), metavar="DIR",
-        help="where the scratch directory is made (4 GB)",
+        help="where the scratch directory is made (8 GB)",
     )  # fmt: skip
     parser.add_argument(
         "--peer", type=Path, metavar="DIR",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,6 +24,8 @@ _MARKERS = {
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Whoever began the run in the background has SIGINT ignored, and so would what it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for name, text in _MARKERS.items():
         config.addinivalue_line("markers", f"{name}: {text}")
 

@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from imgcat.formats import probe
-from imgcat.formats.index.stored import StoredIndex
+from imgcat.formats.stored_index import StoredIndex
 
 if TYPE_CHECKING:
     from imgcat.formats.index.cache import IndexCache

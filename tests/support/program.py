@@ -36,11 +36,16 @@ class Program:
             "PYTHONWARNINGS": "error",
         }
         self._mounts: list[Path] = []
+        self._started: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        for process in self._started:
+            # What a failed test has left running.
+            process.kill()
+            process.wait()
         for mount in self._mounts:
             pid = self.daemon_pid(mount)
             if is_mounted(mount):
@@ -50,13 +55,15 @@ class Program:
 
     def start(self, *arguments: object, **options: Any) -> subprocess.Popen[bytes]:
         """Start the program and return the process."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [*COMMAND, *map(_text, arguments)],
             env=options.pop("env", self.environment),
             stdout=options.pop("stdout", subprocess.PIPE),
             stderr=options.pop("stderr", subprocess.PIPE),
             **options,
         )
+        self._started.append(process)
+        return process
 
     def run(
         self, *arguments: object, code: int = 0, **options: Any

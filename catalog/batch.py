@@ -128,6 +128,7 @@ def add_files(
                     pending.append((item, outcome))
                 if not pending:
                     break
+                _load_writing()
                 item, outcome = pending.pop(0)
                 result = outcome if isinstance(outcome, Result) else _put(
                     catalog, item, outcome, name, renew=options.force
@@ -142,6 +143,11 @@ def add_files(
             executor.shutdown(cancel_futures=True)
     if changed:
         catalog.purge_unused_indexes()
+
+
+def _load_writing() -> None:
+    """Load SQLAlchemy, which takes a while: in that time the first scans are under way."""
+    from . import writing  # noqa: F401
 
 
 class _Meter:

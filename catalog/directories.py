@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..formats.clonezilla.directory import is_image_directory, read_directory
 from ..formats.clonezilla.table import parse_sfdisk
 from ..formats.errors import CorruptImageError, FormatError
-from . import batch, disks, ingest, writing
+from . import batch, disks, ingest
 from .errors import ImageChangedError, NameTakenError
 from .freshness import volume_from_stat
 from .moment import utc_now
@@ -113,6 +113,8 @@ def find_directories(path: str) -> Iterator[str]:
 def _write(
     catalog: Catalog, directory: ImageDirectory, found: Mapping[tuple[str, str], int]
 ) -> None:
+    from . import writing
+
     values = {
         "path": directory.path,
         "name": directory.name,

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 from ..formats import probe, raw
 from ..formats.containers.points import INDEX_VERSION, SPAN_BUDGET
 from ..formats.errors import FormatError
-from . import reading, writing
+from . import reading
 from .errors import ImageChangedError, NameTakenError
 from .freshness import Freshness, compare, freshness, volume_from_stat
 from .moment import utc_now
 from .names import check_name, name_of_file
 from .records import DAMAGED, FAILED, MISSING, NEEDS_REPACK, READY, ImageRecord, Volume
-from .transaction import driver_connection
 
 if TYPE_CHECKING:
     import sqlite3
@@ -181,6 +180,10 @@ def put(
         NameTakenError: `name` is given, and another image has it, or it cannot be a name.
         CatalogError: the catalog could not be written; it is then as before.
     """
+    # Imported when there is something to write: SQLAlchemy is loaded while the scan runs.
+    from . import writing
+    from .transaction import driver_connection
+
     if name is not None:
         check_name(name)
     with catalog.database.writing() as connection:
@@ -241,6 +244,9 @@ def replace(catalog: Catalog, scanned: ScannedFile, *, before: ImageRecord) -> I
         NameTakenError: another entry is of that file.
         CatalogError: the catalog could not be written; it is then as before.
     """
+    from . import writing
+    from .transaction import driver_connection
+
     image_id = before.row.id
     with catalog.database.writing() as connection:
         asking = driver_connection(connection)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..formats.containers.points import SeekPoint, Span
 from ..formats.index.chunk import ChunkMissingError, RankChunk
-from ..formats.index.ranges import RangeList
 from ..formats.reader import IndexKind
 from .errors import ImageNotFoundError
 from .names import file_name, stored_name
@@ -28,6 +27,8 @@ from .records import (
 
 if TYPE_CHECKING:
     import sqlite3
+
+    from ..formats.index.ranges import RangeList
 
 _ROW_FIELDS = tuple(ImageRow.__dataclass_fields__)
 _VOLUME_FIELDS = tuple(Volume.__dataclass_fields__)
@@ -210,6 +211,9 @@ def cluster_ranges(
     Raises:
         ChunkMissingError: the index was deleted.
     """
+    # Imported where needed: who only lists images does without numpy.
+    from ..formats.index.ranges import RangeList
+
     found = RangeList.of(connection.execute(_WINDOW, (index_id, start, stop)))
     if (
         not found

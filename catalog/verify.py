@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..formats import verify as formats_verify
 from ..formats.errors import UnsupportedFeatureError
-from . import disks, writing
+from . import disks
 from .errors import ImageChangedError
 from .moment import utc_now
 from .opening import open_image
@@ -112,6 +112,9 @@ def record_right(catalog: Catalog, record: ImageRecord) -> VerifyReport:
 def _record(
     catalog: Catalog, image_id: int, index_id: int | None, found: list[BadRange], count: int
 ) -> VerifyReport:
+    # Imported when there is something to write: loading SQLAlchemy takes a while.
+    from . import writing
+
     record = catalog.get(image_id)
     name = record.row.name
     report = VerifyReport(image_id, name, tuple(found), count, _detail(record.row.checksum, count))

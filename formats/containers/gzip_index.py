@@ -41,7 +41,7 @@ class IndexReader(io.RawIOBase):
         self._plain_size = self._window_size = 0
         self._count = -1
         self._read: list[_Point] = []
-        self._windows: dict[int, bytes] = {}
+        self._windows: dict[int, bytes | memoryview] = {}
         self._next_window = 0
 
     def writable(self) -> bool:

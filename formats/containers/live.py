@@ -46,6 +46,13 @@ class LiveDecoder:
 
     def read(self, size: int) -> bytes:
         """Return the next `size` bytes, fewer at the stream's end."""
+        if not self._rest:
+            piece = next(self._pieces, b"")
+            if len(piece) == size:
+                # As it mostly is: blocks of 128 KiB are what many compressors make.
+                self.position += size
+                return piece
+            self._rest = memoryview(piece)
         parts = []
         missing = size
         while missing:
@@ -83,6 +90,7 @@ class Decoding:
         processors = len(os.sched_getaffinity(0))
         self.limiter = threading.BoundedSemaphore(processors)
         self._processors = processors
+        self._running_ahead = 0
         self._ahead: concurrent.futures.ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
         self._decoders: collections.OrderedDict[int, LiveDecoder] = collections.OrderedDict()
@@ -125,11 +133,28 @@ class Decoding:
             for number in [n for n, each in self._decoders.items() if each.owner is owner]:
                 self._weight -= self._decoders.pop(number).weight
 
-    def run_ahead(self, function: Callable[[int, int], None], start: int, stop: int) -> None:
-        """Have a thread of its own decode what a reader will want next."""
+    def run_ahead(
+        self, function: Callable[[int, int, int], None], group: int, start: int, stop: int
+    ) -> bool:
+        """Have a thread of its own decode what a reader will want next.
+
+        Returns:
+            Whether there was one to do it: no more run than there are processors.
+        """
         with self._lock:
+            if self._running_ahead >= self._processors:
+                return False
+            self._running_ahead += 1
             if self._ahead is None:
                 self._ahead = concurrent.futures.ThreadPoolExecutor(
                     self._processors, thread_name_prefix="decode-ahead"
                 )
-        self._ahead.submit(function, start, stop)
+        future = self._ahead.submit(function, group, start, stop)
+        future.add_done_callback(self._ended_ahead)
+        return True
+
+    def _ended_ahead(self, future: concurrent.futures.Future[None]) -> None:
+        with self._lock:
+            self._running_ahead -= 1
+        # What went wrong is told to whoever reads; anything else is a fault of ours.
+        future.result()

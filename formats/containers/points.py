@@ -41,7 +41,7 @@ class SeekPoint(NamedTuple):
     stored_offset: int
     state: int = 0
     window_size: int = 0
-    window: bytes = b""
+    window: bytes | memoryview = b""
 
 
 class Span(NamedTuple):

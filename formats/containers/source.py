@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import threading
 from typing import TYPE_CHECKING, NamedTuple
 
 import xxhash
@@ -14,6 +13,7 @@ from ..fingerprint import hash_samples
 from ..index.chunk import ChunkMissingError
 from .live import LiveDecoder
 from .points import HASH_SIZE, HASHES_IN_GROUP, PAGE_SIZE
+from .turns import TurnLock
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,8 +39,11 @@ way at once, and come in any order."""
 _FOLLOWING = 2
 """So many reads in a row make a reader one that goes on."""
 
-_AHEAD = 8 << 20
-"""Plain bytes that are decoded ahead of such a reader."""
+_AHEAD = 24 << 20
+"""Plain bytes that are decoded ahead of such a reader: of two spans at the same time."""
+
+_STEP = 1 << 20
+"""Plain bytes that are decoded ahead at once, before others get their turn."""
 
 _RECENT_SPANS = 8
 
@@ -79,12 +82,12 @@ class DecodedSource:
         self._key = key
         self._decoding = decoding
         self._size = table.plain_size
-        self._locks = tuple(threading.Lock() for _ in range(_LOCKS))
+        self._locks = tuple(TurnLock() for _ in range(_LOCKS))
         self._recent: tuple[tuple[int, int], ...] = ()
         self._is_closed = False
         self._reached = -2 * _NEAR
         self._streak = 0
-        self._ahead_to = 0
+        self._fetching: set[int] = set()
 
     @property
     def size(self) -> int:
@@ -154,28 +157,40 @@ class DecodedSource:
     def _look_ahead(self, offset: int, stop: int) -> None:
         """Decode what comes next while it is not asked for yet, if reads follow each other."""
         if abs(offset - self._reached) > _NEAR:
-            self._reached = self._ahead_to = stop
+            self._reached = stop
             self._streak = 0
             return
-        self._reached = max(stop, self._reached)
+        self._reached = at = max(stop, self._reached)
         self._streak += 1
         if self._streak < _FOLLOWING:
             return
-        if self._ahead_to - stop < _AHEAD // 2 and stop < self._size:
-            start = max(stop, self._ahead_to)
-            self._ahead_to = min(self._size, start + _AHEAD // 2)
-            self._decoding.run_ahead(self._fetch, start, self._ahead_to)
+        limit = min(self._size, at + _AHEAD)
+        while at < limit:
+            start, end = self._span_at(at)
+            group = start // _LOCKED_TOGETHER
+            end = min(limit, max(end, (group + 1) * _LOCKED_TOGETHER))
+            last = (self._key, (end - 1) // PAGE_SIZE)
+            if group not in self._fetching and self._decoding.pages.get(last) is None:
+                self._fetching.add(group)
+                if not self._decoding.run_ahead(self._fetch, group, at, end):
+                    self._fetching.discard(group)
+                    return
+            at = end
 
-    def _fetch(self, start: int, stop: int) -> None:
-        """Decode plain bytes ``[start, stop)`` into the cache."""
+    def _fetch(self, group: int, start: int, stop: int) -> None:
+        """Decode plain bytes ``[start, stop)`` of a group of spans into the cache."""
         try:
             for number in range(start // PAGE_SIZE, -(-stop // PAGE_SIZE)):
                 if self._is_closed:
                     return
-                self._page(number, stop)
+                offset = number * PAGE_SIZE
+                if offset + PAGE_SIZE > self._reached:
+                    self._page(number, min(stop, offset + _STEP))
         except (FormatError, OSError, ChunkMissingError) as error:
             # Who reads them is told.
             log.debug("ahead of the reader, at %d: %s", start, error)
+        finally:
+            self._fetching.discard(group)
 
     def _check_range(self, offset: int, length: int) -> None:
         missing = offset + length - self._size
@@ -191,18 +206,23 @@ class DecodedSource:
             start, end = self._span_at(number * PAGE_SIZE)
             # Who else wants something of this span waits, and finds it decoded.
             with self._locks[start // _LOCKED_TOGETHER % len(self._locks)]:
-                if self._is_closed:
-                    raise OSError(errno.EBADF, "the image was closed while it was read")
-                page = self._decoding.pages.get((self._key, number))
-                if page is None:
-                    decoder = self._decoding.take(self, start, number * PAGE_SIZE)
-                    with self._decoding.limiter:
-                        decoder = decoder or self._new_decoder(start)
-                        page = self._decode(decoder, number, min(stop, end))
-                    if decoder.position < self._size:
-                        self._decoding.put_back(decoder)
+                page = self._page_alone(number, start, min(stop, end))
         data: bytes = page.data
         return data
+
+    def _page_alone(self, number: int, start: int, stop: int) -> Page:
+        """Return a page of the span that begins at `start`, whose lock is held."""
+        if self._is_closed:
+            raise OSError(errno.EBADF, "the image was closed while it was read")
+        page: Page | None = self._decoding.pages.get((self._key, number))
+        if page is None:
+            decoder = self._decoding.take(self, start, number * PAGE_SIZE)
+            with self._decoding.limiter:
+                decoder = decoder or self._new_decoder(start)
+                page = self._decode(decoder, number, stop)
+            if decoder.position < self._size:
+                self._decoding.put_back(decoder)
+        return page
 
     def _span_at(self, plain_offset: int) -> tuple[int, int]:
         """Return the span ``[start, stop)`` that a plain offset lies in."""

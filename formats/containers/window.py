@@ -14,6 +14,7 @@ import numpy as np
 import zstandard
 
 from ..errors import CorruptImageError
+from .spool import Spool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 _LEVEL = 3
 _PLACES = 1 << 16
+
+_spool = Spool()
 
 
 def referred(
@@ -63,14 +66,19 @@ def _marks(window_size: int, plane: int) -> bytes:
     return np.repeat(marks, _place_size(window_size))[:window_size].tobytes()
 
 
-def pack(window: bytes, needed: npt.NDArray[np.bool_] | None) -> bytes:
-    """Return the stored form of a window: a zstd frame, zeros where nothing is needed."""
+def pack(window: bytes, needed: npt.NDArray[np.bool_] | None) -> bytes | memoryview:
+    """Return the stored form of a window: a zstd frame, zeros where nothing is needed.
+
+    Raises:
+        OSError: there is no room to keep it until the scan ends.
+    """
     if needed is not None:
         window = (np.frombuffer(window, np.uint8) * needed).tobytes()
-    return zstandard.ZstdCompressor(level=_LEVEL, write_content_size=True).compress(window)
+    compressor = zstandard.ZstdCompressor(level=_LEVEL, write_content_size=True)
+    return _spool.keep(compressor.compress(window))
 
 
-def unpack(stored: bytes, window_size: int) -> bytes:
+def unpack(stored: bytes | memoryview, window_size: int) -> bytes:
     """Return a window from its stored form.
 
     Raises:

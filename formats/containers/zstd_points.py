@@ -13,6 +13,7 @@ each can be entered; elsewhere, one of a few blocks can.
 
 from __future__ import annotations
 
+import array
 import collections
 import concurrent.futures
 from typing import TYPE_CHECKING, NamedTuple, Self
@@ -63,6 +64,23 @@ class Block(NamedTuple):
         return self.plain_offset + self.plain_size
 
 
+class _Blocks:
+    """The blocks of a frame, of which there are millions, in columns."""
+
+    def __init__(self) -> None:
+        self._columns = tuple(array.array(code) for code in "QIQIQ")
+
+    def append(self, block: Block) -> None:
+        for column, value in zip(self._columns, block, strict=True):
+            column.append(value)
+
+    def __len__(self) -> int:
+        return len(self._columns[0])
+
+    def __getitem__(self, number: int) -> Block:
+        return Block(*(column[number] for column in self._columns))
+
+
 class _Candidate(NamedTuple):
     first: int
     """Which block of the frame it is."""
@@ -91,7 +109,7 @@ class FramePoints:
         self._state = state
         self._spacing = spacing
         self._due = due
-        self._blocks: list[Block] = []
+        self._blocks = _Blocks()
         self._history: collections.deque[bytes] = collections.deque()
         self._history_size = 0
         self._candidate: _Candidate | None = None

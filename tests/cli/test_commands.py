@@ -50,6 +50,26 @@ def test_version_without_any_heavy_import() -> None:
     assert said.stdout == f"imgcat {imgcat.__version__}\n[]\n"
 
 
+@pytest.mark.parametrize(
+    "arguments", [["ls"], ["ls", "--json"], ["mounts"], ["sql", "SELECT name FROM images"]]
+)
+def test_asking_loads_nothing_heavy(
+    arguments: list[str], program: Program, samples: list[Sample]
+) -> None:
+    program.run("add", samples[0].path)
+    code = (
+        f"import sys; sys.argv = ['imgcat', *{arguments}]\n"
+        "from imgcat.cli.main import run\ncode = run()\n"
+        "heavy = {'sqlalchemy', 'alembic', 'numpy', 'trio', 'pyfuse3', 'tqdm', 'pydantic'}\n"
+        "print(code, sorted(heavy & set(sys.modules)), file=sys.stderr)"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", code], env=program.environment, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    assert said.stderr == "0 []\n"
+
+
 def test_add_says_a_line_for_each_and_skips_the_unchanged(
     program: Program, samples: list[Sample]
 ) -> None:

@@ -22,6 +22,8 @@ def run() -> int:
     if sys.argv[1:] == ["--version"]:
         _print_version()
         return 0
+    # numpy is used for bits and bytes: the threads of its linear algebra would only cost memory.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     _set_up_streams()
     code = _run_app()
     # The work is done: an interrupt could only spoil the interpreter's own end.

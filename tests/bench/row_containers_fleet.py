@@ -32,13 +32,13 @@ _LIMIT = 500 * MB
 def measure(bench: Bench) -> Iterator[Row]:
     """Give a few images a hundred names, mount them all, and read them at random."""
     shop = bench.shop
-    plain = save_mixed(shop, "fleet", _SIZE, _FILL)
+    plain = save_mixed(shop, "compressed-fleet", _SIZE, _FILL)
     images = compress(shop, [(plain, kind) for kind in KINDS])
-    directory = shop.make("fleet.images")
+    directory = shop.make("compressed-fleet.images")
     for number in range(_COUNT):
         image = images[number % len(images)]
         os.link(image.path, directory / f"image{number:03d}.img.{image.kind.suffix}")
-    catalog, point = shop.directory / "fleet.db", shop.make("fleet.ours")
+    catalog, point = shop.directory / "compressed-fleet.db", shop.make("compressed-fleet.ours")
     command = shop.imgcat(catalog, "add", *sorted(directory.iterdir()))
     say(f"{_COUNT} compressed images, added in {seconds(timed(lambda: shop.run(*command)))}")
     pid = shop.mount_all(catalog, point)

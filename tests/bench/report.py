@@ -63,8 +63,8 @@ _NOTES = """\
   takes 0.6 s of **add-**, more than half of what lz4 needs for everything. zstd: of what is between
   two points inside of a frame, each byte is decoded twice, to prove that one can begin there.
 - **cold-**: places all over the image, so far apart that no read leaves behind what another needs,
-  of several fresh daemons; **first-** is the first read of each, and nine tenths of it are the start
-  of Python and of its packages. bzip2 gives no byte before a block of 900 kB is whole.
+  of several fresh daemons; **first-** is the first read of each, and nine tenths of it are the
+  start of Python and of its packages. bzip2 gives no byte before a block of 900 kB is whole.
 - **seq-**: the tool unpacks with one thread, to nowhere; ours goes through FUSE, and `dd` reads
   what is not used too. Where the tool alone decodes a gigabyte in a second, the two processors have
   as much to do with hashing the pages and with two copies on their way through the kernel.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import os
+import shlex
 from typing import TYPE_CHECKING
 
 from ..formats import probe
@@ -201,12 +202,12 @@ def _check_streams(spec: OpenSpec, *, at_any_cost: bool) -> None:
         if stream.index_version != INDEX_VERSION:
             raise ImageChangedError(
                 f"{spec.name}: its seek points were made by another version of imgcat: "
-                f"`imgcat rescan {spec.name}` makes them anew"
+                f"`imgcat rescan {shlex.quote(spec.name)}` makes them anew"
             )
         if stream.span_bytes > SPAN_BUDGET and not at_any_cost:
             raise NeedsRepackError(
                 f"{spec.name}: its {stream.codec} stream has no seek points: "
-                f"`imgcat repack {spec.name} OUT` makes one that can be read"
+                f"`imgcat repack {shlex.quote(spec.name)} OUT` makes one that can be read"
             )
 
 
@@ -243,7 +244,7 @@ def _open_files(catalog: Catalog, spec: OpenSpec, shared: Shared) -> StoredFiles
         stored.close()
         raise ImageChangedError(
             f"{paths[0]}: is not the file that was scanned: "
-            f"`imgcat rescan {spec.name}` mends the entry"
+            f"`imgcat rescan {shlex.quote(spec.name)}` mends the entry"
         )
     return stored
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -79,7 +80,8 @@ def export(
         if verify:
             _verify(catalog, row)
         elif row.verify_result == "bad":
-            notify(f"{row.name}: the last verification found damage: `imgcat show {row.name}`")
+            name = shlex.quote(row.name)
+            notify(f"{row.name}: the last verification found damage: `imgcat show {name}`")
         if row.content != "full":
             notify(f"{row.name}: only its {row.content} was saved; all else will be zeros")
         opened = open_image(catalog, image_id, at_any_cost=True)
@@ -105,7 +107,8 @@ def _verify(catalog: Catalog, row: ImageRow) -> None:
         report = verify_image(catalog, row.id, progress=progress)
     if not report.ok:
         complain(
-            f"{row.name}: {report.detail}: nothing was exported; `imgcat show {row.name}` lists it"
+            f"{row.name}: {report.detail}: nothing was exported; "
+            f"`imgcat show {shlex.quote(row.name)}` lists it"
         )
         raise typer.Exit(DAMAGED)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -121,7 +122,9 @@ def say(report: VerifyReport, *, silent: bool = False) -> int:
             complain(f"{report.name}: {where}: {bad.detail}")
         if report.bad_count > _MOST_SHOWN:
             more = report.bad_count - _MOST_SHOWN
-            complain(f"{report.name}: and {more} more: `imgcat show --json {report.name}`")
+            complain(
+                f"{report.name}: and {more} more: `imgcat show --json {shlex.quote(report.name)}`"
+            )
     return 0 if report.ok else DAMAGED
 
 

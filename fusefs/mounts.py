@@ -14,6 +14,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -114,7 +115,9 @@ def prepare_mount_point(path: str) -> str | None:
         _unmount(path, lazy=True)
         notice = f"{path}: cleared a dead mount that a killed daemon had left"
     if is_imgcat_mount(path):
-        raise MountError(f"{path}: is an imgcat mount already: `imgcat unmount {path}` ends it")
+        raise MountError(
+            f"{path}: is an imgcat mount already: `imgcat unmount {shlex.quote(path)}` ends it"
+        )
     try:
         os.statvfs(path)
     except FileNotFoundError:

@@ -77,8 +77,14 @@ def _mounting() -> Iterator[Finding]:
         yield Finding("note", "only root can set the read-ahead, which makes buffered reads faster")
 
 
+_PACKAGES = (
+    "numpy", "sqlalchemy", "alembic", "pyfuse3", "trio", "tqdm", "zstandard", "lz4", "rapidgzip",
+    "isal", "xxhash",
+)  # fmt: skip
+
+
 def _packages() -> Iterator[Finding]:
-    for package in ("numpy", "sqlalchemy", "alembic", "pyfuse3", "trio", "zstandard", "xxhash"):
+    for package in _PACKAGES:
         if importlib.util.find_spec(package):
             yield Finding("ok", f"Python package {package} is there")
         else:

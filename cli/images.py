@@ -153,14 +153,14 @@ def _added_directory(catalog: Catalog, path: str, *, options: Options) -> Iterat
 def _verify_added(catalog: Catalog, ingested: Ingested) -> int:
     """Verify what was added, unless its scan has told all; return the exit code."""
     from ..catalog.verify import record_right
-    from .verify import say, verify_one
+    from .verify import print_report, verify_one
 
     row = ingested.record.row
     if row.format == "disk":
         # It has no bytes of its own: they are those of its partitions.
         return 0
     if ingested.is_right:
-        return say(record_right(catalog, ingested.record))
+        return print_report(record_right(catalog, ingested.record))
     return verify_one(catalog, row.id)[0]
 
 

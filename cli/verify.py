@@ -105,10 +105,10 @@ def verify_one(
     except (ImageNotFoundError, ImageChangedError, FormatError, OSError) as error:
         complain(f"{name}: {message_of(error)}")
         return code_of(error), None
-    return say(report, silent=silent), report
+    return print_report(report, silent=silent), report
 
 
-def say(report: VerifyReport, *, silent: bool = False) -> int:
+def print_report(report: VerifyReport, *, silent: bool = False) -> int:
     """Print the result of a verification, and return the exit code that it calls for."""
     from ..formats.text import printable
 

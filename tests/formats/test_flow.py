@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from imgcat.formats import probe
-from imgcat.formats.containers import codec as codecs
 from imgcat.formats.containers import flow as flows
 from imgcat.formats.containers.flow import Flow, FlowPieces
 from imgcat.formats.errors import TruncatedImageError
 from imgcat.formats.ntfsclone import reader as ntfsclone
 from imgcat.formats.pieces import OVERLAP, PIECE_SIZE
 from support import ntfsclone_writer
+from support.codec_counter import CodecCounter
 from support.packers import split
 from support.streams import compress, mixed, packed, plain_image
 
@@ -37,34 +37,6 @@ def _ranges(scan: Scan) -> list[tuple[int, ...]]:
     return [tuple(each) for each in scan.ranges]
 
 
-class _Counting:
-    """Counts what is asked of the codecs from now on."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.scans = 0
-        self.decoded = 0
-        original = codecs.named
-
-        def named(name: str) -> Any:
-            inner, outer = original(name), self
-
-            class Codec:
-                NAME, LIBRARY, WEIGHT = inner.NAME, inner.LIBRARY, inner.WEIGHT
-
-                def scan(self, *arguments: Any, **options: Any) -> Any:
-                    outer.scans += 1
-                    return inner.scan(*arguments, **options)
-
-                def decode(self, *arguments: Any) -> Any:
-                    for piece in inner.decode(*arguments):
-                        outer.decoded += len(piece)
-                        yield piece
-
-            return Codec()
-
-        monkeypatch.setattr(codecs, "named", named)
-
-
 @pytest.mark.parametrize("tool", TOOLS)
 def test_one_pass_gives_what_the_plain_file_gives(
     tool: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -74,7 +46,7 @@ def test_one_pass_gives_what_the_plain_file_gives(
     expected, none = _scanned(tmp_path / "plain")
     assert none == ()
     (tmp_path / "packed").write_bytes(packed(tool, "ntfsclone"))
-    counting = _Counting(monkeypatch)
+    counting = CodecCounter(monkeypatch)
     found, (index,) = _scanned(tmp_path / "packed")
     # Beside the one pass: a look at the head, and at the samples of the fingerprint.
     assert counting.scans == 1

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from imgcat.formats import probe, verify
-from imgcat.formats.containers import codec as codecs
 from imgcat.formats.errors import FormatError
 from imgcat.formats.stored_index import StoredIndex
 from support import ntfsclone_writer, partclone_writer, partimage_writer
+from support.codec_counter import CodecCounter
 from support.packers import split
 from support.partclone_writer import Recipe
 from support.streams import compress
@@ -164,32 +164,10 @@ def test_every_sample_is_right_in_passing(samples: list[Sample], tmp_path: Path)
 
 def test_it_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image = IMAGES["crc32-large-groups"]
-    original = codecs.named
-    scans = decoded = 0
-
-    def named(name: str) -> Any:
-        inner = original(name)
-
-        class Codec:
-            NAME, LIBRARY, WEIGHT = inner.NAME, inner.LIBRARY, inner.WEIGHT
-
-            def scan(self, *arguments: Any, **options: Any) -> Any:
-                nonlocal scans
-                scans += 1
-                return inner.scan(*arguments, **options)
-
-            def decode(self, *arguments: Any) -> Any:
-                nonlocal decoded
-                for piece in inner.decode(*arguments):
-                    decoded += len(piece)
-                    yield piece
-
-        return Codec()
-
-    monkeypatch.setattr(codecs, "named", named)
+    counter = CodecCounter(monkeypatch)
     scan = _scanned(image, tmp_path)
     assert scan is not None
     assert scan.is_right
-    assert scans == 1
+    assert counter.scans == 1
     # Beside the pass: the head, and the samples of the fingerprint.
-    assert decoded < 3 * len(image)
+    assert counter.decoded < 3 * len(image)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .catalog.store import Catalog
     from .formats.errors import FormatError
     from .formats.image import Image, open_image
-    from .formats.stream import ImageStream, stream_image
+    from .formats.passes.from_pipe import ImageStream, stream_image
 
 __version__ = "0.1.0"
 

@@ -10,8 +10,8 @@ import itertools
 import os
 from typing import TYPE_CHECKING
 
-from ..formats import probe
 from ..formats.errors import FormatError
+from ..formats.files import detect
 from . import ingest
 from .errors import ImageChangedError, NameTakenError
 
@@ -79,7 +79,7 @@ def find_images(directory: str, *, apart: Collection[str] = ()) -> Iterator[str]
         directories.sort()
         for name in sorted(files):
             path = os.path.join(parent, name)
-            if _is_image(path) and probe.first_file(path) == path:
+            if _is_image(path) and detect.first_file(path) == path:
                 yield path
 
 
@@ -179,7 +179,7 @@ def _whole_images(items: Iterable[str | Item]) -> Iterator[Item]:
     seen = set()
     for each in items:
         item = each if isinstance(each, Item) else Item(each)
-        first = probe.first_file(item.path)
+        first = detect.first_file(item.path)
         if first != item.path and os.path.abspath(first) in seen:
             continue
         seen.add(os.path.abspath(first))
@@ -218,6 +218,6 @@ def _is_image(path: str) -> bool:
     if not os.path.isfile(path):
         return False
     try:
-        return probe.begins_an_image(path)
+        return detect.begins_an_image(path)
     except (OSError, FormatError):
         return False

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..formats.errors import FormatError
-from ..formats.index.chunk import CHUNK_BLOCKS, RankChunk
 from ..formats.index.rank import popcount, unpack_chunk
+from ..formats.index.rank_chunk import CHUNK_BLOCKS, RankChunk
 from .names import file_name
 
 if TYPE_CHECKING:

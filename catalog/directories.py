@@ -8,8 +8,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ..formats.clonezilla.directory import is_image_directory, read_directory
-from ..formats.clonezilla.table import parse_sfdisk
 from ..formats.errors import CorruptImageError, FormatError
+from ..formats.partitions.text_tables import parse_sfdisk
 from . import batch, disks, ingest
 from .errors import ImageChangedError, NameTakenError
 from .freshness import volume_from_stat

@@ -10,7 +10,7 @@ import xxhash
 
 from ..formats.clonezilla.directory import read_directory
 from ..formats.clonezilla.disk import FileBytes, MadeBytes, disk_layout
-from ..formats.clonezilla.reader import DiskReader
+from ..formats.composed.reader import DiskReader
 from ..formats.reader import ImageInfo, Scan
 
 if TYPE_CHECKING:

@@ -8,9 +8,11 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from ..formats import probe, raw
-from ..formats.containers.points import INDEX_VERSION, SPAN_BUDGET
+from ..formats.codecs.seek_points import INDEX_VERSION, SPAN_BUDGET
 from ..formats.errors import FormatError
+from ..formats.files import detect
+from ..formats.passes.scan import scan_files
+from ..formats.raw import reader as raw
 from . import reading
 from .errors import ImageChangedError, NameTakenError
 from .freshness import Freshness, compare, freshness, volume_from_stat
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Mapping
 
-    from ..formats.containers.points import StreamIndex
+    from ..formats.codecs.seek_points import StreamIndex
     from ..formats.reader import Progress, Scan
     from .store import Catalog
 
@@ -116,9 +118,9 @@ def scan_file(
         OSError: the operating system could not read it.
     """
     began = time.monotonic()
-    with probe.open_files(os.path.abspath(path)) as stored:
+    with detect.open_files(os.path.abspath(path)) as stored:
         volumes = tuple(volume_from_stat(file.path, file.stat, file.size) for file in stored.files)
-        scan = probe.scan_files(stored, progress, spacing=spacing, is_raw=is_raw, verify=verify)
+        scan = scan_files(stored, progress, spacing=spacing, is_raw=is_raw, verify=verify)
         for file, volume in zip(stored.files, volumes, strict=True):
             size = file.size if file.size != file.stat.st_size else None
             if compare(volume, os.stat(file.path), size) is not Freshness.FRESH:

@@ -8,17 +8,17 @@ import os
 import shlex
 from typing import TYPE_CHECKING
 
-from ..formats import probe
-from ..formats.containers import codec as codecs
-from ..formats.containers.live import Decoding
-from ..formats.containers.points import INDEX_VERSION, SPAN_BUDGET, unpack_hashes
-from ..formats.containers.source import DecodedSource
+from ..formats import registry
+from ..formats.codecs import registry as codecs
+from ..formats.codecs.decoded_source import DecodedSource
+from ..formats.codecs.decoders import Decoding
+from ..formats.codecs.seek_points import INDEX_VERSION, SPAN_BUDGET, unpack_hashes
 from ..formats.errors import FormatError
+from ..formats.files.image_files import StoredFiles
 from ..formats.index.cache import IndexCache
+from ..formats.index.stored import StoredIndex
 from ..formats.reader import IndexKind
-from ..formats.source import NotAFileError
-from ..formats.stored import StoredFiles
-from ..formats.stored_index import StoredIndex
+from ..formats.sources.file import NotAFileError
 from . import disks
 from .errors import CatalogError, ImageChangedError, NeedsRepackError
 from .freshness import Freshness, compare
@@ -26,7 +26,7 @@ from .freshness import Freshness, compare
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..formats.containers.points import Span
+    from ..formats.codecs.seek_points import Span
     from ..formats.image import Image
     from ..formats.reader import ImageReader
     from .records import OpenSpec, StreamSpec
@@ -113,7 +113,7 @@ def open_image(
         if spec.format == disks.FORMAT:
             reader = disks.open_disk(catalog, spec.path, open_partition or _opener(catalog, shared))
         else:
-            reader = probe.open_reader(spec.format, stored.source, spec.layout, index)
+            reader = registry.open_reader(spec.format, stored.source, spec.layout, index)
     except BaseException:
         stored.close()
         raise
@@ -263,6 +263,6 @@ def _has_fingerprint(spec: OpenSpec, stored: StoredFiles) -> bool:
     try:
         if spec.format == disks.FORMAT:
             return disks.fingerprint(spec.path) == spec.fingerprint
-        return probe.fingerprint(spec.format, stored.source) == spec.fingerprint
+        return registry.fingerprint(spec.format, stored.source) == spec.fingerprint
     except FormatError:
         return False

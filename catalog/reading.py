@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from ..formats.containers.points import SeekPoint, Span
-from ..formats.index.chunk import ChunkMissingError, RankChunk
+from ..formats.codecs.seek_points import SeekPoint, Span
+from ..formats.index.rank_chunk import ChunkMissingError, RankChunk
 from ..formats.reader import IndexKind
 from .errors import ImageNotFoundError
 from .names import file_name, stored_name

@@ -6,18 +6,18 @@ import dataclasses
 import os
 from typing import TYPE_CHECKING
 
-from ..formats import raw
-from ..formats.containers.seekable import Packing, write_seekable
+from ..formats.codecs.zstd.seekable import Packing, write_seekable
 from ..formats.errors import CorruptImageError, UnsupportedFeatureError
-from ..formats.newfile import new_file
+from ..formats.files.new_file import new_file
+from ..formats.raw import reader as raw
 from . import disks, ingest
 from .errors import ImageChangedError
 from .opening import open_image
 
 if TYPE_CHECKING:
-    from ..formats.chunks import ChunkSource
     from ..formats.reader import Progress
-    from ..formats.source import FileSource
+    from ..formats.sources.file import FileSource
+    from ..formats.sources.file_pool import ChunkSource
     from .records import ImageRecord
     from .store import Catalog
 

@@ -16,9 +16,9 @@ from .names import check_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from ..formats.containers.points import Span
-    from ..formats.index.chunk import RankChunk
+    from ..formats.codecs.seek_points import Span
     from ..formats.index.ranges import RangeList
+    from ..formats.index.rank_chunk import RankChunk
     from .records import ImageRecord, ImageRow, MountEntry, OpenSpec, Volume
 
 log = logging.getLogger("imgcat.catalog")

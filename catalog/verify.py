@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from ..formats import verify as formats_verify
 from ..formats.errors import UnsupportedFeatureError
+from ..formats.passes import verify as formats_verify
 from . import disks
 from .errors import ImageChangedError
 from .moment import utc_now

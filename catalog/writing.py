@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from ..formats.containers.points import INDEX_VERSION
+from ..formats.codecs.seek_points import INDEX_VERSION
 from . import models, names, reading
 from .errors import NameTakenError
 from .moment import utc_now
@@ -16,7 +16,7 @@ from .transaction import driver_connection
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ..formats.containers.points import StreamIndex
+    from ..formats.codecs.seek_points import StreamIndex
     from ..formats.reader import Scan
     from .records import BadRange, Volume
 

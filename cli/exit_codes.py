@@ -6,7 +6,7 @@ import os
 
 from ..catalog import errors as catalog
 from ..formats import errors as formats
-from ..formats.source import NotAFileError
+from ..formats.sources.file import NotAFileError
 from ..fusefs import errors as fusefs
 
 DONE = 0

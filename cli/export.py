@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..catalog.opening import OpenImage
     from ..catalog.records import ImageRow
     from ..catalog.store import Catalog
-    from ..formats.export import Filling
+    from ..formats.passes.export import Filling
     from ..formats.reader import Progress
 
 _STDOUT = 1
@@ -69,8 +69,8 @@ def export(
       imgcat export --fill 0xff sda1 sda1.raw
     """
     from ..catalog.opening import open_image
-    from ..formats.export import Filling, TargetBusyError
-    from ..formats.newfile import TargetError
+    from ..formats.files.new_file import TargetError
+    from ..formats.passes.export import Filling, TargetBusyError
 
     if out == "-" and os.isatty(_STDOUT):
         raise typer.BadParameter("is a terminal: name a file, or write into a pipe", param_hint="-")
@@ -116,8 +116,8 @@ def _verify(catalog: Catalog, row: ImageRow) -> None:
 def _write(
     opened: OpenImage, out: str, filling: Filling, progress: Progress | None, *, force: bool
 ) -> None:
-    from ..formats import export as writing
-    from ..formats.readahead import UnreadableRangeError
+    from ..formats.passes import export as writing
+    from ..formats.stored.used_windows import UnreadableRangeError
 
     own = [file.stat for file in opened.stored.files]
     if out == "-":

@@ -55,7 +55,7 @@ def map_extents(image: ImageArgument, as_json: JsonOption = False) -> None:
       imgcat map --json sda1
     """
     from ..catalog.opening import open_image
-    from ..formats.merge import merged
+    from ..formats.extent import merged
 
     with open_catalog() as catalog:
         opened = open_image(catalog, catalog.resolve(image))
@@ -142,8 +142,8 @@ def read(
 
 
 def _write_hex(reader: ImageReader, offset: int, length: int) -> None:
-    from ..formats.hexdump import hexdump
-    from ..formats.readahead import read_guest
+    from ..formats.stored.used_windows import read_guest
+    from .hexdump import hexdump
 
     buffer = memoryview(bytearray(min(length, _HEX_PIECE_SIZE)))
     for start in range(offset, offset + length, _HEX_PIECE_SIZE):
@@ -153,8 +153,8 @@ def _write_hex(reader: ImageReader, offset: int, length: int) -> None:
 
 
 def _write_bytes(reader: ImageReader, offset: int, length: int) -> None:
-    from ..formats.export import STDOUT_NAME, write_all
-    from ..formats.readahead import read_guest
+    from ..formats.passes.export import STDOUT_NAME, write_all
+    from ..formats.stored.used_windows import read_guest
 
     sys.stdout.flush()
     buffer = memoryview(bytearray(min(length, _PIECE_SIZE)))

@@ -52,8 +52,8 @@ def repack(
       imgcat repack --replace sda1 /backups/sda1.img.zst
     """
     from ..catalog import repack as repacking
-    from ..formats.containers.seekable import Packing
-    from ..formats.newfile import TargetError
+    from ..formats.codecs.zstd.seekable import Packing
+    from ..formats.files.new_file import TargetError
     from ..formats.text import printable
     from .render import human_size
 

@@ -9,7 +9,7 @@ import enum
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 
 class ExtentKind(enum.Enum):
@@ -52,3 +52,21 @@ def check_cover(extents: Iterable[Extent], start: int, stop: int) -> None:
     if position != stop:
         message = f"extents end at {position}, not at {stop}"
         raise AssertionError(message)
+
+
+def merged(extents: Iterable[Extent]) -> Iterator[Extent]:
+    """Yield adjacent `extents`, with neighbours of one kind as one; holds only one at a time.
+
+    The ``source_offset`` of a DATA extent is where its first byte lies; the rest follow it with
+    gaps.
+    """
+    start, stop, kind, source_offset = 0, 0, None, -1
+    for extent in extents:
+        if extent.kind is kind:
+            stop = extent.stop
+            continue
+        if kind is not None:
+            yield Extent(start, stop, kind, source_offset)
+        start, stop, kind, source_offset = extent
+    if kind is not None:
+        yield Extent(start, stop, kind, source_offset)

@@ -5,19 +5,22 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Self
 
-from . import probe, verify
-from .readahead import used_ranges
+from . import registry
+from .files import detect
+from .index.stored import StoredIndex
+from .passes import verify
+from .passes.scan import scan_files
 from .reader import read_bytes
-from .stored_index import StoredIndex
+from .stored.used_windows import used_ranges
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
 
     from .extent import Extent
+    from .files.image_files import StoredFiles
     from .finding import Finding
     from .reader import ImageInfo, ImageReader, Progress
-    from .stored import StoredFiles
 
 _PIECE = 1 << 20
 
@@ -130,11 +133,11 @@ def open_image(path: str | os.PathLike[str], *, progress: Progress | None = None
         FormatError: it cannot be read.
         OSError: the operating system could not read it.
     """
-    stored = probe.open_files(str(path))
+    stored = detect.open_files(str(path))
     try:
-        scan = probe.scan_files(stored, progress)
+        scan = scan_files(stored, progress)
         index = StoredIndex.of_scan(scan)
-        reader = probe.open_reader(scan.info.format, stored.source, scan.info.layout, index)
+        reader = registry.open_reader(scan.info.format, stored.source, scan.info.layout, index)
     except BaseException:
         stored.close()
         raise

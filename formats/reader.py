@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from .extent import Extent
-    from .index.chunk import RankChunk
     from .index.ranges import RangeList
+    from .index.rank_chunk import RankChunk
 
     Progress = Callable[[int], None]
 

@@ -6,7 +6,7 @@ import errno
 
 from ..catalog.errors import CatalogError, ImageChangedError, ImageNotFoundError, NeedsRepackError
 from ..formats.errors import FormatError
-from ..formats.index.chunk import ChunkMissingError
+from ..formats.index.rank_chunk import ChunkMissingError
 
 _ERRNOS: dict[type[BaseException], int] = {
     ImageNotFoundError: errno.ENOENT,

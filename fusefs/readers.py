@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from ..catalog.opening import OpenImage
     from ..catalog.store import Catalog
-    from ..formats.chunks import ChunkSource
     from ..formats.extent import Extent
-    from ..formats.source import FileSource
+    from ..formats.sources.file import FileSource
+    from ..formats.sources.file_pool import ChunkSource
 
     _State = tuple[tuple[int, int], ...]
 

@@ -11,16 +11,16 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from ..errors import CorruptImageError, FormatError
-from .ebr import EBR_SIZE, boot_records, extended_partition
+from ..partitions.ebr import EBR_SIZE, boot_records, extended_partition
 from .evidence import GPT_FIRST_SIZE, GPT_SECOND_SIZE, SAVED_SECTOR, read_evidence, row_name
 from .files import Files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from ..partitions.text_tables import PartitionTable, Row
     from .evidence import Evidence
     from .records import ImageDirectory
-    from .table import PartitionTable, Row
 
 _MBR_SIZE = 512
 _MAX_LITERAL_SIZE = 64 << 20

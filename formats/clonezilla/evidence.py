@@ -8,12 +8,12 @@ import zlib
 from typing import TYPE_CHECKING
 
 from ..errors import FormatError
+from ..partitions.text_tables import DEFAULT_SECTOR_SIZE, parse_parted, parse_sfdisk
 from .files import file_name
-from .table import DEFAULT_SECTOR_SIZE, parse_parted, parse_sfdisk
 
 if TYPE_CHECKING:
+    from ..partitions.text_tables import PartedDisk, PartitionTable, Row
     from .files import Files
-    from .table import PartedDisk, PartitionTable, Row
 
 SAVED_SECTOR = 512
 """What Clonezilla counts in when it saves GPT and hidden data, whatever the disk's sector is."""

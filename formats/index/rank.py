@@ -20,7 +20,7 @@ import zstandard
 
 from ..errors import CorruptImageError
 from .cache import IndexCache
-from .chunk import CHUNK_BLOCKS, CHUNK_BYTES, RankChunk
+from .rank_chunk import CHUNK_BLOCKS, CHUNK_BYTES, RankChunk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

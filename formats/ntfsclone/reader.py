@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xxhash
 
-from ..clusters import StoredClusters, StoredClustersReader
-from ..containers.flow import Flow, FlowPieces
 from ..errors import CorruptImageError, TruncatedImageError
-from ..fingerprint import hash_samples
 from ..index.ranges import RangeBuilder
-from ..pieces import Piece, Pieces
 from ..reader import ImageInfo, Scan
+from ..sources.fingerprint import hash_samples
+from ..sources.live_stream import Flow, FlowPieces
+from ..sources.prefetch import Piece, Pieces
+from ..stored.clusters import StoredClusters, StoredClustersReader
 from . import layout
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ..index.ranges import RangeIndexLike, RangeList
     from ..reader import ImageReader, JsonValue, Progress
-    from ..source import ByteSource
+    from ..sources.byte_source import ByteSource
 
 NAME = "ntfsclone"
 

@@ -6,20 +6,20 @@ import bisect
 import re
 from typing import TYPE_CHECKING
 
-from ..clusters import StoredClusters
 from ..errors import FormatError
 from ..finding import Finding
+from ..stored.clusters import StoredClusters
 from . import reader
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from ..containers.flow import Flow
     from ..index.ranges import ClusterRange, RangeIndex, RangeList
-    from ..pieces import Piece
+    from ..index.stored import StoredIndex
     from ..reader import Progress, Scan
-    from ..source import ByteSource
-    from ..stored_index import StoredIndex
+    from ..sources.byte_source import ByteSource
+    from ..sources.live_stream import Flow
+    from ..sources.prefetch import Piece
 
 _MARK = re.compile(rb"BadSectoR\0")
 """How a sector begins that `ntfsclone --rescue` could not read (observed: ntfs-3g sources)."""

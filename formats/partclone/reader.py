@@ -9,20 +9,20 @@ import numpy as np
 import xxhash
 from isal import isal_zlib
 
-from ..blocks import StoredBlocks, StoredBlocksReader
 from ..errors import ChecksumError, CorruptImageError, TruncatedImageError
-from ..fingerprint import hash_samples
-from ..index.chunk import CHUNK_BLOCKS, CHUNK_BYTES
 from ..index.rank import ChunkBuilder, FullIndex, RankIndexLike
+from ..index.rank_chunk import CHUNK_BLOCKS, CHUNK_BYTES
 from ..reader import ImageInfo, Scan
+from ..sources.fingerprint import hash_samples
+from ..stored.blocks import StoredBlocks, StoredBlocksReader
 from . import layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from ..index.chunk import RankChunk
+    from ..index.rank_chunk import RankChunk
     from ..reader import ImageReader, JsonValue, Progress
-    from ..source import ByteSource
+    from ..sources.byte_source import ByteSource
 
 NAME = "partclone"
 

@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING
 import xxhash
 from isal import isal_zlib
 
-from ..blocks import StoredBlocks
 from ..errors import FormatError
 from ..finding import Finding
-from ..groups import BadGroup, Groups, all_right, bad_groups, finding_of
 from ..index.rank import FullIndex
-from ..sweep import unreadable
+from ..stored.blocks import StoredBlocks
+from ..stored.checksum_groups import BadGroup, Groups, all_right, bad_groups, finding_of
+from ..stored.unreadable import unreadable
 from . import layout, reader
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from ..forward import ForwardSource
+    from ..index.stored import StoredIndex
     from ..reader import Progress
-    from ..source import ByteSource
-    from ..stored_index import StoredIndex
+    from ..sources.byte_source import ByteSource
+    from ..sources.forward import ForwardSource
 
 _FLIP = 0xFFFFFFFF
 

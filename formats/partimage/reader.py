@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING
 
 import xxhash
 
-from ..blocks import StoredBlocks, StoredBlocksReader
 from ..errors import CorruptImageError, TruncatedImageError
-from ..fingerprint import hash_samples
-from ..index.chunk import CHUNK_BYTES
 from ..index.rank import ChunkBuilder, FullIndex, block_of_rank
+from ..index.rank_chunk import CHUNK_BYTES
 from ..reader import ImageInfo, Scan
+from ..sources.fingerprint import hash_samples
+from ..stored.blocks import StoredBlocks, StoredBlocksReader
 from . import layout
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ..index.chunk import RankChunk
     from ..index.rank import RankIndexLike
+    from ..index.rank_chunk import RankChunk
     from ..reader import ImageReader, JsonValue, Progress
-    from ..source import ByteSource
+    from ..sources.byte_source import ByteSource
 
 NAME = "partimage"
 

@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 from isal import isal_zlib
 
-from ..blocks import StoredBlocks
 from ..errors import FormatError
 from ..finding import Finding
-from ..forward import ForwardSource
-from ..groups import Groups, all_right, bad_groups, finding_of
-from ..stored import JoinedSource
+from ..sources.forward import ForwardSource
+from ..sources.joined import JoinedSource
+from ..stored.blocks import StoredBlocks
+from ..stored.checksum_groups import Groups, all_right, bad_groups, finding_of
 from . import layout, reader
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from ..forward import Readable
+    from ..index.stored import StoredIndex
     from ..reader import Progress
-    from ..source import ByteSource
-    from ..stored_index import StoredIndex
+    from ..sources.byte_source import ByteSource
+    from ..sources.forward import Readable
 
 _CHECKED_SIZE = 8
 """Bytes of a check that are checked: magic and CRC. The block that follows is advice only."""

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import imgcat
 import numpy as np
-from imgcat.formats import probe
+from imgcat.formats import registry
 from imgcat.formats.reader import is_data
-from imgcat.formats.source import FileSource
+from imgcat.formats.sources.file import FileSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -68,7 +68,7 @@ def save_copies(shop: Workshop, name: str, count: int, size: int) -> list[Path]:
     _save(shop, raw, first, "-a", _CHECKSUM_NONE)
     data = bytearray(first.read_bytes())
     source = FileSource(first)
-    start = probe.scan(source).info.layout["data_offset"]
+    start = registry.scan(source).info.layout["data_offset"]
     source.close()
     paths = []
     for number in range(count):

@@ -8,14 +8,15 @@ from __future__ import annotations
 import sys
 import time
 
-from imgcat.formats import probe
+from imgcat.formats import registry
+from imgcat.formats.files import detect
 
 
 def main() -> None:
     """Do as the module says."""
-    with probe.open_files(sys.argv[1]) as stored:
+    with detect.open_files(sys.argv[1]) as stored:
         began = time.perf_counter()
-        probe.scan(stored.source)
+        registry.scan(stored.source)
         sys.stdout.write(f"{time.perf_counter() - began!r}\n")
 
 

@@ -10,11 +10,11 @@ import pytest
 from imgcat.catalog import ingest, reading
 from imgcat.catalog.opening import open_by_name, open_image
 from imgcat.catalog.store import Catalog
-from imgcat.formats import probe
-from imgcat.formats.index.chunk import ChunkMissingError
 from imgcat.formats.index.ranges import WINDOW_CLUSTERS
+from imgcat.formats.index.rank_chunk import ChunkMissingError
+from imgcat.formats.passes import scan as scanning
 from imgcat.formats.reader import read_bytes
-from imgcat.formats.source import FileSource
+from imgcat.formats.sources.file import FileSource
 from support.ntfsclone_writer import Recipe, Written, write
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def test_an_image_that_stores_nothing_there_is_no_deleted_index(tmp_path: Path) 
 def test_adding_again_scans_nothing(
     catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(probe, "scan", None)
+    monkeypatch.setattr(scanning, "scan", None)
     added = ingest.add_file(catalog, str(tmp_path / "c.img"))
     assert added.outcome is ingest.Outcome.UNCHANGED
 

@@ -16,7 +16,7 @@ from imgcat.catalog.ingest import Outcome
 from imgcat.catalog.names import free_name, name_of_file
 from imgcat.catalog.pins import pinned
 from imgcat.catalog.store import Catalog
-from imgcat.formats.index.chunk import ChunkMissingError
+from imgcat.formats.index.rank_chunk import ChunkMissingError
 from support.partclone_writer import Recipe, write
 
 if TYPE_CHECKING:

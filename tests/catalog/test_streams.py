@@ -12,7 +12,7 @@ from imgcat.catalog.ingest import Outcome
 from imgcat.catalog.opening import open_image
 from imgcat.catalog.store import Catalog
 from imgcat.formats.errors import FormatError
-from imgcat.formats.index.chunk import ChunkMissingError
+from imgcat.formats.index.rank_chunk import ChunkMissingError
 from imgcat.formats.reader import read_bytes
 from support.streams import packed, plain_image
 

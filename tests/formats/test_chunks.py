@@ -7,10 +7,10 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from imgcat.formats import chunks
-from imgcat.formats.chunks import ChunkSource
 from imgcat.formats.errors import TruncatedImageError
-from imgcat.formats.stored import StoredFiles
+from imgcat.formats.files.image_files import StoredFiles
+from imgcat.formats.sources import file_pool as chunks
+from imgcat.formats.sources.file_pool import ChunkSource
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from hypothesis import given
 from hypothesis import strategies as st
-from imgcat.formats.clonezilla import ebr
-from imgcat.formats.clonezilla.table import PartitionTable, Row, parse_sfdisk
+from imgcat.formats.partitions import ebr
+from imgcat.formats.partitions.text_tables import PartitionTable, Row, parse_sfdisk
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,17 +8,10 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from imgcat.formats.clonezilla.disk import (
-    DiskLayout,
-    FileBytes,
-    MadeBytes,
-    PartitionBytes,
-    Segment,
-)
-from imgcat.formats.clonezilla.reader import DiskReader
+from imgcat.formats.clonezilla.disk import DiskLayout, FileBytes, MadeBytes, PartitionBytes, Segment
+from imgcat.formats.composed.reader import DiskReader
 from imgcat.formats.errors import CorruptImageError, TruncatedImageError
-from imgcat.formats.extent import Extent, ExtentKind, check_cover
-from imgcat.formats.merge import merged
+from imgcat.formats.extent import Extent, ExtentKind, check_cover, merged
 from imgcat.formats.reader import read_bytes
 
 if TYPE_CHECKING:

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 from imgcat.formats.clonezilla.directory import is_image_directory, read_directory
 from imgcat.formats.clonezilla.disk import DiskLayout, MadeBytes, disk_layout
-from imgcat.formats.clonezilla.reader import DiskReader
-from imgcat.formats.extent import Extent, ExtentKind
+from imgcat.formats.composed.reader import DiskReader
+from imgcat.formats.extent import Extent, ExtentKind, merged
 from imgcat.formats.image import open_image
-from imgcat.formats.merge import merged
 from imgcat.formats.reader import read_bytes
-from imgcat.formats.source import FileSource
+from imgcat.formats.sources.file import FileSource
 from support.clonezilla_writer import (
     DOS_PARTS,
     GPT_PARTS,

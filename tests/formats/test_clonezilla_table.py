@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from imgcat.formats.clonezilla.table import (
+from imgcat.formats.errors import CorruptImageError
+from imgcat.formats.partitions.text_tables import (
     PartedDisk,
     PartitionTable,
     Row,
     parse_parted,
     parse_sfdisk,
 )
-from imgcat.formats.errors import CorruptImageError
 
 _GPT = """\
 label: gpt

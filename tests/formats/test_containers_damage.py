@@ -15,21 +15,22 @@ import lz4.frame
 import pytest
 import xxhash
 import zstandard
-from imgcat.formats import probe
-from imgcat.formats.containers import bzip2_layout
-from imgcat.formats.containers import codec as codecs
-from imgcat.formats.containers.live import Decoding
-from imgcat.formats.containers.points import PAGE_SIZE
-from imgcat.formats.containers.scanning import scan_stream
-from imgcat.formats.containers.source import DecodedSource
-from imgcat.formats.containers.tables import MemoryTable
+from imgcat.formats.codecs import registry as codecs
+from imgcat.formats.codecs.bzip2 import layout as bzip2_layout
+from imgcat.formats.codecs.decoded_source import DecodedSource
+from imgcat.formats.codecs.decoders import Decoding
+from imgcat.formats.codecs.scan import scan_stream
+from imgcat.formats.codecs.seek_points import PAGE_SIZE
+from imgcat.formats.codecs.seek_tables import MemoryTable
 from imgcat.formats.errors import (
     CorruptImageError,
     FormatError,
     TruncatedImageError,
     UnsupportedFeatureError,
 )
-from imgcat.formats.unpacking import plain_head
+from imgcat.formats.files import detect
+from imgcat.formats.passes.decompress import plain_head
+from imgcat.formats.passes.scan import scan_files
 from support import partclone_writer
 from support.memory_source import MemorySource
 from support.opening import open_scanned
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from imgcat.formats.containers.points import StreamIndex
+    from imgcat.formats.codecs.seek_points import StreamIndex
 
 SIZE = 700_000
 SPACING = 64 << 10
@@ -267,10 +268,10 @@ def test_streams_of_nothing(codec: str, data: bytes, tmp_path: Path) -> None:
         source.read_at(0, 1)
     (tmp_path / "nothing").write_bytes(data)
     with (
-        probe.open_files(str(tmp_path / "nothing")) as stored,
+        detect.open_files(str(tmp_path / "nothing")) as stored,
         pytest.raises(FormatError, match="the file is empty"),
     ):
-        probe.scan_files(stored)
+        scan_files(stored)
 
 
 @pytest.mark.parametrize("tool", TOOLS)
@@ -318,10 +319,10 @@ def test_zstd_that_needs_more_than_it_gets(data: bytes, message: str, tmp_path: 
         _scan(data, "zstd")
     (tmp_path / "image.zst").write_bytes(data)
     with (
-        probe.open_files(str(tmp_path / "image.zst")) as stored,
+        detect.open_files(str(tmp_path / "image.zst")) as stored,
         pytest.raises(UnsupportedFeatureError, match=message),
     ):
-        probe.scan_files(stored)
+        scan_files(stored)
 
 
 def test_lz4_that_needs_a_dictionary() -> None:
@@ -393,10 +394,10 @@ def test_compressed_twice_is_said(tmp_path: Path) -> None:
     image = partclone_writer.write(partclone_writer.Recipe(present=[True] * 8)).image
     (tmp_path / "a.img.zst.gz").write_bytes(gzip.compress(zstandard.compress(image)))
     with (
-        probe.open_files(str(tmp_path / "a.img.zst.gz")) as stored,
+        detect.open_files(str(tmp_path / "a.img.zst.gz")) as stored,
         pytest.raises(UnsupportedFeatureError, match="compressed twice: unpack the outer gzip"),
     ):
-        probe.scan_files(stored)
+        scan_files(stored)
 
 
 def test_an_image_that_is_cut_off_is_served_as_far_as_it_goes(tmp_path: Path) -> None:
@@ -406,8 +407,8 @@ def test_an_image_that_is_cut_off_is_served_as_far_as_it_goes(tmp_path: Path) ->
     data = compress("zstd", written.image)
     path = tmp_path / "a.zst"
     path.write_bytes(data[: len(data) // 2])
-    with probe.open_files(str(path)) as stored:
-        scan = probe.scan_files(stored)
+    with detect.open_files(str(path)) as stored:
+        scan = scan_files(stored)
         assert scan.info.damage is not None
         assert "the zstd stream is damaged" in scan.info.damage
         there = stored.indexes[0].plain_size

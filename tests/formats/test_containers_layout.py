@@ -10,7 +10,11 @@ import zlib
 import pytest
 import xxhash
 import zstandard
-from imgcat.formats.containers import bzip2_layout, deflate, lz4_layout, xz_layout, zstd_layout
+from imgcat.formats.codecs.bzip2 import layout as bzip2_layout
+from imgcat.formats.codecs.gzip import deflate
+from imgcat.formats.codecs.lz4 import layout as lz4_layout
+from imgcat.formats.codecs.xz import layout as xz_layout
+from imgcat.formats.codecs.zstd import layout as zstd_layout
 from imgcat.formats.errors import (
     ChecksumError,
     CorruptImageError,

@@ -7,19 +7,19 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from imgcat.formats.containers import codec as codecs
-from imgcat.formats.containers.live import Decoding
-from imgcat.formats.containers.points import PAGE_SIZE
-from imgcat.formats.containers.scanning import scan_stream
-from imgcat.formats.containers.source import DecodedSource
-from imgcat.formats.containers.tables import MemoryTable
-from imgcat.formats.source import FileSource
+from imgcat.formats.codecs import registry as codecs
+from imgcat.formats.codecs.decoded_source import DecodedSource
+from imgcat.formats.codecs.decoders import Decoding
+from imgcat.formats.codecs.scan import scan_stream
+from imgcat.formats.codecs.seek_points import PAGE_SIZE
+from imgcat.formats.codecs.seek_tables import MemoryTable
+from imgcat.formats.sources.file import FileSource
 from support.packers import pack
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from imgcat.formats.containers.points import StreamIndex
+    from imgcat.formats.codecs.seek_points import StreamIndex
 
 
 @pytest.fixture(scope="module")

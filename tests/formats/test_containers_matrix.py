@@ -8,10 +8,11 @@ import random
 from typing import TYPE_CHECKING
 
 import pytest
-from imgcat.formats import probe
-from imgcat.formats.containers import codec as codecs
-from imgcat.formats.containers.scanning import scan_stream
+from imgcat.formats.codecs import registry as codecs
+from imgcat.formats.codecs.scan import scan_stream
 from imgcat.formats.errors import CorruptImageError
+from imgcat.formats.files import detect
+from imgcat.formats.passes.scan import scan_files
 from imgcat.formats.reader import read_bytes
 from support.memory_source import MemorySource
 from support.opening import open_scanned
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from imgcat.formats.containers.points import StreamIndex
+    from imgcat.formats.codecs.seek_points import StreamIndex
     from imgcat.formats.reader import ImageInfo
 
 SPACING = 64 << 10
@@ -72,13 +73,13 @@ def test_an_image_reads_as_if_it_were_plain(
     paths = _paths(tmp_path, packed(tool, image), letters, wrong)
     assert len(paths) == (5 if letters else 1)
     (tmp_path / "plain").write_bytes(plain.image)
-    with probe.open_files(str(tmp_path / "plain")) as stored:
-        expected = _facts(probe.scan_files(stored).info)
+    with detect.open_files(str(tmp_path / "plain")) as stored:
+        expected = _facts(scan_files(stored).info)
 
-    with probe.open_files(str(paths[len(paths) // 2])) as stored:
+    with detect.open_files(str(paths[len(paths) // 2])) as stored:
         assert stored.codec == CODECS[tool]
         assert [file.path for file in stored.files] == list(map(str, paths))
-        scan = probe.scan_files(stored)
+        scan = scan_files(stored)
         assert _facts(scan.info) == expected
         assert stored.source.size == len(plain.image) - plain.header_size
         reader = open_scanned(stored.source, scan)

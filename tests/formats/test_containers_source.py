@@ -9,13 +9,14 @@ import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
-from imgcat.formats.containers import codec as codecs
-from imgcat.formats.containers import live, source
-from imgcat.formats.containers.live import Decoding
-from imgcat.formats.containers.points import PAGE_SIZE, SeekPoint
-from imgcat.formats.containers.scanning import PageHasher, scan_stream
-from imgcat.formats.containers.source import DecodedSource, page_hash
-from imgcat.formats.containers.tables import MemoryTable
+from imgcat.formats.codecs import decoded_source as source
+from imgcat.formats.codecs import decoders as live
+from imgcat.formats.codecs import registry as codecs
+from imgcat.formats.codecs.decoded_source import DecodedSource, page_hash
+from imgcat.formats.codecs.decoders import Decoding
+from imgcat.formats.codecs.scan import PageHasher, scan_stream
+from imgcat.formats.codecs.seek_points import PAGE_SIZE, SeekPoint
+from imgcat.formats.codecs.seek_tables import MemoryTable
 from imgcat.formats.errors import CorruptImageError, TruncatedImageError, UnsupportedFeatureError
 from support.memory_source import MemorySource
 from support.program import wait_until
@@ -24,8 +25,8 @@ from support.streams import CODECS, mixed, packed_mixed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from imgcat.formats.containers.points import StreamIndex
-    from imgcat.formats.source import ByteSource
+    from imgcat.formats.codecs.seek_points import StreamIndex
+    from imgcat.formats.sources.byte_source import ByteSource
 
 PAGES = 64
 PLAIN = mixed(PAGES * PAGE_SIZE - 1000, 5)

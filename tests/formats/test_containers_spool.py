@@ -9,7 +9,7 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-from imgcat.formats.containers.spool import Spool
+from imgcat.formats.codecs.window_spool import Spool
 
 
 def _files() -> list[str]:

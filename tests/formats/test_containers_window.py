@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from imgcat.formats.containers import codec as codecs
-from imgcat.formats.containers import window
-from imgcat.formats.containers.points import SeekPoint
-from imgcat.formats.containers.scanning import scan_stream
+from imgcat.formats.codecs import registry as codecs
+from imgcat.formats.codecs import window_use as window
+from imgcat.formats.codecs.scan import scan_stream
+from imgcat.formats.codecs.seek_points import SeekPoint
 from imgcat.formats.errors import CorruptImageError
 from support.memory_source import MemorySource
 from support.streams import CODECS, mixed, packed_mixed

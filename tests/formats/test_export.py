@@ -15,9 +15,10 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from imgcat.formats import export as exporting
-from imgcat.formats import readahead
-from imgcat.formats.export import (
+from imgcat.formats.extent import Extent, ExtentKind, check_cover, merged
+from imgcat.formats.files.new_file import PARTIAL_SUFFIX
+from imgcat.formats.passes import export as exporting
+from imgcat.formats.passes.export import (
     Filling,
     TargetBusyError,
     TargetError,
@@ -26,10 +27,8 @@ from imgcat.formats.export import (
     export_stream,
     target_kind,
 )
-from imgcat.formats.extent import Extent, ExtentKind, check_cover
-from imgcat.formats.merge import merged
-from imgcat.formats.newfile import PARTIAL_SUFFIX
-from imgcat.formats.readahead import (
+from imgcat.formats.stored import used_windows as readahead
+from imgcat.formats.stored.used_windows import (
     WINDOW_SIZE,
     UnreadableRangeError,
     plan_windows,

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from imgcat.formats.blocks import StoredBlocks
 from imgcat.formats.errors import CorruptImageError
 from imgcat.formats.extent import Extent, ExtentKind, check_cover
 from imgcat.formats.reader import is_data, read_bytes
-from imgcat.formats.scatter import Scatter, fill_zero
+from imgcat.formats.stored.blocks import StoredBlocks
+from imgcat.formats.stored.scatter import Scatter, fill_zero
 from support import naive_bitmap
 from support.memory_source import CountingSource, MemorySource
 from support.opening import open_scanned, scan_and_open

@@ -7,12 +7,13 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from imgcat.formats import probe
-from imgcat.formats.containers import flow as flows
-from imgcat.formats.containers.flow import Flow, FlowPieces
 from imgcat.formats.errors import TruncatedImageError
+from imgcat.formats.files import detect
 from imgcat.formats.ntfsclone import reader as ntfsclone
-from imgcat.formats.pieces import OVERLAP, PIECE_SIZE
+from imgcat.formats.passes.scan import scan_files
+from imgcat.formats.sources import live_stream as flows
+from imgcat.formats.sources.live_stream import Flow, FlowPieces
+from imgcat.formats.sources.prefetch import OVERLAP, PIECE_SIZE
 from support import ntfsclone_writer
 from support.codec_counter import CodecCounter
 from support.packers import split
@@ -21,15 +22,15 @@ from support.streams import compress, mixed, packed, plain_image
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from imgcat.formats.containers.points import StreamIndex
+    from imgcat.formats.codecs.seek_points import StreamIndex
     from imgcat.formats.reader import Scan
 
 TOOLS = ["gzip", "pbzip2", "xz-blocks", "zstd", "pzstd", "lz4", "lz4-linked", "lzma"]
 
 
 def _scanned(path: Path) -> tuple[Scan, tuple[StreamIndex, ...]]:
-    with probe.open_files(str(path)) as stored:
-        return probe.scan_files(stored), stored.indexes
+    with detect.open_files(str(path)) as stored:
+        return scan_files(stored), stored.indexes
 
 
 def _ranges(scan: Scan) -> list[tuple[int, ...]]:
@@ -72,7 +73,7 @@ def test_the_scan_reads_the_compressed_file_about_once(
         return original(source, *arguments)
 
     monkeypatch.setattr(ntfsclone, "scan_and_look", scan)
-    with probe.open_files(str(paths[2])) as stored:
+    with detect.open_files(str(paths[2])) as stored:
         for file in stored.files:
             inner = file.readv
 
@@ -82,7 +83,7 @@ def test_the_scan_reads_the_compressed_file_about_once(
                 inner(buffers, offset)
 
             monkeypatch.setattr(file, "readv", readv)
-        probe.scan_files(stored)
+        scan_files(stored)
     # The samples of the fingerprint may make it decode some of it again.
     assert len(data) <= read <= 2 * len(data)
     assert looked == ["Flow"]

@@ -6,7 +6,7 @@ import random
 import subprocess
 
 import pytest
-from imgcat.formats.hexdump import hexdump
+from imgcat.cli.hexdump import hexdump
 
 EVERY_BYTE = bytes(range(256))
 

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from imgcat.formats import pieces, probe
+from imgcat.formats import registry
 from imgcat.formats.errors import CorruptImageError, TruncatedImageError
 from imgcat.formats.ntfsclone import reader as ntfsclone
-from imgcat.formats.pieces import PIECE_SIZE
 from imgcat.formats.reader import read_bytes
-from imgcat.formats.source import FileSource
+from imgcat.formats.sources import prefetch as pieces
+from imgcat.formats.sources.file import FileSource
+from imgcat.formats.sources.prefetch import PIECE_SIZE
 from support.memory_source import CountingSource, MemorySource
 from support.ntfsclone_writer import Recipe, gap, header, write
 from support.opening import open_scanned, scan_and_open
@@ -28,7 +29,7 @@ _SMALL = Recipe(order=[0, 1, 2, 5, 6, 9, 17], cluster_count=20, cluster_size=256
 
 
 def _info(image: bytes) -> ImageInfo:
-    return probe.scan(MemorySource(image)).info
+    return registry.scan(MemorySource(image)).info
 
 
 def test_what_a_scan_says() -> None:
@@ -112,7 +113,7 @@ def test_a_cut_off_image_out_of_order_is_refused(order: list[int]) -> None:
     written = write(dataclasses.replace(_SMALL, order=order))
     behind = written.records[3][1]
     with pytest.raises(TruncatedImageError, match="which ones are missing cannot be told"):
-        probe.scan(MemorySource(written.image[: behind + 20]))
+        registry.scan(MemorySource(written.image[: behind + 20]))
 
 
 def test_a_record_of_no_bytes_may_be_missing() -> None:
@@ -125,7 +126,7 @@ def test_a_record_of_no_bytes_may_be_missing() -> None:
 @pytest.mark.parametrize("length", range(16, 56))
 def test_a_header_that_is_cut_off(length: int) -> None:
     with pytest.raises(TruncatedImageError):
-        probe.scan(MemorySource(write(_SMALL).image[:length]))
+        registry.scan(MemorySource(write(_SMALL).image[:length]))
 
 
 # --- commands that cannot be -------------------------------------------------------------------
@@ -157,21 +158,21 @@ _GAP_MESSAGE = "outside of the 20 that there are"
 ])  # fmt: skip
 def test_bad_commands(commands: bytes, message: str) -> None:
     with pytest.raises(CorruptImageError) as caught:
-        probe.scan(MemorySource(_HEAD + commands + bytes(600)))
+        registry.scan(MemorySource(_HEAD + commands + bytes(600)))
     assert str(caught.value) == message
 
 
 @pytest.mark.parametrize("command", range(2, 256))
 def test_every_unknown_command(command: int) -> None:
     with pytest.raises(CorruptImageError, match=f"0x{command:02x} is none, for cluster 12"):
-        probe.scan(MemorySource(_HEAD + _CLUSTER * 12 + bytes([command]) * 300))
+        registry.scan(MemorySource(_HEAD + _CLUSTER * 12 + bytes([command]) * 300))
 
 
 @pytest.mark.parametrize("size", [0, 1, 255, 257, 768, 3 << 20, 1 << 31])
 def test_cluster_sizes_that_cannot_be(size: int) -> None:
     head = header(device_size=1 << 40, cluster_count=1, cluster_size=size)
     with pytest.raises(CorruptImageError, match="is no power of two"):
-        probe.scan(MemorySource(head + bytes(600)))
+        registry.scan(MemorySource(head + bytes(600)))
 
 
 # --- the end -----------------------------------------------------------------------------------
@@ -187,7 +188,7 @@ def test_what_follows_the_end_is_not_read(trailing: bytes, version: tuple[int, i
     if version < (10, 1) and trailing == gap(-1):
         # That leads back to a cluster, which is missing then.
         with pytest.raises(TruncatedImageError, match="are not in order"):
-            probe.scan(MemorySource(written.image))
+            registry.scan(MemorySource(written.image))
         return
     scan, reader = scan_and_open(MemorySource(written.image))
     assert read_bytes(reader, 0, reader.size) == written.guest
@@ -311,7 +312,7 @@ def test_each_byte_is_read_once() -> None:
     recipe = Recipe(order=order, cluster_count=count, cluster_size=4096)
     image = write(recipe).image
     source = CountingSource(MemorySource(image))
-    probe.scan(source)
+    registry.scan(source)
     # Beside the header and the samples of the fingerprint.
     pieces = sorted(call for call in source.calls if call.method == "readv")
     position = 56
@@ -328,7 +329,7 @@ def test_progress_only_ever_grows() -> None:
     count = 4 * PIECE_SIZE // 65537
     image = write(Recipe(order=range(count), cluster_count=count, cluster_size=65536)).image
     told: list[int] = []
-    probe.scan(MemorySource(image), told.append)
+    registry.scan(MemorySource(image), told.append)
     assert len(told) == 4
     assert told == sorted(told)
     assert 0 <= told[0] <= told[-1] <= len(image)
@@ -338,7 +339,7 @@ def test_opening_a_reader_reads_nothing_and_a_run_is_one_read() -> None:
     recipe = Recipe(order=[0, *range(10, 300)], cluster_count=400, cluster_size=4096)
     written = write(recipe)
     source = CountingSource(MemorySource(written.image))
-    scan = probe.scan(source)
+    scan = registry.scan(source)
     source.calls.clear()
     reader = open_scanned(source, scan)
     assert source.calls == []
@@ -356,7 +357,7 @@ def test_a_header_that_says_gigabytes_is_not_read_whole(tmp_path: Path) -> None:
         file.write(head[:46] + (4000 << 20).to_bytes(4, "little"))
         file.truncate(4000 << 20)
     source = CountingSource(FileSource(path))
-    info = probe.scan(source).info
+    info = registry.scan(source).info
     assert info.missing == (0, 1 << 20)
     assert max(call.length for call in source.calls) < 64 << 10
     source.close()

@@ -6,9 +6,11 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 import pytest
-from imgcat.formats import pieces, probe, verify
+from imgcat.formats import registry
 from imgcat.formats.errors import TruncatedImageError
-from imgcat.formats.stored_index import StoredIndex
+from imgcat.formats.index.stored import StoredIndex
+from imgcat.formats.passes import verify
+from imgcat.formats.sources import prefetch as pieces
 from support.memory_source import MemorySource
 from support.ntfsclone_writer import Recipe, write
 
@@ -43,7 +45,7 @@ def _findings(image: bytes, scan: Scan) -> list[Finding]:
 
 
 def _scan(image: bytes) -> Scan:
-    return probe.scan(MemorySource(image))
+    return registry.scan(MemorySource(image))
 
 
 def _record(written: Written, cluster: int) -> int:

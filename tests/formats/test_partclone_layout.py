@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from imgcat.formats import probe
+from imgcat.formats import registry
 from imgcat.formats.errors import (
     ChecksumError,
     CorruptImageError,
@@ -531,7 +531,7 @@ def test_scan_of_a_truncated_header(text: str, lengths: list[int]) -> None:
     whole = bytes.fromhex(text)
     for length in lengths:
         with pytest.raises(FormatError) as caught:
-            probe.scan(MemorySource(whole[:length]))
+            registry.scan(MemorySource(whole[:length]))
         error = caught.value
         if length == 0:
             assert str(error) == "image @0x0: the file is empty"

@@ -7,7 +7,7 @@ import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
-from imgcat.formats import probe
+from imgcat.formats import registry
 from imgcat.formats.errors import (
     ChecksumError,
     CorruptImageError,
@@ -54,7 +54,7 @@ _RECIPES = {
 
 
 def _scan(image: bytes) -> ImageInfo:
-    return probe.scan(MemorySource(image)).info
+    return registry.scan(MemorySource(image)).info
 
 
 def _refusal(image: bytes) -> FormatError:
@@ -175,7 +175,7 @@ def test_byte_bitmap_in_version_2_is_refused() -> None:
 
 
 def test_without_a_bitmap_no_index_is_made() -> None:
-    scan = probe.scan(MemorySource(write(_RECIPES["no-bitmap"]).image))
+    scan = registry.scan(MemorySource(write(_RECIPES["no-bitmap"]).image))
     assert scan.chunks is None
     assert scan.info.used_blocks == 43
     assert scan.info.header["bitmap_mode"] == "NONE"
@@ -241,7 +241,7 @@ def test_bitmap_longer_than_the_file_allocates_nothing(
     tracemalloc.start()
     try:
         with pytest.raises(TruncatedImageError) as caught:
-            probe.scan(source)
+            registry.scan(source)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -377,7 +377,7 @@ def _blocks_left(recipe: Recipe, written: Written, length: int) -> list[int]:
 def _check_cut(recipe: Recipe, written: Written, length: int) -> None:
     """Cut the image to `length` and hold its scan and every block against the naive model."""
     source = MemorySource(written.image[:length])
-    scan = probe.scan(source)
+    scan = registry.scan(source)
     reader = open_scanned(source, scan)
     left = _blocks_left(recipe, written, length)
     lost = [block for block in written.block_offsets if block not in left]
@@ -509,7 +509,7 @@ def _fingerprint(image: bytes) -> bytes:
 def test_fingerprint_is_stable(name: str) -> None:
     image = write(_RECIPES[name]).image
     half = len(image) // 2
-    other = probe.scan(MemorySource(image[:half], image[half:])).info.fingerprint
+    other = registry.scan(MemorySource(image[:half], image[half:])).info.fingerprint
     assert _fingerprint(image) == _fingerprint(image) == other
 
 
@@ -577,7 +577,7 @@ def test_bitmap_of_many_pieces_is_packed_as_one() -> None:
     # Longer than what is read of a bitmap at once, in either kind.
     present = [number % 1000 < 3 or number % 5000 > 4700 for number in range((1 << 20) + 77)]
     old = write(Recipe(present=present, block_size=1, version="0001"))
-    scan = probe.scan(MemorySource(old.image))
+    scan = registry.scan(MemorySource(old.image))
     assert scan.info.used_blocks == sum(present)
     assert scan.chunks is not None
     assert len(scan.chunks) == 2

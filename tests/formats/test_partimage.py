@@ -8,7 +8,6 @@ import struct
 from typing import TYPE_CHECKING
 
 import pytest
-from imgcat.formats import probe, verify
 from imgcat.formats.errors import (
     ChecksumError,
     CorruptImageError,
@@ -17,9 +16,12 @@ from imgcat.formats.errors import (
     TruncatedImageError,
     UnsupportedFeatureError,
 )
+from imgcat.formats.files import detect
+from imgcat.formats.index.stored import StoredIndex
 from imgcat.formats.partimage import layout, reader
+from imgcat.formats.passes import verify
+from imgcat.formats.passes.scan import scan_files
 from imgcat.formats.reader import read_bytes
-from imgcat.formats.stored_index import StoredIndex
 from support import partimage_writer as writer
 from support.memory_source import MemorySource
 from support.opening import open_scanned
@@ -34,7 +36,7 @@ PLAIN = writer.Recipe(present=[True, False, True, True] * 40, description=b"my d
 
 def volumes_of(path: Path) -> list[str]:
     """Return the files that are opened for one that is named."""
-    with probe.open_files(str(path)) as stored:
+    with detect.open_files(str(path)) as stored:
         return [os.fspath(file.path) for file in stored.files]
 
 
@@ -128,8 +130,8 @@ def test_bad_local_headers(fields: tuple[int, int, int, int], message: str) -> N
 
 def test_every_field_is_kept(tmp_path: Path) -> None:
     (path,) = save(tmp_path, PLAIN)
-    with probe.open_files(str(path)) as stored:
-        info = probe.scan_files(stored).info
+    with detect.open_files(str(path)) as stored:
+        info = scan_files(stored).info
     assert (info.format, info.format_version, info.creator, info.fs_type) == (
         "partimage", "0.6", "0.6.9", "ext2fs",
     )  # fmt: skip
@@ -231,11 +233,11 @@ def test_any_volume_leads_to_all(tmp_path: Path) -> None:
     assert len(paths) == 4
     for path in paths:
         assert volumes_of(path) == [str(each) for each in paths]
-        assert probe.first_file(str(path)) == str(paths[0])
+        assert detect.first_file(str(path)) == str(paths[0])
     other = tmp_path / "other.001"
-    assert probe.first_file(str(other)) == str(other)
+    assert detect.first_file(str(other)) == str(other)
     other.write_bytes(paths[1].read_bytes())
-    assert probe.first_file(str(other)) == str(other)
+    assert detect.first_file(str(other)) == str(other)
 
 
 def test_a_lone_file_of_any_name(tmp_path: Path) -> None:
@@ -268,8 +270,8 @@ def test_missing_foreign_and_swapped_volumes_are_named(tmp_path: Path) -> None:
 def test_a_last_volume_that_is_missing_costs_only_its_blocks(tmp_path: Path) -> None:
     paths = save(tmp_path, SPLIT)
     paths[-1].unlink()
-    with probe.open_files(str(paths[0])) as stored:
-        info = probe.scan_files(stored).info
+    with detect.open_files(str(paths[0])) as stored:
+        info = scan_files(stored).info
     assert info.damage is not None
     assert "if there is another volume, put it beside the first" in info.damage
 

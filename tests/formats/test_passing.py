@@ -6,9 +6,11 @@ import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from imgcat.formats import probe, verify
 from imgcat.formats.errors import FormatError
-from imgcat.formats.stored_index import StoredIndex
+from imgcat.formats.files import detect
+from imgcat.formats.index.stored import StoredIndex
+from imgcat.formats.passes import verify
+from imgcat.formats.passes.scan import scan_files
 from support import ntfsclone_writer, partclone_writer, partimage_writer
 from support.codec_counter import CodecCounter
 from support.packers import split
@@ -62,9 +64,9 @@ def _scanned(image: bytes, directory: Path, *, check: bool = True) -> Scan | Non
     """Return the scan of an image that is compressed, None where it cannot be read."""
     path = directory / "image.zst"
     path.write_bytes(compress("zstd", image))
-    with probe.open_files(str(path)) as stored:
+    with detect.open_files(str(path)) as stored:
         try:
-            return probe.scan_files(stored, verify=check)
+            return scan_files(stored, verify=check)
         except FormatError:
             return None
 
@@ -73,8 +75,8 @@ def _verified(image: bytes, directory: Path) -> bool:
     """Tell whether `verify` finds nothing wrong with an image that is not compressed."""
     path = directory / "image"
     path.write_bytes(image)
-    with probe.open_files(str(path)) as stored:
-        scan = probe.scan_files(stored)
+    with detect.open_files(str(path)) as stored:
+        scan = scan_files(stored)
         info, index = scan.info, StoredIndex.of_scan(scan)
         return not list(verify.verify(info.format, stored.source, info.layout, index))
 
@@ -135,13 +137,13 @@ def test_raw_bytes_are_right_if_they_can_be_decoded(tmp_path: Path) -> None:
     # It begins like an image, but is said to be none.
     path = tmp_path / "sda1.dd.zst"
     path.write_bytes(compress("zstd", IMAGES["ntfsclone"]))
-    with probe.open_files(str(path)) as stored:
-        scan = probe.scan_files(stored, is_raw=True, verify=True)
+    with detect.open_files(str(path)) as stored:
+        scan = scan_files(stored, is_raw=True, verify=True)
     assert scan.is_right
     assert scan.info.format == "raw"
     path.write_bytes(path.read_bytes()[:-9])
-    with probe.open_files(str(path)) as stored:
-        assert not probe.scan_files(stored, is_raw=True, verify=True).is_right
+    with detect.open_files(str(path)) as stored:
+        assert not scan_files(stored, is_raw=True, verify=True).is_right
 
 
 @pytest.mark.parametrize("tool", ["gzip", "pbzip2", "xz-blocks", "lz4", "lzma"])
@@ -150,8 +152,8 @@ def test_in_chunks_and_by_every_codec(tool: str, tmp_path: Path) -> None:
     path = tmp_path / "image"
     path.write_bytes(data)
     first, *_others = split(path, 2, len(data) // 3 + 1)
-    with probe.open_files(str(first)) as stored:
-        assert probe.scan_files(stored, verify=True).is_right
+    with detect.open_files(str(first)) as stored:
+        assert scan_files(stored, verify=True).is_right
 
 
 def test_every_sample_is_right_in_passing(samples: list[Sample], tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from imgcat.formats import probe
+from imgcat.formats import registry
 from imgcat.formats.errors import NotThisFormatError, UnsupportedFeatureError
 from imgcat.formats.partclone import reader as partclone
 from support.memory_source import Call, CountingSource, MemorySource
@@ -12,13 +12,13 @@ from support.partclone_writer import Recipe, write
 
 def test_sniff_knows_partclone_by_sixty_four_bytes() -> None:
     source = CountingSource(MemorySource(write(Recipe(present=[True] * 9)).image))
-    assert probe.sniff(source) == "partclone"
+    assert registry.sniff(source) == "partclone"
     assert source.calls == [Call("read_at", 0, 64)]
 
 
 @pytest.mark.parametrize("data", [b"", b"partclone-imag", b"x" * 100, b"\0" * 5])
 def test_sniff_of_something_else(data: bytes) -> None:
-    assert probe.sniff(MemorySource(data)) is None
+    assert registry.sniff(MemorySource(data)) is None
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_sniff_of_something_else(data: bytes) -> None:
 def test_what_is_known_but_not_read_is_named(head: str, what: str, rest: int) -> None:
     data = bytes.fromhex(head) + bytes(rest)
     with pytest.raises(UnsupportedFeatureError) as caught:
-        probe.scan(MemorySource(data))
+        registry.scan(MemorySource(data))
     assert str(caught.value) == f"image @0x0: {what}"
 
 
@@ -55,12 +55,12 @@ def test_what_is_known_but_not_read_is_named(head: str, what: str, rest: int) ->
 )
 def test_what_is_not_an_image_is_refused(data: bytes, message: str) -> None:
     with pytest.raises(NotThisFormatError) as caught:
-        probe.scan(MemorySource(data))
+        registry.scan(MemorySource(data))
     assert str(caught.value) == message
 
 
 def test_format_named_by_name() -> None:
-    assert probe.format_named("partclone") is partclone
+    assert registry.format_named("partclone") is partclone
     with pytest.raises(UnsupportedFeatureError) as caught:
-        probe.format_named("vhd")
+        registry.format_named("vhd")
     assert str(caught.value) == "image @0x0: format 'vhd' is not known"

@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from imgcat.formats.index.cache import IndexCache
-from imgcat.formats.index.chunk import ChunkMissingError
 from imgcat.formats.index.ranges import (
     WINDOW_CLUSTERS,
     ClusterRange,
@@ -21,6 +20,7 @@ from imgcat.formats.index.ranges import (
     RangeIndex,
     RangeList,
 )
+from imgcat.formats.index.rank_chunk import ChunkMissingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from imgcat.formats.errors import CorruptImageError
 from imgcat.formats.index import rank as rank_module
 from imgcat.formats.index.cache import IndexCache
-from imgcat.formats.index.chunk import CHUNK_BLOCKS, CHUNK_BYTES, ChunkMissingError, RankChunk
 from imgcat.formats.index.rank import (
     NONE_PRESENT,
     NOT_UNIFORM,
@@ -28,6 +27,7 @@ from imgcat.formats.index.rank import (
     mask_padding,
     popcount,
 )
+from imgcat.formats.index.rank_chunk import CHUNK_BLOCKS, CHUNK_BYTES, ChunkMissingError, RankChunk
 from support import naive_bitmap
 from support.partclone_writer import pack_bits
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from imgcat.formats import scatter as scatter_module
 from imgcat.formats.errors import TruncatedImageError
-from imgcat.formats.scatter import Scatter, fill_zero
+from imgcat.formats.stored import scatter as scatter_module
+from imgcat.formats.stored.scatter import Scatter, fill_zero
 from support.memory_source import Call, CountingSource, MemorySource
 
 if TYPE_CHECKING:

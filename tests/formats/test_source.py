@@ -11,12 +11,12 @@ import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
-from imgcat.formats import probe
+from imgcat.formats import registry
 from imgcat.formats.errors import TruncatedImageError
 from imgcat.formats.index.cache import IndexCache
 from imgcat.formats.index.rank import RankIndex
 from imgcat.formats.partclone import reader as partclone
-from imgcat.formats.source import IOV_MAX, FileSource
+from imgcat.formats.sources.file import IOV_MAX, FileSource
 from support.memory_source import Call, CountingSource
 from support.opening import open_scanned
 from support.partclone_writer import crc_register, header_v2, pattern
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from imgcat.formats.index.chunk import RankChunk
+    from imgcat.formats.index.rank_chunk import RankChunk
 
 _DATA = pattern(100_000)
 
@@ -361,7 +361,7 @@ def _stored_offset(block: int) -> int:
 
 
 def test_scan_reads_header_bitmap_and_samples_and_nothing_else(counted: CountingSource) -> None:
-    info = probe.scan(counted).info
+    info = registry.scan(counted).info
     assert (info.used_blocks, info.damage, info.warnings) == (_BLOCKS, None, ())
     first, last = _DATA_OFFSET, _STORED - 4096
     assert counted.calls == [
@@ -376,7 +376,7 @@ def test_scan_reads_header_bitmap_and_samples_and_nothing_else(counted: Counting
 
 
 def test_opening_a_reader_reads_nothing(counted: CountingSource) -> None:
-    scan = probe.scan(counted)
+    scan = registry.scan(counted)
     counted.calls.clear()
     loads: list[int] = []
 
@@ -396,7 +396,7 @@ def test_opening_a_reader_reads_nothing(counted: CountingSource) -> None:
     "offset", [0, 5 * _MIB * _BLOCK + 12345, 7 * _MIB * _BLOCK - 5, (_BLOCKS - _BLOCK) * _BLOCK]
 )
 def test_a_read_far_inside_is_one_call_at_its_place(counted: CountingSource, offset: int) -> None:
-    scan = probe.scan(counted)
+    scan = registry.scan(counted)
     loads: list[int] = []
 
     def load(number: int) -> RankChunk:
@@ -427,7 +427,7 @@ def test_a_read_far_inside_is_one_call_at_its_place(counted: CountingSource, off
 
 
 def test_a_read_of_one_block_is_one_call_at_its_place(counted: CountingSource) -> None:
-    reader = open_scanned(counted, probe.scan(counted))
+    reader = open_scanned(counted, registry.scan(counted))
     rng = random.Random(1)
     for block in [0, 1, _GROUP - 1, _GROUP, _BLOCKS - 1, *rng.sample(range(_BLOCKS), 20)]:
         counted.calls.clear()
@@ -444,7 +444,7 @@ def test_bytes_come_from_where_the_formula_says(ten_gigabytes: Path) -> None:
         file.seek(_stored_offset(block))
         file.write(pattern(_BLOCK))
     source = CountingSource(FileSource(ten_gigabytes))
-    reader = open_scanned(source, probe.scan(source))
+    reader = open_scanned(source, registry.scan(source))
     buffer = bytearray(3 * _BLOCK)
     reader.read_into(memoryview(buffer), (block - 1) * _BLOCK)
     assert buffer == bytes(_BLOCK) + pattern(_BLOCK) + bytes(_BLOCK)

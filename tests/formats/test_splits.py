@@ -9,8 +9,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from imgcat.formats import probe, splits
 from imgcat.formats.errors import CorruptImageError, TruncatedImageError
+from imgcat.formats.files import detect
+from imgcat.formats.files import split_names as splits
+from imgcat.formats.passes.scan import scan_files
 from imgcat.formats.reader import read_bytes
 from support import partclone_writer, partimage_writer
 from support.opening import open_scanned
@@ -227,9 +229,9 @@ def test_more_than_six_hundred_chunks(tmp_path: Path) -> None:
     written = partclone_writer.write(partclone_writer.Recipe(present=[True] * 4000, block_size=64))
     paths = _write_chunks(tmp_path, written.image, 300, "-a", "3")
     assert len(paths) > 664
-    with probe.open_files(str(paths[400])) as stored:
+    with detect.open_files(str(paths[400])) as stored:
         assert len(stored.files) == len(paths)
-        reader = open_scanned(stored.source, probe.scan_files(stored))
+        reader = open_scanned(stored.source, scan_files(stored))
         assert read_bytes(reader, 0, reader.size) == written.guest
 
 
@@ -247,9 +249,9 @@ def test_a_compressed_first_chunk_says_what_is_in_it(tmp_path: Path) -> None:
         directory.mkdir()
         paths = _write_chunks(directory, data, len(data) * 2 // 3, "-a", "2")
         assert len(paths) == 2
-        assert probe.begins_an_image(str(paths[0])), codec
-        assert not probe.begins_an_image(str(paths[1])), codec
-        assert probe.first_file(str(paths[1])) == str(paths[0])
+        assert detect.begins_an_image(str(paths[0])), codec
+        assert not detect.begins_an_image(str(paths[1])), codec
+        assert detect.first_file(str(paths[1])) == str(paths[0])
 
 
 RECIPE = partimage_writer.Recipe(
@@ -264,11 +266,11 @@ def test_native_volumes_that_are_compressed_one_by_one(tmp_path: Path, pack: obj
     for path, volume in zip(paths, written.volumes, strict=True):
         path.write_bytes(pack(volume))  # type: ignore[operator]
     for path in paths:
-        assert probe.first_file(str(path)) == str(paths[0])
-        with probe.open_files(str(path)) as stored:
+        assert detect.first_file(str(path)) == str(paths[0])
+        with detect.open_files(str(path)) as stored:
             assert [file.path for file in stored.files] == list(map(str, paths))
             assert stored.stream_volumes == (1, 1, 1, 1)
-            scan = probe.scan_files(stored)
+            scan = scan_files(stored)
             reader = open_scanned(stored.source, scan)
             assert stored.source.read_at(0, stored.source.size) == written.stream
             assert read_bytes(reader, 0, reader.size) == written.guest
@@ -282,10 +284,10 @@ def test_one_volume_cut_into_chunks(tmp_path: Path, pack: object, options: tuple
     paths = _write_chunks(tmp_path, data, len(data) // 4 + 1, *options)
     assert len(paths) == 4
     for path in paths:
-        with probe.open_files(str(path)) as stored:
+        with detect.open_files(str(path)) as stored:
             assert [file.path for file in stored.files] == list(map(str, paths))
             assert stored.stream_volumes == (4,)
-            scan = probe.scan_files(stored)
+            scan = scan_files(stored)
             reader = open_scanned(stored.source, scan)
             assert stored.source.read_at(0, stored.source.size) == written.stream
             assert read_bytes(reader, 0, reader.size) == written.guest
@@ -300,4 +302,4 @@ def test_a_volume_of_something_else_between_others_is_no_chunk(tmp_path: Path) -
         (tmp_path / f"sda1.{number:03}").write_bytes(volume)
     (tmp_path / "sda1.001").write_bytes(b"something else".ljust(len(volumes[1])))
     with pytest.raises(CorruptImageError, match=r"sda1\.001: not a partimage volume"):
-        probe.open_files(str(tmp_path / "sda1.000"))
+        detect.open_files(str(tmp_path / "sda1.000"))

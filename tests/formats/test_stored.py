@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from imgcat.formats.errors import TruncatedImageError
-from imgcat.formats.stored import JoinedSource, StoredFiles
+from imgcat.formats.files.image_files import StoredFiles
+from imgcat.formats.sources.joined import JoinedSource
 from support.memory_source import Call, CountingSource, MemorySource
 from support.partclone_writer import pattern
 

@@ -6,9 +6,10 @@ import random
 from typing import TYPE_CHECKING
 
 import pytest
-from imgcat.formats import probe, verify
-from imgcat.formats.blocks import StoredBlocks
-from imgcat.formats.stored_index import StoredIndex
+from imgcat.formats import registry
+from imgcat.formats.index.stored import StoredIndex
+from imgcat.formats.passes import verify
+from imgcat.formats.stored.blocks import StoredBlocks
 from support.memory_source import MemorySource
 from support.partclone_writer import Recipe, Written, write
 
@@ -56,7 +57,7 @@ def _guest_range(written: Written, scan: Scan, offset: int) -> tuple[int, int]:
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 def test_a_flipped_bit_is_found_in_its_group_and_nowhere_else(recipe: Recipe) -> None:
     written = write(recipe)
-    scan = probe.scan(MemorySource(written.image))
+    scan = registry.scan(MemorySource(written.image))
     assert _findings(written.image, scan) == []
     image = bytearray(written.image)
     generator = random.Random(1)
@@ -71,7 +72,7 @@ def test_each_of_many_groups_in_many_batches_is_checked() -> None:
     written = write(
         Recipe(present=[True] * 9000, block_size=4096, checksum="CRC32", blocks_per_checksum=1)
     )
-    scan = probe.scan(MemorySource(written.image))
+    scan = registry.scan(MemorySource(written.image))
     image = bytearray(written.image)
     flipped = random.Random(2).sample(range(9000), 40)
     for block in flipped:
@@ -86,7 +87,7 @@ def test_a_group_larger_than_any_buffer() -> None:
     written = write(
         Recipe(present=[True] * 2500, block_size=4096, checksum="XXH128", blocks_per_checksum=2000)
     )
-    scan = probe.scan(MemorySource(written.image))
+    scan = registry.scan(MemorySource(written.image))
     assert _findings(written.image, scan) == []
     image = bytearray(written.image)
     image[written.block_offsets[1999] + 4095] ^= 128
@@ -98,7 +99,7 @@ def test_a_hash_that_runs_on_tells_the_first_damage_only() -> None:
     written = write(
         Recipe(present=[True] * 70, checksum="XXH64", blocks_per_checksum=7, reseed=False)
     )
-    scan = probe.scan(MemorySource(written.image))
+    scan = registry.scan(MemorySource(written.image))
     size = scan.info.block_size
     image = bytearray(written.image)
     image[written.block_offsets[20]] ^= 1
@@ -116,7 +117,7 @@ def test_a_hash_that_runs_on_tells_the_first_damage_only() -> None:
 @pytest.mark.parametrize("offset", [60, 112])
 def test_damage_in_header_or_bitmap_does_not_stop_the_rest(offset: int) -> None:
     written = write(RECIPES["crc32"])
-    scan = probe.scan(MemorySource(written.image))
+    scan = registry.scan(MemorySource(written.image))
     image = bytearray(written.image)
     image[offset] ^= 4
     image[-1] ^= 1
@@ -128,7 +129,7 @@ def test_damage_in_header_or_bitmap_does_not_stop_the_rest(offset: int) -> None:
 
 def test_format_0001_covers_the_first_byte_of_each_block() -> None:
     written = write(Recipe(present=PRESENT, version="0001"))
-    scan = probe.scan(MemorySource(written.image))
+    scan = registry.scan(MemorySource(written.image))
     size = scan.info.block_size
     for block in random.Random(3).sample(sorted(written.block_offsets), 20):
         image = bytearray(written.image)
@@ -140,7 +141,7 @@ def test_format_0001_covers_the_first_byte_of_each_block() -> None:
 def test_what_is_cut_off_is_found_and_the_rest_is_checked() -> None:
     written = write(RECIPES["crc32"])
     image = bytearray(written.image[:-5000])
-    scan = probe.scan(MemorySource(bytes(image)))
+    scan = registry.scan(MemorySource(bytes(image)))
     assert scan.info.missing is not None
     (found,) = _findings(bytes(image), scan)
     assert (found.start, found.stop) == scan.info.missing
@@ -151,4 +152,4 @@ def test_what_is_cut_off_is_found_and_the_rest_is_checked() -> None:
 def test_every_sample_is_right(samples: list[Sample]) -> None:
     for sample in samples:
         image = sample.path.read_bytes()
-        assert _findings(image, probe.scan(MemorySource(image))) == []
+        assert _findings(image, registry.scan(MemorySource(image))) == []

@@ -16,22 +16,21 @@ from typing import TYPE_CHECKING
 import lz4.block
 import pytest
 import xxhash
-from imgcat.formats import probe
-from imgcat.formats.containers import (
-    bzip2_layout,
-    lz4_layout,
-    window,
-    xz_layout,
-    zstd_layout,
-)
-from imgcat.formats.containers import codec as codecs
-from imgcat.formats.containers.live import Decoding
-from imgcat.formats.containers.points import SeekPoint
-from imgcat.formats.containers.scanning import scan_stream
-from imgcat.formats.containers.source import DecodedSource
-from imgcat.formats.containers.tables import MemoryTable
+from imgcat.formats.codecs import registry as codecs
+from imgcat.formats.codecs import window_use as window
+from imgcat.formats.codecs.bzip2 import layout as bzip2_layout
+from imgcat.formats.codecs.decoded_source import DecodedSource
+from imgcat.formats.codecs.decoders import Decoding
+from imgcat.formats.codecs.lz4 import layout as lz4_layout
+from imgcat.formats.codecs.scan import scan_stream
+from imgcat.formats.codecs.seek_points import SeekPoint
+from imgcat.formats.codecs.seek_tables import MemoryTable
+from imgcat.formats.codecs.xz import layout as xz_layout
+from imgcat.formats.codecs.zstd import layout as zstd_layout
 from imgcat.formats.errors import FormatError
-from imgcat.formats.unpacking import plain_head
+from imgcat.formats.files import detect
+from imgcat.formats.passes.decompress import plain_head
+from imgcat.formats.passes.scan import scan_files
 from support import partclone_writer
 from support.memory_source import MemorySource
 from support.streams import CODECS, compress, mixed
@@ -264,8 +263,8 @@ def test_whole_images_that_are_mutated(tool: str, tmp_path: Path) -> None:
         path.write_bytes(_mutated(rng, data) if number % 2 else data[: rng.randrange(len(data))])
         began = time.perf_counter()
         try:
-            with probe.open_files(str(path)) as stored:
-                probe.scan_files(stored)
+            with detect.open_files(str(path)) as stored:
+                scan_files(stored)
         except FormatError:
             pass
         assert time.perf_counter() - began < _SLOWEST

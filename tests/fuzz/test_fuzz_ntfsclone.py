@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from imgcat.formats import pieces, probe
+from imgcat.formats import registry
 from imgcat.formats.errors import FormatError
 from imgcat.formats.extent import check_cover
+from imgcat.formats.sources import prefetch as pieces
 from support.memory_source import MemorySource
 from support.ntfsclone_writer import Recipe, Written, gap, header, write
 from support.opening import open_scanned
@@ -116,7 +117,7 @@ def _outcome(image: bytes) -> str:
     """Scan; read from what can be opened, at its ends and where something is missing."""
     source = MemorySource(image)
     try:
-        scan = probe.scan(source)
+        scan = registry.scan(source)
     except FormatError as error:
         return type(error).__name__
     info, ranges = scan.info, scan.ranges

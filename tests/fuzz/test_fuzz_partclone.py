@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from imgcat.formats import probe
+from imgcat.formats import registry
 from imgcat.formats.errors import FormatError
 from imgcat.formats.extent import check_cover
 from imgcat.formats.partclone.layout import parse_header
@@ -177,7 +177,7 @@ def _outcome_of_parsing(head: bytes) -> str:
 def _outcome_of_scanning(source: MemorySource) -> str:
     """Scan; read from what can be opened, at its ends and where something is missing."""
     try:
-        scan = probe.scan(source)
+        scan = registry.scan(source)
     except FormatError as error:
         return type(error).__name__
     info = scan.info

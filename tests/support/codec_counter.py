@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from imgcat.formats.containers import codec as codecs
+from imgcat.formats.codecs import registry as codecs
 
 if TYPE_CHECKING:
     import pytest

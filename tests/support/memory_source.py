@@ -9,7 +9,7 @@ from imgcat.formats.errors import TruncatedImageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from imgcat.formats.source import ByteSource
+    from imgcat.formats.sources.byte_source import ByteSource
 
 
 class MemorySource:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from imgcat.formats import probe
-from imgcat.formats.stored_index import StoredIndex
+from imgcat.formats import registry
+from imgcat.formats.index.stored import StoredIndex
 
 if TYPE_CHECKING:
     from imgcat.formats.index.cache import IndexCache
     from imgcat.formats.reader import ImageReader, Scan
-    from imgcat.formats.source import ByteSource
+    from imgcat.formats.sources.byte_source import ByteSource
 
 
 def open_scanned(source: ByteSource, scan: Scan, cache: IndexCache | None = None) -> ImageReader:
@@ -19,10 +19,10 @@ def open_scanned(source: ByteSource, scan: Scan, cache: IndexCache | None = None
     index = StoredIndex.of_scan(scan)
     if cache is not None:
         index = dataclasses.replace(index, cache=cache)
-    return probe.open_reader(scan.info.format, source, scan.info.layout, index)
+    return registry.open_reader(scan.info.format, source, scan.info.layout, index)
 
 
 def scan_and_open(source: ByteSource) -> tuple[Scan, ImageReader]:
     """Scan `source` and return a reader over it too."""
-    scan = probe.scan(source)
+    scan = registry.scan(source)
     return scan, open_scanned(source, scan)

@@ -11,10 +11,11 @@ import itertools
 import random
 from typing import TYPE_CHECKING
 
-from imgcat.formats import probe
+from imgcat.formats.files import detect
 from imgcat.formats.partimage import reader as partimage
-from imgcat.formats.source import FileSource
-from imgcat.formats.stored import JoinedSource
+from imgcat.formats.passes.scan import scan_files
+from imgcat.formats.sources.file import FileSource
+from imgcat.formats.sources.joined import JoinedSource
 
 from . import ntfsclone_writer, partimage_writer, samples
 from .memory_source import MemorySource
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from imgcat.formats.reader import ImageInfo, ImageReader
-    from imgcat.formats.source import ByteSource
+    from imgcat.formats.sources.byte_source import ByteSource
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,8 +181,8 @@ def _partimage_from_files(recipe: partimage_writer.Recipe, directory: Path) -> S
     written = partimage_writer.write(recipe)
     for number, volume in enumerate(written.volumes):
         (directory / f"image.{number:03}").write_bytes(volume)
-    stored = probe.open_files(str(directory / "image.000"))
-    scan = probe.scan_files(stored)
+    stored = detect.open_files(str(directory / "image.000"))
+    scan = scan_files(stored)
     reader = open_scanned(stored.source, scan)
     return Subject(reader, scan.info, stored.source, written.guest, None, never_waits=False)
 

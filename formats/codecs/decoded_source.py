@@ -1,0 +1,297 @@
+"""A compressed stream as a byte source: decoded from the nearest seek point, page by page."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from typing import TYPE_CHECKING, NamedTuple
+
+import xxhash
+
+from ..errors import CorruptImageError, FormatError, TruncatedImageError
+from ..index.rank_chunk import ChunkMissingError
+from ..sources.fingerprint import hash_samples
+from .decoders import LiveDecoder
+from .fair_lock import TurnLock
+from .seek_points import HASH_SIZE, HASHES_IN_GROUP, PAGE_SIZE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..sources.byte_source import ByteSource
+    from .decoders import Decoding
+    from .registry import Codec
+    from .seek_tables import SeekTable
+
+log = logging.getLogger("imgcat.formats")
+
+_LOCKS = 16
+"""Places of one stream that are decoded at the same time, at the most."""
+
+_LOCKED_TOGETHER = 8 << 20
+"""Spans so close to each other are decoded one after the other: who decodes one to its end goes on
+into the next, and the next one need not be begun anew."""
+
+_NEAR = 2 << 20
+"""Reads follow each other where one begins so close to where another has ended: several are under
+way at once, and come in any order."""
+
+_FOLLOWING = 2
+"""So many reads in a row make a reader one that goes on."""
+
+_AHEAD = 24 << 20
+"""Plain bytes that are decoded ahead of such a reader: of two spans at the same time."""
+
+_STEP = 1 << 20
+"""Plain bytes that are decoded ahead at once, before others get their turn."""
+
+_RECENT_SPANS = 8
+
+
+class Page(NamedTuple):
+    """Plain bytes whose hash was checked, or a group of hashes."""
+
+    data: bytes
+
+    @property
+    def weight(self) -> int:
+        """Bytes that it takes."""
+        return len(self.data)
+
+
+class DecodedSource:
+    """The plain bytes of a compressed stream. See `ByteSource`.
+
+    Every page is compared with the hash that was taken when the stream was scanned, so that bytes
+    are the right ones or none.
+
+    Args:
+        stored: the compressed stream.
+        codec: its codec.
+        table: its seek points and page hashes.
+        key: what its pages are kept under; the same for whoever opens the same stream.
+        decoding: what decoded sources share.
+    """
+
+    def __init__(
+        self, stored: ByteSource, codec: Codec, table: SeekTable, key: int, decoding: Decoding
+    ) -> None:
+        self._stored = stored
+        self._codec = codec
+        self._table = table
+        self._key = key
+        self._decoding = decoding
+        self._size = table.plain_size
+        self._locks = tuple(TurnLock() for _ in range(_LOCKS))
+        self._recent: tuple[tuple[int, int], ...] = ()
+        self._is_closed = False
+        self._reached = -2 * _NEAR
+        self._streak = 0
+        self._fetching: set[int] = set()
+
+    @property
+    def size(self) -> int:
+        """Number of plain bytes."""
+        return self._size
+
+    def readv(self, buffers: Sequence[memoryview], offset: int) -> None:
+        """Fill `buffers` from `offset` on; see `ByteSource.readv`."""
+        length = sum(map(len, buffers))
+        self._check_range(offset, length)
+        stop = offset + length
+        filler = _Filler(buffers)
+        position = offset
+        while position < stop:
+            page = self._page(position // PAGE_SIZE, stop)
+            within = position % PAGE_SIZE
+            piece = memoryview(page)[within : within + stop - position]
+            filler.put(piece)
+            position += len(piece)
+        self._look_ahead(offset, stop)
+
+    def readv_nowait(self, buffers: Sequence[memoryview], offset: int) -> bool:
+        """Fill `buffers` if every page is decoded already; see `ByteSource.readv_nowait`."""
+        length = sum(map(len, buffers))
+        stop = offset + length
+        if stop > self._size:
+            return False
+        pages = []
+        for number in range(offset // PAGE_SIZE, -(-stop // PAGE_SIZE)):
+            page = self._decoding.pages.get((self._key, number))
+            if page is None:
+                return False
+            pages.append(page.data)
+        filler = _Filler(buffers)
+        within = offset % PAGE_SIZE
+        for page in pages:
+            piece = memoryview(page)[within : within + length]
+            filler.put(piece)
+            length -= len(piece)
+            within = 0
+        self._look_ahead(offset, stop)
+        return True
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Return ``length`` bytes at ``offset``; see `ByteSource.read_at`."""
+        self._check_range(offset, length)
+        data = bytearray(length)
+        self.readv((memoryview(data),), offset)
+        return bytes(data)
+
+    def stored_digest(self) -> bytes:
+        """Return what tells this stream from others, from a few reads of the compressed one."""
+        hasher = xxhash.xxh3_128()
+        hash_samples(self._stored, 0, hasher)
+        return hasher.digest()
+
+    def close(self) -> None:
+        """Close the compressed stream, and let go of decoders that wait."""
+        self._is_closed = True
+        for lock in self._locks:
+            # Whoever decodes ahead ends before the stored bytes are gone.
+            with lock:
+                pass
+        self._decoding.forget(self)
+        self._stored.close()
+
+    def _look_ahead(self, offset: int, stop: int) -> None:
+        """Decode what comes next while it is not asked for yet, if reads follow each other."""
+        if abs(offset - self._reached) > _NEAR:
+            self._reached = stop
+            self._streak = 0
+            return
+        self._reached = at = max(stop, self._reached)
+        self._streak += 1
+        if self._streak < _FOLLOWING:
+            return
+        limit = min(self._size, at + _AHEAD)
+        while at < limit:
+            start, end = self._span_at(at)
+            group = start // _LOCKED_TOGETHER
+            end = min(limit, max(end, (group + 1) * _LOCKED_TOGETHER))
+            last = (self._key, (end - 1) // PAGE_SIZE)
+            if group not in self._fetching and self._decoding.pages.get(last) is None:
+                self._fetching.add(group)
+                if not self._decoding.run_ahead(self._fetch, group, at, end):
+                    self._fetching.discard(group)
+                    return
+            at = end
+
+    def _fetch(self, group: int, start: int, stop: int) -> None:
+        """Decode plain bytes ``[start, stop)`` of a group of spans into the cache."""
+        try:
+            for number in range(start // PAGE_SIZE, -(-stop // PAGE_SIZE)):
+                if self._is_closed:
+                    return
+                offset = number * PAGE_SIZE
+                if offset + PAGE_SIZE > self._reached:
+                    self._page(number, min(stop, offset + _STEP))
+        except (FormatError, OSError, ChunkMissingError) as error:
+            # Who reads them is told.
+            log.debug("ahead of the reader, at %d: %s", start, error)
+        finally:
+            self._fetching.discard(group)
+
+    def _check_range(self, offset: int, length: int) -> None:
+        missing = offset + length - self._size
+        if missing > 0:
+            raise TruncatedImageError(
+                "source", self._size, f"the plain stream ends here, {missing} bytes short"
+            )
+
+    def _page(self, number: int, stop: int) -> bytes:
+        """Return a page, and decode with it those after it, up to plain byte `stop`."""
+        page = self._decoding.pages.get((self._key, number))
+        if page is None:
+            start, end = self._span_at(number * PAGE_SIZE)
+            # Who else wants something of this span waits, and finds it decoded.
+            with self._locks[start // _LOCKED_TOGETHER % len(self._locks)]:
+                page = self._page_alone(number, start, min(stop, end))
+        data: bytes = page.data
+        return data
+
+    def _page_alone(self, number: int, start: int, stop: int) -> Page:
+        """Return a page of the span that begins at `start`, whose lock is held."""
+        if self._is_closed:
+            raise OSError(errno.EBADF, "the image was closed while it was read")
+        page: Page | None = self._decoding.pages.get((self._key, number))
+        if page is None:
+            decoder = self._decoding.take(self, start, number * PAGE_SIZE)
+            with self._decoding.limiter:
+                decoder = decoder or self._new_decoder(start)
+                page = self._decode(decoder, number, stop)
+            if decoder.position < self._size:
+                self._decoding.put_back(decoder)
+        return page
+
+    def _span_at(self, plain_offset: int) -> tuple[int, int]:
+        """Return the span ``[start, stop)`` that a plain offset lies in."""
+        for start, stop in self._recent:
+            if start <= plain_offset < stop:
+                return start, stop
+        span = self._table.span_at(plain_offset)
+        found = span.point.plain_offset, span.stop
+        self._recent = (found, *self._recent[: _RECENT_SPANS - 1])
+        return found
+
+    def _new_decoder(self, plain_offset: int) -> LiveDecoder:
+        point = self._table.span_at(plain_offset).point
+        pieces = self._codec.decode(self._stored, point)
+        return LiveDecoder(self, point, pieces, self._codec.WEIGHT)
+
+    def _decode(self, decoder: LiveDecoder, number: int, stop: int) -> Page:
+        """Decode up to the page `number`, and the pages after it that begin before `stop`."""
+        first = -(-decoder.position // PAGE_SIZE)
+        decoder.skip(first * PAGE_SIZE - decoder.position)
+        wanted = None
+        for current in range(first, max(number + 1, -(-stop // PAGE_SIZE))):
+            size = min(PAGE_SIZE, self._size - current * PAGE_SIZE)
+            page = Page(decoder.read(size))
+            if self._is_right(current, page.data, size):
+                self._decoding.pages.put((self._key, current), page)
+                if current == number:
+                    wanted = page
+            elif current >= number:
+                # A wrong page before the wanted one spoils nothing: that has a hash of its own.
+                break
+        if wanted is None:
+            raise CorruptImageError(
+                "container",
+                number * PAGE_SIZE,
+                f"the {self._codec.NAME} stream does not give the bytes that it gave when it was "
+                "catalogued: the file is damaged or was changed",
+            )
+        return wanted
+
+    def _is_right(self, number: int, data: bytes, size: int) -> bool:
+        group, within = divmod(number, HASHES_IN_GROUP)
+        key = (self._key, -1 - group)
+        hashes = self._decoding.pages.get(key)
+        if hashes is None:
+            hashes = Page(self._table.hashes(group))
+            self._decoding.pages.put(key, hashes)
+        expected = hashes.data[within * HASH_SIZE : (within + 1) * HASH_SIZE]
+        return len(data) == size and page_hash(data) == expected
+
+
+def page_hash(data: bytes | memoryview) -> bytes:
+    """Return the hash of a page as it is stored."""
+    return xxhash.xxh3_64_intdigest(data).to_bytes(HASH_SIZE, "little")
+
+
+class _Filler:
+    """Fills buffers, one after the other."""
+
+    def __init__(self, buffers: Sequence[memoryview]) -> None:
+        self._buffers = iter(buffers)
+        self._buffer = memoryview(b"")
+
+    def put(self, piece: memoryview) -> None:
+        """Copy a piece to where the one before has ended."""
+        while piece:
+            if not self._buffer:
+                self._buffer = next(self._buffers)
+                continue
+            size = min(len(piece), len(self._buffer))
+            self._buffer[:size] = piece[:size]
+            self._buffer, piece = self._buffer[size:], piece[size:]

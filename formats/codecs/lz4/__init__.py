@@ -1,0 +1,1 @@
+"""lz4 frames, and legacy ones."""

@@ -1,0 +1,1 @@
+"""xz, and lzma alone."""

@@ -1,0 +1,66 @@
+"""lzma: the format before xz. One stream without any seek point but its beginning."""
+
+from __future__ import annotations
+
+import lzma
+from typing import TYPE_CHECKING
+
+from ...errors import CorruptImageError, TruncatedImageError
+from ..cursor import Feed
+from ..seek_points import SeekPoint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ...reader import Progress
+    from ...sources.byte_source import ByteSource
+
+NAME = "lzma"
+LIBRARY = f"liblzma, Python's lzma {lzma.FORMAT_ALONE}"
+WEIGHT = 20 << 20
+"""Bytes that a decoder takes, about, with what it has decoded and nobody has taken."""
+
+STRUCTURE = "lzma.stream"
+
+_PIECE = 1 << 20
+_MEMORY = 1 << 30
+
+
+def scan(
+    stored: ByteSource,
+    points: list[SeekPoint],
+    *,
+    spacing: int | None = None,  # noqa: ARG001 - there is nothing to space
+    progress: Progress | None = None,
+) -> Iterator[bytes]:
+    """Decode the whole stream; see `Codec.scan`."""
+    points.append(SeekPoint(0, 0))
+    return decode(stored, points[0], progress)
+
+
+def decode(
+    stored: ByteSource, point: SeekPoint, progress: Progress | None = None
+) -> Iterator[bytes]:
+    """Yield the plain pieces from a seek point on; see `Codec.decode`."""
+    feed = Feed(stored, point.stored_offset, structure=STRUCTURE)
+    decompressor = lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=_MEMORY)
+    known = int.from_bytes(stored.read_at(5, 8), "little", signed=True)
+    plain = 0
+    try:
+        while not decompressor.eof:
+            data = feed.take_some() if decompressor.needs_input else b""
+            if decompressor.needs_input and not data:
+                # A stream of known size may leave out the mark at its end.
+                if plain == known:
+                    return
+                raise TruncatedImageError(STRUCTURE, feed.offset, "it is cut off here")
+            piece = decompressor.decompress(data, _PIECE)
+            plain += len(piece)
+            if piece:
+                yield piece
+            if progress is not None:
+                progress(feed.offset)
+    except lzma.LZMAError as error:
+        raise CorruptImageError(STRUCTURE, feed.offset, str(error)) from error
+    if decompressor.unused_data or feed.left:
+        raise CorruptImageError(STRUCTURE, feed.offset, "something follows the end of the stream")

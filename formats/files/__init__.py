@@ -1,0 +1,1 @@
+"""Which files make an image, and new ones."""

@@ -1,0 +1,76 @@
+"""Which files make the image that a path is of, and how they are compressed: by content."""
+
+from __future__ import annotations
+
+from ..codecs import registry as codecs
+from ..codecs.head import plain_head
+from ..errors import FormatError
+from ..partimage import layout as partimage_layout
+from ..partimage.volumes import first_volume, volume_paths
+from ..registry import MAGICS
+from . import split_names as splits
+from .image_files import StoredFiles
+
+
+def open_files(path: str) -> StoredFiles:
+    """Open the image in a file, and its other chunks or volumes where it has some.
+
+    Raises:
+        FormatError: a chunk or volume is missing, or belongs to another image.
+        OSError: a file cannot be opened.
+    """
+    head, codec = _look_into(path)
+    header_size = partimage_layout.VOLUME_HEADER_SIZE
+    chunks = [path]
+    if not head.startswith(partimage_layout.MAGIC) or _is_split(path):
+        chunks = splits.chunk_paths(path, _begins_an_image)
+        splits.check_sizes(chunks)
+        head, codec = _look_into(*chunks)
+        if not head.startswith(partimage_layout.MAGIC):
+            return StoredFiles(chunks, codec=codec)
+        if len(chunks) > 1:
+            return StoredFiles(chunks, header_size, stream_volumes=[len(chunks)], codec=codec)
+    volumes = volume_paths(path, lambda name: _look_into(name)[0])
+    return StoredFiles(volumes, header_size, codec=codec)
+
+
+def _is_split(path: str) -> bool:
+    """Tell whether a volume was cut into chunks: no other one begins with a header of its own."""
+    others = [each for each in splits.run_of(path) if each != path]
+    return bool(others) and not any(_begins_an_image(each) for each in others)
+
+
+def first_file(path: str) -> str:
+    """Return the first file of the image of which `path` is a later one, else `path`."""
+    return first_volume(splits.first_chunk(path), lambda name: _look_into(name)[0])
+
+
+def begins_an_image(path: str) -> bool:
+    """Tell whether a file begins like an image, compressed or not. A few reads.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    head, _codec = _look_into(path)
+    return any(head.startswith(magic) for magic in MAGICS.values())
+
+
+def _begins_an_image(path: str) -> bool:
+    try:
+        return _look_into(path)[1] is not None or begins_an_image(path)
+    except OSError:
+        return False
+
+
+def _look_into(*paths: str) -> tuple[bytes, str | None]:
+    """Return the first plain bytes of an image's files, as far as can be had, and the codec."""
+    with StoredFiles(paths) as stored:
+        codec = codecs.sniff(stored.source)
+        if codec is None:
+            size = partimage_layout.VOLUME_HEADER_SIZE
+            return stored.source.read_at(0, min(stored.source.size, size)), None
+        try:
+            return plain_head(stored.source, codec, partimage_layout.VOLUME_HEADER_SIZE), codec
+        except FormatError:
+            # What is wrong with it is said by the scan.
+            return b"", codec

@@ -1,0 +1,1 @@
+"""What goes over a whole image, from one end to the other."""

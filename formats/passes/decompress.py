@@ -1,0 +1,57 @@
+"""From compressed streams to plain sources: scanning them once, and opening them afterwards."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..codecs import registry as codecs
+from ..codecs.decoded_source import DecodedSource
+from ..codecs.decoders import Decoding
+from ..codecs.scan import scan_stream
+from ..codecs.seek_tables import MemoryTable
+
+if TYPE_CHECKING:
+    from ..codecs.scan import Taker
+    from ..files.image_files import StoredFiles
+    from ..reader import Progress
+
+
+def scan_plain(
+    stored: StoredFiles,
+    *,
+    taker: Taker | None = None,
+    spacing: int | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Scan the compressed streams of an image, and let its `source` be the plain bytes.
+
+    Args:
+        stored: the files.
+        taker: is shown the plain bytes of every stream, in order.
+        spacing: plain bytes between two seek points at the least.
+        progress: told the stored bytes that are done.
+
+    Raises:
+        FormatError: not even the beginning of a stream can be decoded.
+        OSError: the operating system could not read.
+    """
+    assert stored.codec is not None
+    codec = codecs.named(stored.codec)
+    indexes = []
+    before = 0
+    for stream in stored.streams:
+        tell = None if progress is None else _shifted(progress, before)
+        indexes.append(scan_stream(stream, codec, spacing=spacing, progress=tell, taker=taker))
+        before += stream.size
+    stored.indexes = tuple(indexes)
+    decoding = Decoding()
+    stored.use_plain(
+        [
+            DecodedSource(stream, codec, MemoryTable(index), key, decoding)
+            for key, (stream, index) in enumerate(zip(stored.streams, indexes, strict=True))
+        ]
+    )
+
+
+def _shifted(progress: Progress, before: int) -> Progress:
+    return lambda done: progress(before + done)

@@ -1,0 +1,100 @@
+"""Scanning the files of an image: once, decompressing them in the same pass."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from ..codecs import registry as codecs
+from ..errors import CorruptImageError, FormatError, NotThisFormatError, UnsupportedFeatureError
+from ..ntfsclone import reader as ntfsclone
+from ..partimage import reader as partimage
+from ..raw import reader as raw
+from ..registry import scan
+from .decompress import scan_plain
+from .scan_in_passing import Passed, Passing
+
+if TYPE_CHECKING:
+    from ..files.image_files import StoredFiles
+    from ..reader import Progress, Scan
+
+
+def scan_files(
+    stored: StoredFiles,
+    progress: Progress | None = None,
+    *,
+    spacing: int | None = None,
+    is_raw: bool = False,
+    verify: bool = False,
+) -> Scan:
+    """Scan the image that `open_files` has opened, decompressing it once where it is compressed.
+
+    Args:
+        stored: the files; their `source` is the plain image afterwards.
+        progress: told the stored bytes that are done.
+        spacing: plain bytes between two seek points; the codec's own choice if None.
+        is_raw: take it for the partition's bytes as they are, whatever it begins like.
+        verify: look at the checksums too, where that needs no pass of its own.
+
+    Raises:
+        As `scan`.
+    """
+    passed = Passed()
+    if stored.codec is not None:
+        passed = _scan_streams(stored, progress, spacing=spacing, is_raw=is_raw, verify=verify)
+        progress = None
+    damage = "; ".join(index.damage for index in stored.indexes if index.damage)
+    try:
+        found = passed.scan or _scan_plain_files(stored, progress, is_raw=is_raw)
+    except FormatError as error:
+        if not damage:
+            raise
+        raise CorruptImageError(
+            error.structure, error.offset, f"{error.detail}; {damage}"
+        ) from error
+    info = found.info
+    if damage:
+        info = dataclasses.replace(
+            info, damage=f"{info.damage}; {damage}" if info.damage else damage
+        )
+    if passed.scan is not None:
+        info = dataclasses.replace(info, fingerprint=ntfsclone.fingerprint(stored.source))
+    is_right = verify and stored.codec is not None and passed.is_right and info.damage is None
+    return dataclasses.replace(found, info=info, is_right=is_right)
+
+
+def _scan_streams(
+    stored: StoredFiles,
+    progress: Progress | None,
+    *,
+    spacing: int | None,
+    is_raw: bool,
+    verify: bool,
+) -> Passed:
+    """Decode the streams once; return what could be seen of the image in passing."""
+    if is_raw or len(stored.streams) > 1:
+        scan_plain(stored, spacing=spacing, progress=progress)
+        # Of raw bytes there is nothing to know but that they can be decoded.
+        return Passed(is_right=is_raw)
+    passing = Passing(verify=verify)
+    try:
+        scan_plain(stored, taker=passing, spacing=spacing, progress=progress)
+    finally:
+        passed = passing.finish()
+    is_damaged = any(index.damage is not None for index in stored.indexes)
+    return Passed() if is_damaged else passed
+
+
+def _scan_plain_files(stored: StoredFiles, progress: Progress | None, *, is_raw: bool) -> Scan:
+    if is_raw:
+        return raw.scan(stored.source)
+    if stored.volume_header_size:
+        return partimage.scan(stored.source, progress)
+    try:
+        return scan(stored.source, progress)
+    except NotThisFormatError as error:
+        if stored.codec is not None and codecs.sniff(stored.source) is not None:
+            raise UnsupportedFeatureError(
+                "container", 0, f"compressed twice: unpack the outer {stored.codec} first"
+            ) from error
+        raise

@@ -1,0 +1,1 @@
+"""The room of raw images: the partition's bytes as they are."""

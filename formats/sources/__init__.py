@@ -1,0 +1,1 @@
+"""Stored bytes as one flat sequence: files, several of them joined, streams that come."""

@@ -1,0 +1,161 @@
+"""Reading the used areas of an image in order, ahead of whoever takes them.
+
+One thread reads into a few buffers that go round, while the caller writes what was read before.
+Both wait in the kernel for nearly all of the time, so they do run at once.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from ..errors import CorruptImageError, FormatError
+from ..extent import ExtentKind, merged
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from ..reader import ImageReader
+
+WINDOW_SIZE = 1 << 20
+"""Most guest bytes of a window: small enough that a processor's cache still holds them when they
+are written, large enough that calls do not count. Also the alignment of where windows end."""
+
+_BUFFER_COUNT = 4
+
+_PROBE_SIZE = 4096
+"""How finely the first unreadable guest byte is searched for."""
+
+
+class UnreadableRangeError(CorruptImageError):
+    """Guest bytes cannot be given; `offset` is the first of them, in the guest."""
+
+    def __init__(self, start: int, stop: int, reason: str) -> None:
+        super().__init__("guest", start, f"bytes [{start}, {stop}) cannot be read: {reason}")
+        self.start = start
+        self.stop = stop
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return UnreadableRangeError, (self.start, self.stop, self.reason)
+
+
+class Window(NamedTuple):
+    """Guest bytes from `offset` on, beginning and ending with used ones.
+
+    Attributes:
+        offset: the first byte in the guest.
+        view: the bytes, with zeros between the used ranges. Good until the next window is taken.
+        used: the used ranges ``[start, stop)`` in the guest, ascending.
+    """
+
+    offset: int
+    view: memoryview
+    used: list[tuple[int, int]]
+
+
+class ReadAhead:
+    """The used areas of an image, read in ascending order by a thread of its own.
+
+    To be iterated over once, inside of ``with``; leaving that ends the thread.
+
+    Raises, while it is iterated over:
+        UnreadableRangeError: the image cannot give some bytes; it names which.
+        OSError: the operating system could not read; it names which guest bytes.
+        Whatever else the reader raises.
+    """
+
+    def __init__(self, reader: ImageReader) -> None:
+        self._reader = reader
+        self._free: queue.SimpleQueue[memoryview] = queue.SimpleQueue()
+        self._full: queue.SimpleQueue[Window | BaseException | None] = queue.SimpleQueue()
+        self._stopped = False
+        for _ in range(_BUFFER_COUNT):
+            self._free.put(memoryview(bytearray(WINDOW_SIZE)))
+        self._thread = threading.Thread(target=self._run, name="read-ahead", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stopped = True
+        # It may be waiting for a buffer.
+        self._free.put(memoryview(b""))
+        self._thread.join()
+
+    def __iter__(self) -> Iterator[Window]:
+        while (item := self._full.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+            self._free.put(memoryview(item.view.obj))
+
+    def _run(self) -> None:
+        try:
+            used = used_ranges(self._reader)
+            for ranges in plan_windows(used, WINDOW_SIZE):
+                buffer = self._free.get()
+                if self._stopped:
+                    return
+                start, stop = ranges[0][0], ranges[-1][1]
+                view = memoryview(buffer)[: stop - start]
+                read_guest(self._reader, view, start)
+                self._full.put(Window(start, view, ranges))
+            self._full.put(None)
+        except BaseException as error:  # noqa: BLE001 - it is raised where the windows are taken
+            self._full.put(error)
+
+
+def used_ranges(reader: ImageReader) -> Iterator[tuple[int, int]]:
+    """Yield the guest bytes ``[start, stop)`` that are stored, ascending, neighbours joined."""
+    for extent in merged(reader.extents(0, reader.size)):
+        if extent.kind is ExtentKind.DATA:
+            yield extent.start, extent.stop
+
+
+def plan_windows(ranges: Iterable[tuple[int, int]], most: int) -> Iterator[list[tuple[int, int]]]:
+    """Yield ascending `ranges` in groups that lie within the same `most` bytes; cut as needed."""
+    group: list[tuple[int, int]] = []
+    limit = 0
+    for start, stop in ranges:
+        position = start
+        while position < stop:
+            if position >= limit:
+                if group:
+                    yield group
+                group = []
+                limit = (position // most + 1) * most
+            end = min(stop, limit)
+            group.append((position, end))
+            position = end
+    if group:
+        yield group
+
+
+def read_guest(reader: ImageReader, view: memoryview, offset: int) -> None:
+    """Fill `view` from guest byte `offset` on, or tell which guest bytes cannot be read.
+
+    Raises:
+        UnreadableRangeError: the stored bytes cannot give them.
+        OSError: the operating system could not read them.
+    """
+    try:
+        reader.read_into(view, offset)
+    except FormatError as error:
+        start = _first_unreadable(reader, view, offset)
+        raise UnreadableRangeError(start, offset + len(view), str(error)) from error
+    except OSError as error:
+        start = _first_unreadable(reader, view, offset)
+        where = f"guest bytes [{start}, {offset + len(view)}) cannot be read"
+        raise OSError(error.errno, f"{where}: {error.strerror}", error.filename) from error
+
+
+def _first_unreadable(reader: ImageReader, view: memoryview, offset: int) -> int:
+    for start in range(0, len(view), _PROBE_SIZE):
+        try:
+            reader.read_into(view[start : start + _PROBE_SIZE], offset + start)
+        except (FormatError, OSError):
+            return offset + start
+    return offset

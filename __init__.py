@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .catalog.opening import open_by_name
+    from .catalog.opening.open import open_by_name
     from .catalog.store import Catalog
     from .formats.errors import FormatError
     from .formats.image import Image, open_image
@@ -33,10 +33,10 @@ _HOMES = {
     "Catalog": ".catalog.store",
     "FormatError": ".formats.errors",
     "Image": ".formats.image",
-    "ImageStream": ".formats.stream",
-    "open_by_name": ".catalog.opening",
+    "ImageStream": ".formats.passes.from_pipe",
+    "open_by_name": ".catalog.opening.open",
     "open_image": ".formats.image",
-    "stream_image": ".formats.stream",
+    "stream_image": ".formats.passes.from_pipe",
 }
 
 

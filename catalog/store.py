@@ -8,8 +8,8 @@ import logging
 import os
 from typing import TYPE_CHECKING, Self
 
-from . import pins, reading, schema
-from .engine import BUSY_SECONDS, Database
+from .database import pins, reading, schema
+from .database.connection import BUSY_SECONDS, Database
 from .errors import CatalogError, CatalogMissingError, ImageNotFoundError, NameTakenError
 from .names import check_name
 
@@ -236,7 +236,7 @@ class Catalog:
 
     def remove(self, image_ids: Sequence[int]) -> None:
         """Forget images, in one transaction. Their files are not touched."""
-        from . import writing
+        from .database import writing
 
         with self.database.writing() as connection:
             for image_id in image_ids:
@@ -250,7 +250,7 @@ class Catalog:
         Raises:
             NameTakenError: another image has it, or it cannot be a name.
         """
-        from . import writing
+        from .database import writing
 
         check_name(name)
         with self.database.writing() as connection:
@@ -259,7 +259,7 @@ class Catalog:
 
     def set_status(self, image_id: int, status: str, detail: str | None) -> None:
         """Record what an image was found to be."""
-        from . import writing
+        from .database import writing
 
         with self.database.writing() as connection:
             writing.update_image(connection, image_id, status=status, status_detail=detail)
@@ -272,7 +272,7 @@ class Catalog:
             with self.database.asking() as asking:
                 if not reading.has_unused_indexes(asking):
                     return
-            from . import writing
+            from .database import writing
 
             with self.database.writing() as connection:
                 writing.delete_unused_indexes(connection)

@@ -31,7 +31,7 @@ def sql(
       imgcat sql --csv 'SELECT name, status FROM images' > images.csv
       imgcat sql --json 'SELECT * FROM totals'
     """
-    from ..catalog.query import SqlError, ask
+    from ..catalog.database.query import SqlError, ask
     from ..formats.text import printable
     from .render import write_csv, write_json, write_table
 
@@ -41,7 +41,7 @@ def sql(
         if query == "-":
             query = sys.stdin.read()
         with open_catalog() as catalog:
-            columns, rows = ask(catalog, query)
+            columns, rows = ask(catalog.database, query)
     except (SqlError, ValueError) as error:
         # ValueError: bytes that are no text, or a zero among them.
         raise typer.BadParameter(printable(str(error)), param_hint="QUERY") from None
@@ -79,10 +79,10 @@ def db_check() -> None:
     Example:
       imgcat db check
     """
-    from ..catalog.check import check
+    from ..catalog.database.check import check
 
     with open_catalog() as catalog:
-        problems = check(catalog)
+        problems = check(catalog.database)
     for problem in problems:
         sys.stdout.write(problem + "\n")
     if problems:
@@ -98,7 +98,7 @@ def db_upgrade() -> None:
     Example:
       imgcat db upgrade
     """
-    from ..catalog.schema import REVISIONS
+    from ..catalog.database.schema import REVISIONS
 
     with open_catalog(write=True) as catalog:
         sys.stdout.write(f"{catalog.path}: schema {REVISIONS[-1]}\n")
@@ -114,7 +114,7 @@ def db_backup(
     Example:
       imgcat db backup catalog-copy.db
     """
-    from ..catalog.schema import backup
+    from ..catalog.database.schema import backup
     from ..formats.text import printable
 
     with open_catalog() as catalog:

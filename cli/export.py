@@ -16,11 +16,11 @@ from .settings import complain, notify, open_catalog, settings
 from .signals import ending_on_signals
 
 if TYPE_CHECKING:
-    from ..catalog.opening import OpenImage
+    from ..catalog.opening.open import OpenImage
     from ..catalog.records import ImageRow
     from ..catalog.store import Catalog
     from ..formats.passes.export import Filling
-    from ..formats.reader import Progress
+    from ..formats.progress import Progress
 
 _STDOUT = 1
 _LARGEST_BYTE = 0xFF
@@ -68,7 +68,7 @@ def export(
       imgcat export --verify --force sda1 /dev/sdb1
       imgcat export --fill 0xff sda1 sda1.raw
     """
-    from ..catalog.opening import open_image
+    from ..catalog.opening.open import open_image
     from ..formats.files.new_file import TargetError
     from ..formats.passes.export import Filling, TargetBusyError
 
@@ -101,7 +101,7 @@ def export(
 
 
 def _verify(catalog: Catalog, row: ImageRow) -> None:
-    from ..catalog.verify import verify_image
+    from ..catalog.upkeep.verify import verify_image
 
     with byte_bar(row.stored_bytes, f"verifying {row.name}") as progress:
         report = verify_image(catalog, row.id, progress=progress)

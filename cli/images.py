@@ -19,8 +19,8 @@ from .settings import complain, notify, open_catalog, settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..catalog.batch import Options, Result
-    from ..catalog.ingest import Ingested
+    from ..catalog.adding.batch import Options, Result
+    from ..catalog.adding.put import Ingested
     from ..catalog.records import ImageRecord, ImageRow, StreamCost, Volume
     from ..catalog.store import Catalog
 
@@ -70,7 +70,7 @@ def add(
       imgcat add --name laptop-2026 sda1.img
       imgcat add --verify sda1.img
     """
-    from ..catalog.batch import Options
+    from ..catalog.adding.batch import Options
 
     if name is not None and len(paths) != 1:
         raise typer.BadParameter("--name goes with a single PATH", param_hint="--name")
@@ -92,8 +92,8 @@ def add(
 
 def _expand(paths: list[str], *, recursive: bool) -> tuple[list[str], list[str], int]:
     """Return files and image directories to add, and the exit code that other ones call for."""
-    from ..catalog.batch import find_images
-    from ..catalog.directories import find_directories
+    from ..catalog.adding.batch import find_images
+    from ..catalog.adding.clonezilla import find_directories
     from ..formats.clonezilla.directory import is_image_directory
 
     listed: list[str] = []
@@ -122,7 +122,7 @@ def _added(
     options: Options,
 ) -> Iterator[Result]:
     """Add the files and yield the results, under a bar of bytes while somebody watches."""
-    from ..catalog.batch import Item, add_files
+    from ..catalog.adding.batch import Item, add_files
 
     items = [Item(path) for path in paths]
     total = sum(os.path.getsize(path) for path in paths if os.path.isfile(path))
@@ -135,8 +135,8 @@ def _added(
 
 def _added_directory(catalog: Catalog, path: str, *, options: Options) -> Iterator[Result]:
     """Add an image directory and yield the results, under a bar of bytes."""
-    from ..catalog.batch import Result
-    from ..catalog.directories import add_directory
+    from ..catalog.adding.batch import Result
+    from ..catalog.adding.clonezilla import add_directory
     from ..formats.errors import FormatError
 
     total = sum(entry.stat().st_size for entry in os.scandir(path) if entry.is_file())
@@ -152,7 +152,7 @@ def _added_directory(catalog: Catalog, path: str, *, options: Options) -> Iterat
 
 def _verify_added(catalog: Catalog, ingested: Ingested) -> int:
     """Verify what was added, unless its scan has told all; return the exit code."""
-    from ..catalog.verify import record_right
+    from ..catalog.upkeep.verify import record_right
     from .verify import print_report, verify_one
 
     row = ingested.record.row
@@ -233,7 +233,7 @@ def ls(
 
 
 def _write_listing(listed: list[tuple[ImageRow, tuple[Volume, ...]]]) -> None:
-    from ..catalog.freshness import observed_status
+    from ..catalog.opening.freshness import observed_status
     from .render import human_size, write_table
 
     rows = [
@@ -253,7 +253,7 @@ def _fs_of(row: ImageRow) -> str:
 
 
 def _listed_fields(row: ImageRow, volumes: tuple[Volume, ...]) -> dict[str, Any]:
-    from ..catalog.freshness import observed_status
+    from ..catalog.opening.freshness import observed_status
 
     fields = {name: getattr(row, name) for name in row.__dataclass_fields__}
     return fields | {"status": observed_status(row.status, volumes)}
@@ -311,7 +311,7 @@ def _shown_fields(record: ImageRecord, check: str | None, mount: str | None) -> 
 
 
 def _write_record(record: ImageRecord, check: str | None, mount: str | None) -> None:
-    from ..catalog.freshness import observed_status
+    from ..catalog.opening.freshness import observed_status
     from ..formats.text import printable
     from .render import human_size, write_fields
 
@@ -433,7 +433,7 @@ def rescan(
       imgcat rescan
       imgcat rescan sda1
     """
-    from ..catalog.ingest import rescan as rescan_image
+    from ..catalog.adding.rescan import rescan as rescan_image
 
     worst = 0
     with open_catalog(write=True) as catalog:

@@ -54,7 +54,7 @@ def map_extents(image: ImageArgument, as_json: JsonOption = False) -> None:
       imgcat map sda1
       imgcat map --json sda1
     """
-    from ..catalog.opening import open_image
+    from ..catalog.opening.open import open_image
     from ..formats.extent import merged
 
     with open_catalog() as catalog:
@@ -122,7 +122,7 @@ def read(
       imgcat read sda1 --offset 0 --length 512 --hex
       imgcat read sda1 --offset 1M --length 64K > piece
     """
-    from ..catalog.opening import open_image
+    from ..catalog.opening.open import open_image
 
     with open_catalog() as catalog:
         opened = open_image(catalog, catalog.resolve(image))

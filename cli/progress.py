@@ -11,7 +11,7 @@ from .settings import settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..formats.reader import Progress
+    from ..formats.progress import Progress
 
 
 @contextlib.contextmanager

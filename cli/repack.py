@@ -14,7 +14,7 @@ from .settings import complain, open_catalog, settings
 from .signals import ending_on_signals
 
 if TYPE_CHECKING:
-    from ..catalog.repack import Repacked
+    from ..catalog.upkeep.repack import Repacked
 
 _LEVEL = 3
 _HIGHEST = 19
@@ -51,7 +51,7 @@ def repack(
       imgcat repack sda1 sda1.img.zst
       imgcat repack --replace sda1 /backups/sda1.img.zst
     """
-    from ..catalog import repack as repacking
+    from ..catalog.upkeep import repack as repacking
     from ..formats.codecs.zstd.seekable import Packing
     from ..formats.files.new_file import TargetError
     from ..formats.text import printable

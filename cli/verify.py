@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..catalog.store import Catalog
-    from ..catalog.verify import VerifyReport
+    from ..catalog.upkeep.verify import VerifyReport
 
 _MOST_SHOWN = 20
 """Bad ranges of an image that are printed; all are recorded."""
@@ -56,7 +56,7 @@ def verify(
     """
     if bool(images) == all_images:
         raise typer.BadParameter("name images, or give --all", param_hint="IMAGE...")
-    from ..catalog import disks
+    from ..catalog.opening import composed as disks
     from .sums import check_sums
 
     reports: list[VerifyReport] = []
@@ -92,7 +92,7 @@ def verify_one(
 ) -> tuple[int, VerifyReport | None]:
     """Verify an image, print its result, and return the exit code that it calls for."""
     from ..catalog.errors import ImageChangedError, ImageNotFoundError
-    from ..catalog.verify import verify_image
+    from ..catalog.upkeep.verify import verify_image
     from ..formats.errors import FormatError
 
     name = f"image {image_id}"

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Self
 
 from . import registry
 from .files import detect
-from .index.stored import StoredIndex
 from .passes import verify
 from .passes.scan import scan_files
 from .reader import read_bytes
@@ -20,7 +19,9 @@ if TYPE_CHECKING:
     from .extent import Extent
     from .files.image_files import StoredFiles
     from .finding import Finding
-    from .reader import ImageInfo, ImageReader, Progress
+    from .index.stored import StoredIndex
+    from .progress import Progress
+    from .reader import ImageInfo, ImageReader
 
 _PIECE = 1 << 20
 
@@ -28,7 +29,7 @@ _PIECE = 1 << 20
 class Image:
     """An open image: the bytes of the partition that it was made of. For any number of threads.
 
-    Use `open_image`, or `imgcat.catalog.opening.open_by_name` for one in a catalog.
+    Use `open_image`, or `imgcat.catalog.opening.open.open_by_name` for one in a catalog.
 
     Args:
         info: what the image is.
@@ -136,7 +137,7 @@ def open_image(path: str | os.PathLike[str], *, progress: Progress | None = None
     stored = detect.open_files(str(path))
     try:
         scan = scan_files(stored, progress)
-        index = StoredIndex.of_scan(scan)
+        index = scan.stored_index()
         reader = registry.open_reader(scan.info.format, stored.source, scan.info.layout, index)
     except BaseException:
         stored.close()

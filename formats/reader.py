@@ -8,30 +8,21 @@ data is read.
 from __future__ import annotations
 
 import dataclasses
-import enum
 from typing import TYPE_CHECKING, Protocol
 
 from .extent import ExtentKind
+from .index.kind import IndexKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from .extent import Extent
     from .index.ranges import RangeList
     from .index.rank_chunk import RankChunk
-
-    Progress = Callable[[int], None]
+    from .index.stored import StoredIndex
 
 JsonValue = str | int | bool | None
 """What a header field becomes in the catalog. Integers may exceed 64 bits nowhere."""
-
-
-class IndexKind(enum.StrEnum):
-    """The kinds of index, as the catalog names them."""
-
-    RANK = "rank"
-    RANGES = "ranges"
-    FULL = "full"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -102,6 +93,15 @@ class Scan:
         if self.ranges is not None:
             return IndexKind.RANGES
         return IndexKind.FULL if self.chunks is None else IndexKind.RANK
+
+    def stored_index(self) -> StoredIndex:
+        """Return the index as a reader takes it, kept in memory."""
+        # Imported where needed: who only lists images does without numpy.
+        from .index.stored import StoredIndex
+
+        return StoredIndex.in_memory(
+            self.index_kind, self.info.total_blocks, self.chunks, self.ranges
+        )
 
 
 class ImageReader(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from .errors import CorruptImageError, NotThisFormatError, UnsupportedFeatureError
+from .index.kind import IndexKind
 from .ntfsclone import layout as ntfsclone_layout
 from .ntfsclone import reader as ntfsclone
 from .partclone import layout as partclone_layout
@@ -12,7 +13,6 @@ from .partclone import reader as partclone
 from .partimage import layout as partimage_layout
 from .partimage import reader as partimage
 from .raw import reader as raw
-from .reader import IndexKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from .index.ranges import RangeIndexLike
     from .index.rank import RankIndexLike
     from .index.stored import StoredIndex
-    from .reader import ImageReader, Progress, Scan
+    from .progress import Progress
+    from .reader import ImageReader, Scan
     from .sources.byte_source import ByteSource
 
 

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 import pyfuse3
 import trio
 
-from ..catalog import pins
+from ..catalog.database import pins
+from ..catalog.database.moment import utc_now
 from ..catalog.errors import CatalogError, SchemaOutdatedError
-from ..catalog.moment import utc_now
+from ..catalog.opening.watched import ReaderFactory
 from ..catalog.store import Catalog
 from . import mounts, receiving
 from .errors import MountError
 from .operations import Operations
-from .readers import ReaderFactory
 from .request import STOPPING
 
 if TYPE_CHECKING:

@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, TypeVarTupl
 import pyfuse3
 import trio
 
-from .errno_map import errno_of, is_expected
+from ..catalog.opening.errnos import errno_of, is_expected
 from .tree import ROOT_INODE, Node, Tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Sequence
 
+    from ..catalog.opening.watched import ReaderFactory, WatchedReader
     from ..catalog.records import MountEntry
-    from .readers import ReaderFactory, WatchedReader
     from .receiving import Turns
 
 log = logging.getLogger("imgcat.mount")

@@ -1,1 +1,1 @@
-"""The catalog's schema, revision by revision. Found by path from `catalog.schema`."""
+"""The catalog's schema, revision by revision. Found by path from `catalog.database.schema`."""

@@ -6,10 +6,10 @@ partitions at their places, zeros everywhere else. Ranges are in bytes of the di
 
 from __future__ import annotations
 
-import bisect
 import dataclasses
 from typing import TYPE_CHECKING
 
+from ..composed.segments import Canvas, FileBytes, MadeBytes, PartitionBytes, Segment
 from ..errors import CorruptImageError, FormatError
 from ..partitions.ebr import EBR_SIZE, boot_records, extended_partition
 from .evidence import GPT_FIRST_SIZE, GPT_SECOND_SIZE, SAVED_SECTOR, read_evidence, row_name
@@ -18,60 +18,13 @@ from .files import Files
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from ..composed.segments import Content
     from ..partitions.text_tables import PartitionTable, Row
     from .evidence import Evidence
     from .records import ImageDirectory
 
 _MBR_SIZE = 512
 _MAX_LITERAL_SIZE = 64 << 20
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class FileBytes:
-    """Bytes of a file of the directory, from `offset` on."""
-
-    path: str
-    offset: int
-
-    def after(self, length: int) -> FileBytes:
-        """Return what follows `length` bytes further on."""
-        return FileBytes(self.path, self.offset + length)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class MadeBytes:
-    """Bytes that are in no file, but made as a restore makes them; `data` from `offset` on."""
-
-    data: bytes
-    offset: int = 0
-
-    def after(self, length: int) -> MadeBytes:
-        """Return what follows `length` bytes further on."""
-        return MadeBytes(self.data, self.offset + length)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class PartitionBytes:
-    """Bytes of a partition, from `offset` on. What its image does not reach is zeros."""
-
-    name: str
-    offset: int = 0
-
-    def after(self, length: int) -> PartitionBytes:
-        """Return what follows `length` bytes further on."""
-        return PartitionBytes(self.name, self.offset + length)
-
-
-Content = FileBytes | MadeBytes | PartitionBytes
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Segment:
-    """Bytes ``[start, stop)`` of the disk, never empty, and what they are."""
-
-    start: int
-    stop: int
-    content: Content
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -130,32 +83,6 @@ def disk_layout(
     return _Composition(directory, files, disk, evidence, size).result(sizes or {})
 
 
-class _Canvas:
-    """Segments, put down one after the other; what is taken stays as it is."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._segments: list[Segment] = []
-
-    def put(self, start: int, stop: int, content: Content) -> None:
-        """Put down what of ``[start, stop)`` is on the disk and still free."""
-        stop = min(stop, self._size)
-        first = bisect.bisect_right(self._segments, start, key=lambda segment: segment.stop)
-        last = bisect.bisect_left(self._segments, stop, key=lambda segment: segment.start)
-        position, pieces = start, []
-        for taken in self._segments[first:last]:
-            if position < taken.start:
-                pieces.append(Segment(position, taken.start, content.after(position - start)))
-            pieces.append(taken)
-            position = max(position, taken.stop)
-        if position < stop:
-            pieces.append(Segment(position, stop, content.after(position - start)))
-        self._segments[first:last] = pieces
-
-    def segments(self) -> tuple[Segment, ...]:
-        return tuple(self._segments)
-
-
 class _Composition:
     """Puts a disk together, the most telling pieces first."""
 
@@ -168,7 +95,7 @@ class _Composition:
         self._evidence = evidence
         self._size = size
         self._problems = list(evidence.problems)
-        self._canvas = _Canvas(size)
+        self._canvas = Canvas(size)
 
     def result(self, sizes: Mapping[str, int]) -> DiskLayout:
         table = self._evidence.table

@@ -18,7 +18,7 @@ from .files import Files, is_plain_name
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..reader import Progress
+    from ..progress import Progress
 
 _PIECE = 4 << 20
 _LINE = re.compile(r"(\\?)([0-9A-Fa-f]+) [ *](.+)", re.DOTALL)

@@ -13,7 +13,7 @@ from ..errors import UnsupportedFeatureError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..reader import Progress
+    from ..progress import Progress
     from ..sources.byte_source import ByteSource
     from .seek_points import SeekPoint
 

@@ -9,7 +9,7 @@ from .decoded_source import page_hash
 from .seek_points import PAGE_SIZE, StreamIndex
 
 if TYPE_CHECKING:
-    from ..reader import Progress
+    from ..progress import Progress
     from ..sources.byte_source import ByteSource
     from .registry import Codec
     from .seek_points import SeekPoint

@@ -10,17 +10,17 @@ import bisect
 import threading
 from typing import TYPE_CHECKING
 
-from ..clonezilla.disk import FileBytes, MadeBytes, PartitionBytes
 from ..errors import FormatError
 from ..extent import Extent, ExtentKind
 from ..sources.file import FileSource
 from ..stored.scatter import fill_zero
+from .segments import FileBytes, MadeBytes, PartitionBytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
-    from ..clonezilla.disk import Content, DiskLayout, Segment
     from ..reader import ImageReader
+    from .segments import Content, Segment
 
     OpenPartition = Callable[[str], ImageReader]
 
@@ -32,17 +32,20 @@ class DiskReader:
     ``source_offset`` of a DATA extent is its place on the disk, as if the disk were stored plainly.
 
     Args:
-        layout: what the disk is made of.
+        size: bytes of the disk.
+        segments: what it is made of.
         open_partition: opens a partition by its name. It is called from any thread, for each
             partition once unless it raises; the reader that it returns is closed with this one.
             A FormatError that it raises is raised again for every further read; after an OSError
             it is called again.
     """
 
-    def __init__(self, layout: DiskLayout, open_partition: OpenPartition) -> None:
-        self._size = layout.size
-        self._segments = layout.segments
-        contents = [segment.content for segment in layout.segments]
+    def __init__(
+        self, size: int, segments: Sequence[Segment], open_partition: OpenPartition
+    ) -> None:
+        self._size = size
+        self._segments = segments
+        contents = [segment.content for segment in segments]
         self._partitions = {
             content.name: _Partition(content.name, open_partition)
             for content in contents

@@ -5,15 +5,14 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from ..reader import IndexKind
 from .cache import IndexCache
+from .kind import IndexKind
 from .ranges import RangeIndex, RangeList
 from .rank import RankIndex
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from ..reader import Scan
     from .rank_chunk import RankChunk
 
 
@@ -38,12 +37,18 @@ class StoredIndex:
     cache: IndexCache
 
     @classmethod
-    def of_scan(cls, scan: Scan) -> StoredIndex:
-        """Return the index of a scan, which is kept in memory."""
-        chunks = scan.chunks or ()
-        ranges = RangeList.of(()) if scan.ranges is None else scan.ranges
+    def in_memory(
+        cls,
+        kind: IndexKind,
+        total_blocks: int,
+        chunks: Sequence[RankChunk] | None,
+        ranges: RangeList | None,
+    ) -> StoredIndex:
+        """Return an index that is kept in memory, made of what a scan has found."""
+        chunks = chunks or ()
+        ranges = RangeList.of(()) if ranges is None else ranges
         return cls(
-            scan.index_kind, 0, scan.info.total_blocks, chunks.__getitem__, ranges.window,
+            kind, 0, total_blocks, chunks.__getitem__, ranges.window,
             IndexCache(),
         )  # fmt: skip
 

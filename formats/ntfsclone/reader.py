@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ..index.ranges import RangeIndexLike, RangeList
-    from ..reader import ImageReader, JsonValue, Progress
+    from ..progress import Progress
+    from ..reader import ImageReader, JsonValue
     from ..sources.byte_source import ByteSource
 
 NAME = "ntfsclone"

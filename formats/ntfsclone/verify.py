@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from ..index.ranges import ClusterRange, RangeIndex, RangeList
     from ..index.stored import StoredIndex
-    from ..reader import Progress, Scan
+    from ..progress import Progress
+    from ..reader import Scan
     from ..sources.byte_source import ByteSource
     from ..sources.live_stream import Flow
     from ..sources.prefetch import Piece

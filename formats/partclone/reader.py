@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from ..index.rank_chunk import RankChunk
-    from ..reader import ImageReader, JsonValue, Progress
+    from ..progress import Progress
+    from ..reader import ImageReader, JsonValue
     from ..sources.byte_source import ByteSource
 
 NAME = "partclone"

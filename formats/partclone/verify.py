@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from ..index.stored import StoredIndex
-    from ..reader import Progress
+    from ..progress import Progress
     from ..sources.byte_source import ByteSource
     from ..sources.forward import ForwardSource
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from ..index.rank import RankIndexLike
     from ..index.rank_chunk import RankChunk
-    from ..reader import ImageReader, JsonValue, Progress
+    from ..progress import Progress
+    from ..reader import ImageReader, JsonValue
     from ..sources.byte_source import ByteSource
 
 NAME = "partimage"

@@ -13,7 +13,7 @@ from ..codecs.seek_tables import MemoryTable
 if TYPE_CHECKING:
     from ..codecs.scan import Taker
     from ..files.image_files import StoredFiles
-    from ..reader import Progress
+    from ..progress import Progress
 
 
 def scan_plain(

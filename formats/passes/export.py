@@ -23,7 +23,8 @@ from ..stored.used_windows import WINDOW_SIZE, ReadAhead
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ..reader import ImageReader, Progress
+    from ..progress import Progress
+    from ..reader import ImageReader
     from ..stored.used_windows import Window
 
 STDOUT_NAME = "standard output"

@@ -16,7 +16,8 @@ from .scan_in_passing import Passed, Passing
 
 if TYPE_CHECKING:
     from ..files.image_files import StoredFiles
-    from ..reader import Progress, Scan
+    from ..progress import Progress
+    from ..reader import Scan
 
 
 def scan_files(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ..finding import Finding
     from ..index.stored import StoredIndex
-    from ..reader import Progress
+    from ..progress import Progress
     from ..sources.byte_source import ByteSource
 
 

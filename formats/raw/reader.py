@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..index.rank import RankIndexLike
-    from ..reader import ImageReader, Progress
+    from ..progress import Progress
+    from ..reader import ImageReader
     from ..sources.byte_source import ByteSource
 
 NAME = "raw"

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from ..index.stored import StoredIndex
-    from ..reader import Progress
+    from ..progress import Progress
     from ..sources.byte_source import ByteSource
 
 

@@ -11,7 +11,7 @@ from ..errors import FormatError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..reader import Progress
+    from ..progress import Progress
     from ..sources.byte_source import ByteSource
 
 _PIECE = 4 << 20

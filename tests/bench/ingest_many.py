@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 
-from imgcat.catalog.ingest import add_file
+from imgcat.catalog.adding.put import add_file
 from imgcat.catalog.store import Catalog
 
 

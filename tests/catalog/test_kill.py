@@ -11,9 +11,9 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from imgcat.catalog.check import check
+from imgcat.catalog.database.check import check
+from imgcat.catalog.opening.watched import ReaderFactory
 from imgcat.catalog.store import Catalog
-from imgcat.fusefs.readers import ReaderFactory
 from support.attack_images import BLOCK, patchy
 from support.program import wait_until
 from support.shortcuts import catalogue, statuses
@@ -49,7 +49,7 @@ def check_catalog(program: Program, shelf: dict[Path, Written]) -> int:
         # Killed before the first transaction ended: an empty database is what `add` begins with.
         return 0
     with Catalog.open(str(program.catalog), write=False) as catalog:
-        assert check(catalog) == []
+        assert check(catalog.database) == []
         listed = catalog.list_images()
         factory = ReaderFactory(catalog)
         for row, volumes in listed:

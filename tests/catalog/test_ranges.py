@@ -7,8 +7,9 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-from imgcat.catalog import ingest, reading
-from imgcat.catalog.opening import open_by_name, open_image
+from imgcat.catalog.adding.put import Outcome, add_file
+from imgcat.catalog.database import reading
+from imgcat.catalog.opening.open import open_by_name, open_image
 from imgcat.catalog.store import Catalog
 from imgcat.formats.index.ranges import WINDOW_CLUSTERS
 from imgcat.formats.index.rank_chunk import ChunkMissingError
@@ -41,7 +42,7 @@ def written(tmp_path: Path) -> Written:
 @pytest.fixture
 def catalog(tmp_path: Path, written: Written) -> Iterator[Catalog]:
     with Catalog.open(str(tmp_path / "catalog.db"), create=True) as opened:
-        ingest.add_file(opened, str(tmp_path / "c.img"))
+        add_file(opened, str(tmp_path / "c.img"))
         yield opened
 
 
@@ -163,7 +164,7 @@ def test_an_image_that_stores_nothing_there_is_no_deleted_index(tmp_path: Path) 
     found = write(Recipe(order=[0], cluster_count=3 * WINDOW_CLUSTERS))
     (tmp_path / "empty.img").write_bytes(found.image)
     with Catalog.open(str(tmp_path / "other.db"), create=True) as catalog:
-        ingest.add_file(catalog, str(tmp_path / "empty.img"))
+        add_file(catalog, str(tmp_path / "empty.img"))
         with open_by_name(catalog, "empty") as image:
             assert image.read(WINDOW_CLUSTERS * 512, 5000) == bytes(5000)
 
@@ -172,8 +173,8 @@ def test_adding_again_scans_nothing(
     catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scanning, "scan", None)
-    added = ingest.add_file(catalog, str(tmp_path / "c.img"))
-    assert added.outcome is ingest.Outcome.UNCHANGED
+    added = add_file(catalog, str(tmp_path / "c.img"))
+    assert added.outcome is Outcome.UNCHANGED
 
 
 @pytest.mark.fuse

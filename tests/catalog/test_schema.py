@@ -12,10 +12,10 @@ from pathlib import Path
 import alembic.autogenerate
 import alembic.migration
 import pytest
-from imgcat.catalog import models, schema
-from imgcat.catalog.engine import Database
+from imgcat.catalog.database import models, schema
+from imgcat.catalog.database.connection import Database
 from imgcat.catalog.errors import CatalogSchemaError, SchemaOutdatedError, SchemaTooNewError
-from imgcat.catalog.opening import open_image
+from imgcat.catalog.opening.open import open_image
 from imgcat.catalog.store import Catalog
 from imgcat.formats.reader import read_bytes
 from support import ntfsclone_writer, partclone_writer, partimage_writer, samples

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 import sqlalchemy as sa
-from imgcat.catalog import batch, ingest, writing
-from imgcat.catalog.check import check
+from imgcat.catalog.adding import batch
+from imgcat.catalog.adding.put import Outcome, add_file
+from imgcat.catalog.adding.rescan import rescan
+from imgcat.catalog.database import writing
+from imgcat.catalog.database.check import check
+from imgcat.catalog.database.pins import pinned
 from imgcat.catalog.errors import ImageNotFoundError, NameTakenError
-from imgcat.catalog.ingest import Outcome
 from imgcat.catalog.names import free_name, name_of_file
-from imgcat.catalog.pins import pinned
 from imgcat.catalog.store import Catalog
 from imgcat.formats.index.rank_chunk import ChunkMissingError
 from support.partclone_writer import Recipe, write
@@ -59,7 +61,7 @@ def statements(catalog: Catalog) -> Iterator[list[str]]:
 def test_add_keeps_what_the_scan_found(
     catalog: Catalog, image: Path, samples: list[Sample]
 ) -> None:
-    added = ingest.add_file(catalog, str(image))
+    added = add_file(catalog, str(image))
     assert added.outcome is Outcome.ADDED
     record = catalog.get(added.record.row.id)
     assert record == added.record
@@ -69,24 +71,24 @@ def test_add_keeps_what_the_scan_found(
     assert record.used_blocks == samples[0].used_blocks
     assert record.row.status == "ready"
     assert record.header["file_system"] == "EXTFS"
-    assert check(catalog) == []
+    assert check(catalog.database) == []
 
 
 def test_an_unchanged_image_is_not_scanned_again(catalog: Catalog, image: Path) -> None:
-    first = ingest.add_file(catalog, str(image))
+    first = add_file(catalog, str(image))
     # With other bytes a scan would fail; size, time and inode are as they were.
     with image.open("r+b") as file:
         file.write(b"not an image")
     os.utime(image, ns=(0, first.record.volumes[0].mtime_ns))
-    assert ingest.add_file(catalog, str(image)).outcome is Outcome.UNCHANGED
+    assert add_file(catalog, str(image)).outcome is Outcome.UNCHANGED
 
 
 def test_a_touched_image_keeps_id_index_and_verification(catalog: Catalog, image: Path) -> None:
-    first = ingest.add_file(catalog, str(image)).record
+    first = add_file(catalog, str(image)).record
     with catalog.database.writing() as connection:
         connection.execute(sa.text("UPDATE images SET verified_at = 'then', verify_result = 'ok'"))
     os.utime(image)
-    again = ingest.add_file(catalog, str(image))
+    again = add_file(catalog, str(image))
     assert again.outcome is Outcome.UPDATED
     assert (again.record.row.id, again.record.index_id) == (first.row.id, first.index_id)
     assert (again.record.row.verified_at, again.record.row.verify_result) == ("then", "ok")
@@ -96,11 +98,11 @@ def test_a_touched_image_keeps_id_index_and_verification(catalog: Catalog, image
 def test_a_replaced_image_keeps_its_id_and_loses_its_verification(
     catalog: Catalog, image: Path, samples: list[Sample]
 ) -> None:
-    first = ingest.add_file(catalog, str(image)).record
+    first = add_file(catalog, str(image)).record
     with catalog.database.writing() as connection:
         connection.execute(sa.text("UPDATE images SET verified_at='then', verify_result='ok'"))
     shutil.copy(samples[5].path, image)
-    again = ingest.add_file(catalog, str(image)).record
+    again = add_file(catalog, str(image)).record
     assert again.row.id == first.row.id
     assert again.index_id > first.index_id
     assert again.row.verified_at is None
@@ -109,11 +111,11 @@ def test_a_replaced_image_keeps_its_id_and_loses_its_verification(
 
 
 def test_a_moved_image_keeps_id_name_and_verification(catalog: Catalog, image: Path) -> None:
-    first = ingest.add_file(catalog, str(image), name="laptop").record
+    first = add_file(catalog, str(image), name="laptop").record
     with catalog.database.writing() as connection:
         connection.execute(sa.text("UPDATE images SET verified_at='then', verify_result='ok'"))
     moved = image.rename(image.with_name("elsewhere.img"))
-    again = ingest.add_file(catalog, str(moved))
+    again = add_file(catalog, str(moved))
     assert again.outcome is Outcome.MOVED
     assert (again.record.row.id, again.record.row.name) == (first.row.id, "laptop")
     assert again.record.row.verify_result == "ok"
@@ -121,46 +123,44 @@ def test_a_moved_image_keeps_id_name_and_verification(catalog: Catalog, image: P
 
 
 def test_a_copy_is_another_image(catalog: Catalog, image: Path) -> None:
-    ingest.add_file(catalog, str(image))
+    add_file(catalog, str(image))
     copy = image.with_name("copy.img")
     shutil.copy(image, copy)
-    assert ingest.add_file(catalog, str(copy)).outcome is Outcome.ADDED
+    assert add_file(catalog, str(copy)).outcome is Outcome.ADDED
 
 
 def test_same_names_get_a_number_that_stays(catalog: Catalog, image: Path, tmp_path: Path) -> None:
     for directory in ("a", "b", "c"):
         (tmp_path / directory).mkdir()
         shutil.copy(image, tmp_path / directory / "sda1.img")
-    names = [
-        ingest.add_file(catalog, str(tmp_path / d / "sda1.img")).record.row.name for d in "abc"
-    ]
+    names = [add_file(catalog, str(tmp_path / d / "sda1.img")).record.row.name for d in "abc"]
     assert names == ["sda1", "sda1 (2)", "sda1 (3)"]
     catalog.remove([catalog.resolve("sda1")])
     assert {row.name for row, _v in catalog.list_images()} == {"sda1 (2)", "sda1 (3)"}
 
 
 def test_rescan_mends_what_it_can(catalog: Catalog, image: Path, samples: list[Sample]) -> None:
-    image_id = ingest.add_file(catalog, str(image)).record.row.id
-    assert ingest.rescan(catalog, image_id).outcome is Outcome.UNCHANGED
+    image_id = add_file(catalog, str(image)).record.row.id
+    assert rescan(catalog, image_id).outcome is Outcome.UNCHANGED
     hidden = image.rename(image.with_suffix(".away"))
-    missing = ingest.rescan(catalog, image_id)
+    missing = rescan(catalog, image_id)
     assert missing.record.row.status == "missing"
     assert str(image) in str(missing.record.row.status_detail)
     hidden.rename(image)
-    assert ingest.rescan(catalog, image_id).record.row.status == "ready"
+    assert rescan(catalog, image_id).record.row.status == "ready"
     image.write_bytes(b"no image any more")
-    failed = ingest.rescan(catalog, image_id)
+    failed = rescan(catalog, image_id)
     assert failed.outcome is Outcome.FAILED
     assert "no disk image of a known format" in str(failed.record.row.status_detail)
     shutil.copy(samples[0].path, image)
-    assert ingest.rescan(catalog, image_id).record.row.status == "ready"
+    assert rescan(catalog, image_id).record.row.status == "ready"
 
 
 def test_resolve_takes_names_ids_paths_and_globs(catalog: Catalog, image: Path) -> None:
-    first = ingest.add_file(catalog, str(image), name="one/a").record.row.id
+    first = add_file(catalog, str(image), name="one/a").record.row.id
     copy = image.with_name("copy.img")
     shutil.copy(image, copy)
-    second = ingest.add_file(catalog, str(copy), name="one/b").record.row.id
+    second = add_file(catalog, str(copy), name="one/b").record.row.id
     assert catalog.resolve("one/a") == first
     assert catalog.resolve(str(second)) == second
     assert catalog.resolve(os.path.relpath(image)) == first
@@ -173,20 +173,20 @@ def test_resolve_takes_names_ids_paths_and_globs(catalog: Catalog, image: Path) 
 
 @pytest.mark.parametrize("name", ["", "/", "a//b", "a/", "..", "a/../b", "x" * 256, "a\0b"])
 def test_what_cannot_be_a_path_cannot_be_a_name(catalog: Catalog, image: Path, name: str) -> None:
-    image_id = ingest.add_file(catalog, str(image)).record.row.id
+    image_id = add_file(catalog, str(image)).record.row.id
     with pytest.raises(NameTakenError):
         catalog.rename(image_id, name)
 
 
 def test_a_taken_name_is_refused(catalog: Catalog, image: Path) -> None:
-    ingest.add_file(catalog, str(image), name="here")
+    add_file(catalog, str(image), name="here")
     copy = image.with_name("copy.img")
     shutil.copy(image, copy)
-    other = ingest.add_file(catalog, str(copy)).record.row.id
+    other = add_file(catalog, str(copy)).record.row.id
     with pytest.raises(NameTakenError, match="another image"):
         catalog.rename(other, "here")
     with pytest.raises(NameTakenError, match="another image"):
-        ingest.add_file(catalog, str(copy), name="here", force=True)
+        add_file(catalog, str(copy), name="here", force=True)
 
 
 def test_a_file_name_that_is_not_utf8_survives(
@@ -194,16 +194,16 @@ def test_a_file_name_that_is_not_utf8_survives(
 ) -> None:
     odd = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.img")
     shutil.copy(image, odd)
-    ingest.add_file(catalog, odd)
+    add_file(catalog, odd)
     ((row, volumes),) = catalog.list_images()
     assert os.fsencode(row.name) == b"caf\xe9"
     assert os.path.samefile(volumes[0].path, odd)
     assert catalog.resolve(odd) == row.id == catalog.resolve(row.name)
-    assert ingest.add_file(catalog, odd).outcome is Outcome.UNCHANGED
+    assert add_file(catalog, odd).outcome is Outcome.UNCHANGED
 
 
 def test_an_index_is_kept_while_a_daemon_may_read_by_it(catalog: Catalog, image: Path) -> None:
-    record = ingest.add_file(catalog, str(image)).record
+    record = add_file(catalog, str(image)).record
     with pinned(catalog.path):
         catalog.remove([record.row.id])
         assert catalog.load_chunk(record.index_id, 0).rank == 0
@@ -215,9 +215,9 @@ def test_an_index_is_kept_while_a_daemon_may_read_by_it(catalog: Catalog, image:
 
 
 def test_an_index_id_is_never_used_again(catalog: Catalog, image: Path) -> None:
-    first = ingest.add_file(catalog, str(image)).record
+    first = add_file(catalog, str(image)).record
     catalog.remove([first.row.id])
-    second = ingest.add_file(catalog, str(image)).record
+    second = add_file(catalog, str(image)).record
     assert second.index_id > first.index_id
     assert second.row.id > first.row.id
 
@@ -253,7 +253,7 @@ def test_one_image_is_one_transaction(
 
     monkeypatch.setattr(writing, "replace_volumes", fail)
     with pytest.raises(RuntimeError, match="planted"):
-        ingest.add_file(catalog, str(image))
+        add_file(catalog, str(image))
     with catalog.database.reading() as connection:
         for table in ("images", "volumes", "indexes", "rank_chunks"):
             assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
@@ -316,6 +316,6 @@ def test_many_chunks_are_written_and_loaded(catalog: Catalog, tmp_path: Path) ->
     for block in (0, 5, (1 << 20) + 1, (2 << 20) + 76):
         present[block] = True
     path.write_bytes(write(Recipe(present=present, block_size=1)).image)
-    record = ingest.add_file(catalog, str(path)).record
+    record = add_file(catalog, str(path)).record
     assert record.index_rows == 3
     assert [catalog.load_chunk(record.index_id, n).rank for n in range(3)] == [0, 2, 3]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from imgcat.catalog import ingest
-from imgcat.catalog.batch import Options, add_files
+from imgcat.catalog.adding.batch import Options, add_files
+from imgcat.catalog.adding.put import Outcome, add_file
+from imgcat.catalog.adding.rescan import rescan
 from imgcat.catalog.errors import ImageChangedError
-from imgcat.catalog.ingest import Outcome
-from imgcat.catalog.opening import open_image
+from imgcat.catalog.opening.open import open_image
 from imgcat.catalog.store import Catalog
 from imgcat.formats.errors import FormatError
 from imgcat.formats.index.rank_chunk import ChunkMissingError
@@ -33,7 +33,7 @@ def catalog(tmp_path: Path) -> Iterator[Catalog]:
 def image(catalog: Catalog, tmp_path: Path) -> ImageRecord:
     path = tmp_path / "a.img.gz"
     path.write_bytes(packed("gzip", "partclone"))
-    return ingest.add_file(catalog, str(path)).record
+    return add_file(catalog, str(path)).record
 
 
 def _spoil(catalog: Catalog, statement: str) -> None:
@@ -53,7 +53,7 @@ def test_points_of_another_version_are_made_anew(catalog: Catalog, image: ImageR
     _spoil(catalog, "UPDATE streams SET index_version = 0")
     with pytest.raises(ImageChangedError, match=r"imgcat rescan a"):
         _read(catalog, image)
-    found = ingest.rescan(catalog, image.row.id)
+    found = rescan(catalog, image.row.id)
     assert found.outcome is Outcome.UPDATED
     assert found.record.index_id > image.index_id
     assert _read(catalog, image) == plain_image("partclone").guest

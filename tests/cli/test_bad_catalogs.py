@@ -15,13 +15,15 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from imgcat.catalog import ingest, schema
-from imgcat.catalog.check import check
+from imgcat.catalog.adding.put import add_file
+from imgcat.catalog.adding.rescan import rescan
+from imgcat.catalog.database import schema
+from imgcat.catalog.database.check import check
 from imgcat.catalog.errors import CatalogError
-from imgcat.catalog.freshness import observed_status
+from imgcat.catalog.opening.errnos import is_expected
+from imgcat.catalog.opening.freshness import observed_status
+from imgcat.catalog.opening.watched import ReaderFactory
 from imgcat.catalog.store import Catalog
-from imgcat.fusefs.errno_map import is_expected
-from imgcat.fusefs.readers import ReaderFactory
 from support.attack_images import BLOCK, patchy, solid
 from support.confined import MODES_HOLD, fill_up, run_confined, small_disk
 from support.partclone_writer import Recipe, write
@@ -395,9 +397,9 @@ def test_garbage_in_a_catalog_raises_nothing_but_what_is_said(
         with contextlib.suppress(CatalogError), Catalog.open(str(path)) as catalog:
             for image_id in (1, 4):
                 with contextlib.suppress(CatalogError):
-                    ingest.rescan(catalog, image_id)
+                    rescan(catalog, image_id)
             with contextlib.suppress(CatalogError):
-                ingest.add_file(catalog, str(tmp_path / "i2.img"), force=True)
+                add_file(catalog, str(tmp_path / "i2.img"), force=True)
             with contextlib.suppress(CatalogError):
                 catalog.remove([3])
         assert path.exists()
@@ -411,7 +413,7 @@ def _use(catalog: Catalog) -> None:
         for row, volumes in catalog.list_images():
             observed_status(row.status, volumes)
     with contextlib.suppress(CatalogError):
-        check(catalog)
+        check(catalog.database)
     with contextlib.suppress(CatalogError):
         catalog.mount_entries()
     for image_id in range(1, 7):
@@ -499,7 +501,7 @@ def test_sql_writes_nothing_anywhere(
     monkeypatch.chdir(tmp_path)
     with Catalog.open(str(program.catalog), create=True) as catalog:
         (tmp_path / "a.img").write_bytes(GOOD)
-        ingest.add_file(catalog, str(tmp_path / "a.img"))
+        add_file(catalog, str(tmp_path / "a.img"))
     before = program.catalog.read_bytes()
     said = program.run("sql", statement, code=2).stderr
     assert "QUERY" in said

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import zstandard
-from imgcat.catalog import batch
+from imgcat.catalog.adding import batch
 from imgcat.catalog.store import Catalog
 from imgcat.cli.exit_codes import code_of
 from support.attack_images import BLOCK, flip, patchy, solid

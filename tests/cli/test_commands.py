@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import imgcat
 import pytest
-from imgcat.catalog import schema
+from imgcat.catalog.database import schema
 from imgcat.cli.main import make_app
 from imgcat.cli.render import human_size
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from imgcat.formats.clonezilla.directory import read_directory
-from imgcat.formats.clonezilla.disk import DiskLayout, FileBytes, PartitionBytes, disk_layout
+from imgcat.formats.clonezilla.disk import DiskLayout, disk_layout
+from imgcat.formats.composed.segments import FileBytes, PartitionBytes
 from imgcat.formats.errors import CorruptImageError
 from support.volumes import MIB
 

@@ -8,8 +8,9 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from imgcat.formats.clonezilla.disk import DiskLayout, FileBytes, MadeBytes, PartitionBytes, Segment
+from imgcat.formats.clonezilla.disk import DiskLayout
 from imgcat.formats.composed.reader import DiskReader
+from imgcat.formats.composed.segments import FileBytes, MadeBytes, PartitionBytes, Segment
 from imgcat.formats.errors import CorruptImageError, TruncatedImageError
 from imgcat.formats.extent import Extent, ExtentKind, check_cover, merged
 from imgcat.formats.reader import read_bytes
@@ -73,7 +74,7 @@ def _layout(path: Path) -> tuple[DiskLayout, bytes, dict[str, MemoryReader]]:
 
 def test_every_range(tmp_path: Path) -> None:
     layout, disk, readers = _layout(tmp_path)
-    reader = DiskReader(layout, readers.__getitem__)
+    reader = DiskReader(layout.size, layout.segments, readers.__getitem__)
     assert reader.size == 300
     for start in range(301):
         for stop in range(start, 301):
@@ -95,7 +96,7 @@ def test_nothing_waits_unless_it_may(tmp_path: Path) -> None:
         opened.append(name)
         return readers[name]
 
-    reader = DiskReader(layout, open_partition)
+    reader = DiskReader(layout.size, layout.segments, open_partition)
     buffer = memoryview(bytearray(300))
     assert reader.read_into_nowait(buffer[:30], 30)
     assert not reader.read_into_nowait(buffer[:10], 0)
@@ -115,7 +116,7 @@ def test_nothing_waits_unless_it_may(tmp_path: Path) -> None:
 
 def test_extents(tmp_path: Path) -> None:
     layout, _, readers = _layout(tmp_path)
-    reader = DiskReader(layout, readers.__getitem__)
+    reader = DiskReader(layout.size, layout.segments, readers.__getitem__)
     for start in range(0, 301, 7):
         for stop in range(start, 301, 7):
             check_cover(reader.extents(start, stop), start, stop)
@@ -147,7 +148,7 @@ def test_a_partition_that_cannot_be_opened(tmp_path: Path, error: Exception, cal
         called.append(name)
         raise error
 
-    reader = DiskReader(layout, open_partition)
+    reader = DiskReader(layout.size, layout.segments, open_partition)
     assert read_bytes(reader, 0, 60) == disk[:60]
     assert read_bytes(reader, 150, 150) == disk[150:]
     for offset in (0, 100, 140):
@@ -171,7 +172,7 @@ def test_a_partition_is_opened_once(tmp_path: Path) -> None:
         opened.append(name)
         return readers[name]
 
-    reader = DiskReader(layout, open_partition)
+    reader = DiskReader(layout.size, layout.segments, open_partition)
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         slow = [pool.submit(read_bytes, reader, 60, 60) for _ in range(6)]
         # One that takes long to open does not stop the other.
@@ -185,7 +186,7 @@ def test_a_partition_is_opened_once(tmp_path: Path) -> None:
 def test_a_file_that_was_cut_since(tmp_path: Path) -> None:
     layout, disk, readers = _layout(tmp_path)
     (tmp_path / "sda-mbr").write_bytes(b"short")
-    reader = DiskReader(layout, readers.__getitem__)
+    reader = DiskReader(layout.size, layout.segments, readers.__getitem__)
     with pytest.raises(TruncatedImageError):
         read_bytes(reader, 0, 20)
     assert read_bytes(reader, 40, 60) == disk[40:100]

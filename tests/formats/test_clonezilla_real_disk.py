@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from imgcat.formats.clonezilla.directory import is_image_directory, read_directory
-from imgcat.formats.clonezilla.disk import DiskLayout, MadeBytes, disk_layout
+from imgcat.formats.clonezilla.disk import DiskLayout, disk_layout
 from imgcat.formats.composed.reader import DiskReader
+from imgcat.formats.composed.segments import MadeBytes
 from imgcat.formats.extent import Extent, ExtentKind, merged
 from imgcat.formats.image import open_image
 from imgcat.formats.reader import read_bytes
@@ -90,7 +91,9 @@ def _compose(
     """Write the disk out as its pieces make it, its partitions being plain copies."""
     layout = disk_layout(read_directory(str(saved.directory)), saved.name)
     copies = {name: partition.raw for name, partition in saved.partitions.items()}
-    reader = DiskReader(layout, open_partition or (lambda name: RawReader(copies[name])))
+    reader = DiskReader(
+        layout.size, layout.segments, open_partition or (lambda name: RawReader(copies[name]))
+    )
     with target.open("wb") as file:
         file.truncate(reader.size)
         for extent in merged(reader.extents(0, reader.size)):

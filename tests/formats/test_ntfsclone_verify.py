@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import pytest
 from imgcat.formats import registry
 from imgcat.formats.errors import TruncatedImageError
-from imgcat.formats.index.stored import StoredIndex
 from imgcat.formats.passes import verify
 from imgcat.formats.sources import prefetch as pieces
 from support.memory_source import MemorySource
@@ -36,7 +35,7 @@ def _findings(image: bytes, scan: Scan) -> list[Finding]:
     progress: list[int] = []
     found = list(
         verify.verify(
-            "ntfsclone", MemorySource(image), scan.info.layout, StoredIndex.of_scan(scan),
+            "ntfsclone", MemorySource(image), scan.info.layout, scan.stored_index(),
             progress=progress.append,
         )
     )  # fmt: skip

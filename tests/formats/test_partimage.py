@@ -17,7 +17,6 @@ from imgcat.formats.errors import (
     UnsupportedFeatureError,
 )
 from imgcat.formats.files import detect
-from imgcat.formats.index.stored import StoredIndex
 from imgcat.formats.partimage import layout, reader
 from imgcat.formats.passes import verify
 from imgcat.formats.passes.scan import scan_files
@@ -283,7 +282,7 @@ LARGE = writer.Recipe(present=[True] * 400, block_size=512, volume_sizes=(100_00
 
 def _findings(stream: bytes) -> list[Finding]:
     scan = reader.scan(MemorySource(writer.write(LARGE).stream))
-    source, index = MemorySource(stream), StoredIndex.of_scan(scan)
+    source, index = MemorySource(stream), scan.stored_index()
     return list(verify.verify("partimage", source, scan.info.layout, index, jobs=2))
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from imgcat.formats.errors import FormatError
 from imgcat.formats.files import detect
-from imgcat.formats.index.stored import StoredIndex
 from imgcat.formats.passes import verify
 from imgcat.formats.passes.scan import scan_files
 from support import ntfsclone_writer, partclone_writer, partimage_writer
@@ -77,7 +76,7 @@ def _verified(image: bytes, directory: Path) -> bool:
     path.write_bytes(image)
     with detect.open_files(str(path)) as stored:
         scan = scan_files(stored)
-        info, index = scan.info, StoredIndex.of_scan(scan)
+        info, index = scan.info, scan.stored_index()
         return not list(verify.verify(info.format, stored.source, info.layout, index))
 
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 from imgcat.formats import registry
-from imgcat.formats.index.stored import StoredIndex
 from imgcat.formats.passes import verify
 from imgcat.formats.stored.blocks import StoredBlocks
 from support.memory_source import MemorySource
@@ -35,7 +34,7 @@ def _findings(image: bytes, scan: Scan) -> list[Finding]:
     progress: list[int] = []
     found = list(
         verify.verify(
-            scan.info.format, MemorySource(image), scan.info.layout, StoredIndex.of_scan(scan),
+            scan.info.format, MemorySource(image), scan.info.layout, scan.stored_index(),
             progress=progress.append, jobs=2,
         )
     )  # fmt: skip

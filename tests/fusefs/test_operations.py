@@ -14,10 +14,10 @@ import pytest
 import trio
 import trio.testing
 from imgcat.catalog.errors import CatalogBusyError, ImageChangedError, ImageNotFoundError
+from imgcat.catalog.opening.errnos import errno_of
 from imgcat.catalog.records import MountEntry
 from imgcat.formats.errors import ChecksumError, TruncatedImageError
 from imgcat.formats.index.rank_chunk import ChunkMissingError
-from imgcat.fusefs.errno_map import errno_of
 from imgcat.fusefs.operations import Operations
 from imgcat.fusefs.receiving import Turns
 

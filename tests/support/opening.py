@@ -6,7 +6,6 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from imgcat.formats import registry
-from imgcat.formats.index.stored import StoredIndex
 
 if TYPE_CHECKING:
     from imgcat.formats.index.cache import IndexCache
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
 def open_scanned(source: ByteSource, scan: Scan, cache: IndexCache | None = None) -> ImageReader:
     """Return a reader over `source` from the result of its scan."""
-    index = StoredIndex.of_scan(scan)
+    index = scan.stored_index()
     if cache is not None:
         index = dataclasses.replace(index, cache=cache)
     return registry.open_reader(scan.info.format, source, scan.info.layout, index)

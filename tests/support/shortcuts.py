@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from imgcat.catalog import ingest
-from imgcat.catalog.freshness import observed_status
+from imgcat.catalog.adding.put import add_file
+from imgcat.catalog.opening.freshness import observed_status
 from imgcat.catalog.store import Catalog
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def catalogue(program: Program, *paths: Path) -> None:
     """Add images to the program's catalog, in this order."""
     with Catalog.open(str(program.catalog), create=True) as catalog:
         for path in paths:
-            ingest.add_file(catalog, str(path))
+            add_file(catalog, str(path))
 
 
 def statuses(program: Program) -> dict[str, str]:

@@ -24,7 +24,7 @@ from .index import IndexReader
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ...reader import Progress
+    from ...progress import Progress
     from ...sources.byte_source import ByteSource
 
 NAME = "gzip"

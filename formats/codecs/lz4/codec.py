@@ -22,7 +22,7 @@ from . import layout as lz4_layout
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ...reader import Progress
+    from ...progress import Progress
     from ...sources.byte_source import ByteSource
 
 NAME = "lz4"

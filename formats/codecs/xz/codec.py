@@ -20,7 +20,7 @@ from . import layout as xz_layout
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from ...reader import Progress
+    from ...progress import Progress
     from ...sources.byte_source import ByteSource
 
 NAME = "xz"

@@ -12,7 +12,7 @@ from ..seek_points import SeekPoint
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ...reader import Progress
+    from ...progress import Progress
     from ...sources.byte_source import ByteSource
 
 NAME = "lzma"

@@ -22,7 +22,7 @@ from .points import Block, FramePoints, inside_decompressor
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ...reader import Progress
+    from ...progress import Progress
     from ...sources.byte_source import ByteSource
 
 NAME = "zstd"

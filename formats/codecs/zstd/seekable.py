@@ -20,7 +20,7 @@ from ..scan import PageHasher
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ...reader import Progress
+    from ...progress import Progress
     from ...sources.byte_source import ByteSource
 
 FRAME_SIZE = 2 << 20

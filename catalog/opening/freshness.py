@@ -8,7 +8,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from .records import MISSING, STALE, Volume
+from ..records import MISSING, STALE, Volume
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

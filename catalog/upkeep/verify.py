@@ -5,18 +5,18 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from ..formats.errors import UnsupportedFeatureError
-from ..formats.passes import verify as formats_verify
-from . import disks
-from .errors import ImageChangedError
-from .moment import utc_now
-from .opening import open_image
-from .records import BadRange
+from ...formats.errors import UnsupportedFeatureError
+from ...formats.passes import verify as formats_verify
+from ..database.moment import utc_now
+from ..errors import ImageChangedError
+from ..opening import composed as disks
+from ..opening.open import open_image
+from ..records import BadRange
 
 if TYPE_CHECKING:
-    from ..formats.reader import Progress
-    from .records import ImageRecord
-    from .store import Catalog
+    from ...formats.progress import Progress
+    from ..records import ImageRecord
+    from ..store import Catalog
 
 OK = "ok"
 BAD = "bad"
@@ -113,7 +113,7 @@ def _record(
     catalog: Catalog, image_id: int, index_id: int | None, found: list[BadRange], count: int
 ) -> VerifyReport:
     # Imported when there is something to write: loading SQLAlchemy takes a while.
-    from . import writing
+    from ..database import writing
 
     record = catalog.get(image_id)
     name = record.row.name

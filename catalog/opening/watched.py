@@ -10,17 +10,17 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from ..catalog.errors import ImageChangedError
-from ..catalog.opening import Shared, open_image
+from ..errors import ImageChangedError
+from .open import Shared, open_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from ..catalog.opening import OpenImage
-    from ..catalog.store import Catalog
-    from ..formats.extent import Extent
-    from ..formats.sources.file import FileSource
-    from ..formats.sources.file_pool import ChunkSource
+    from ...formats.extent import Extent
+    from ...formats.sources.file import FileSource
+    from ...formats.sources.file_pool import ChunkSource
+    from ..store import Catalog
+    from .open import OpenImage
 
     _State = tuple[tuple[int, int], ...]
 

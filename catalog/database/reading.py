@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from ..formats.codecs.seek_points import SeekPoint, Span
-from ..formats.index.rank_chunk import ChunkMissingError, RankChunk
-from ..formats.reader import IndexKind
-from .errors import ImageNotFoundError
-from .names import file_name, stored_name
-from .records import (
+from ...formats.codecs.seek_points import SeekPoint, Span
+from ...formats.index.kind import IndexKind
+from ...formats.index.rank_chunk import ChunkMissingError, RankChunk
+from ..errors import ImageNotFoundError
+from ..names import file_name, stored_name
+from ..records import (
     BadRange,
     ImageRecord,
     ImageRow,
@@ -28,7 +28,7 @@ from .records import (
 if TYPE_CHECKING:
     import sqlite3
 
-    from ..formats.index.ranges import RangeList
+    from ...formats.index.ranges import RangeList
 
 _ROW_FIELDS = tuple(ImageRow.__dataclass_fields__)
 _VOLUME_FIELDS = tuple(Volume.__dataclass_fields__)
@@ -212,7 +212,7 @@ def cluster_ranges(
         ChunkMissingError: the index was deleted.
     """
     # Imported where needed: who only lists images does without numpy.
-    from ..formats.index.ranges import RangeList
+    from ...formats.index.ranges import RangeList
 
     found = RangeList.of(connection.execute(_WINDOW, (index_id, start, stop)))
     if (

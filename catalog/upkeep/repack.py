@@ -6,20 +6,22 @@ import dataclasses
 import os
 from typing import TYPE_CHECKING
 
-from ..formats.codecs.zstd.seekable import Packing, write_seekable
-from ..formats.errors import CorruptImageError, UnsupportedFeatureError
-from ..formats.files.new_file import new_file
-from ..formats.raw import reader as raw
-from . import disks, ingest
-from .errors import ImageChangedError
-from .opening import open_image
+from ...formats.codecs.zstd.seekable import Packing, write_seekable
+from ...formats.errors import CorruptImageError, UnsupportedFeatureError
+from ...formats.files.new_file import new_file
+from ...formats.raw import reader as raw
+from ..adding.put import replace
+from ..adding.scan import ScannedFile, moved, scan_file
+from ..errors import ImageChangedError
+from ..opening import composed as disks
+from ..opening.open import open_image
 
 if TYPE_CHECKING:
-    from ..formats.reader import Progress
-    from ..formats.sources.file import FileSource
-    from ..formats.sources.file_pool import ChunkSource
-    from .records import ImageRecord
-    from .store import Catalog
+    from ...formats.progress import Progress
+    from ...formats.sources.file import FileSource
+    from ...formats.sources.file_pool import ChunkSource
+    from ..records import ImageRecord
+    from ..store import Catalog
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class Repacked:
     before: ImageRecord
     path: str
     stored_now: int
-    scanned: ingest.ScannedFile
+    scanned: ScannedFile
 
 
 def repack(
@@ -84,7 +86,7 @@ def repack(
                 if progress is not None:
                     progress(size + done * size // max(1, written.stored_size))
 
-            scanned = ingest.scan_file(f"/proc/self/fd/{fd}", tell, is_raw=row.format == raw.NAME)
+            scanned = scan_file(f"/proc/self/fd/{fd}", tell, is_raw=row.format == raw.NAME)
             (stream,) = scanned.streams
             if stream.hashes != written.page_hashes or stream.damage is not None:
                 raise CorruptImageError(
@@ -94,7 +96,7 @@ def repack(
                 raise ImageChangedError(f"{row.name}: was changed while it was repacked")
     finally:
         opened.close()
-    return Repacked(record, os.path.abspath(out), written.stored_size, ingest.moved(scanned, out))
+    return Repacked(record, os.path.abspath(out), written.stored_size, moved(scanned, out))
 
 
 def adopt(catalog: Catalog, repacked: Repacked) -> ImageRecord:
@@ -105,7 +107,7 @@ def adopt(catalog: Catalog, repacked: Repacked) -> ImageRecord:
         NameTakenError: another entry is of that file.
         CatalogError: the catalog could not be written; it is then as before.
     """
-    record = ingest.replace(catalog, repacked.scanned, before=repacked.before)
+    record = replace(catalog, repacked.scanned, before=repacked.before)
     catalog.purge_unused_indexes()
     return record
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 
-from ..catalog.errors import CatalogError, ImageChangedError, ImageNotFoundError, NeedsRepackError
-from ..formats.errors import FormatError
-from ..formats.index.rank_chunk import ChunkMissingError
+from ...formats.errors import FormatError
+from ...formats.index.rank_chunk import ChunkMissingError
+from ..errors import CatalogError, ImageChangedError, ImageNotFoundError, NeedsRepackError
 
 _ERRNOS: dict[type[BaseException], int] = {
     ImageNotFoundError: errno.ENOENT,

@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING
 
 import xxhash
 
-from ..formats.clonezilla.directory import read_directory
-from ..formats.clonezilla.disk import FileBytes, MadeBytes, disk_layout
-from ..formats.composed.reader import DiskReader
-from ..formats.reader import ImageInfo, Scan
+from ...formats.clonezilla.directory import read_directory
+from ...formats.clonezilla.disk import disk_layout
+from ...formats.composed.reader import DiskReader
+from ...formats.composed.segments import FileBytes, MadeBytes
+from ...formats.reader import ImageInfo, Scan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ..formats.clonezilla.disk import DiskLayout
-    from ..formats.clonezilla.records import ImageDirectory
-    from ..formats.reader import ImageReader
-    from .store import Catalog
+    from ...formats.clonezilla.disk import DiskLayout
+    from ...formats.clonezilla.records import ImageDirectory
+    from ...formats.reader import ImageReader
+    from ..store import Catalog
 
 FORMAT = "disk"
 SUFFIX = ".disk"
@@ -109,7 +110,8 @@ def open_disk(catalog: Catalog, path: str, open_image: Callable[[int], ImageRead
             raise OSError(errno.EIO, f"{device} is not in the catalog: add it again", directory)
         return open_image(image_id)
 
-    return DiskReader(disk_layout(read_directory(directory), disk), open_partition)
+    layout = disk_layout(read_directory(directory), disk)
+    return DiskReader(layout.size, layout.segments, open_partition)
 
 
 def _parts_of(path: str) -> tuple[str, str]:

@@ -1,32 +1,25 @@
-"""From an image's file to its rows: the only part of the catalog that scans images."""
+"""Writing scanned images to the catalog."""
 
 from __future__ import annotations
 
 import dataclasses
 import enum
 import os
-import time
 from typing import TYPE_CHECKING, Any
 
-from ..formats.codecs.seek_points import INDEX_VERSION, SPAN_BUDGET
-from ..formats.errors import FormatError
-from ..formats.files import detect
-from ..formats.passes.scan import scan_files
-from ..formats.raw import reader as raw
-from . import reading
-from .errors import ImageChangedError, NameTakenError
-from .freshness import Freshness, compare, freshness, volume_from_stat
-from .moment import utc_now
-from .names import check_name, name_of_file
-from .records import DAMAGED, FAILED, MISSING, NEEDS_REPACK, READY, ImageRecord, Volume
+from ...formats.codecs.seek_points import INDEX_VERSION
+from ..database import reading
+from ..database.moment import utc_now
+from ..errors import ImageChangedError, NameTakenError
+from ..names import check_name, name_of_file
+from ..opening.freshness import Freshness, freshness
+from ..records import FAILED, ImageRecord
+from .scan import ScannedFile, scan_file
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Mapping
 
-    from ..formats.codecs.seek_points import StreamIndex
-    from ..formats.reader import Progress, Scan
-    from .store import Catalog
+    from ..store import Catalog
 
 
 class Outcome(enum.Enum):
@@ -53,94 +46,6 @@ class Ingested:
     outcome: Outcome
     record: ImageRecord
     is_right: bool = False
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class ScannedFile:
-    """A file and what its scan found, not yet in the catalog."""
-
-    path: str
-    volumes: tuple[Volume, ...]
-    scan: Scan
-    layout: Mapping[str, int]
-    seconds: float
-    streams: tuple[StreamIndex, ...] = ()
-    stream_volumes: tuple[int, ...] = ()
-
-    @property
-    def status(self) -> str:
-        """What the image's status is after this scan."""
-        if self.scan.info.damage:
-            return DAMAGED
-        return NEEDS_REPACK if self.largest_span > SPAN_BUDGET else READY
-
-    @property
-    def status_detail(self) -> str | None:
-        """Why the status is what it is, and what to do."""
-        if self.scan.info.damage is None and self.largest_span > SPAN_BUDGET:
-            return (
-                f"a read may have to decode {self.largest_span >> 20} MiB of {self.compression} "
-                f"before it gets to its bytes: `imgcat repack` makes it fast to read"
-            )
-        return self.scan.info.damage
-
-    @property
-    def largest_span(self) -> int:
-        """Most plain bytes that a read may have to decode."""
-        return max((stream.largest_span for stream in self.streams), default=0)
-
-    @property
-    def compression(self) -> str | None:
-        """The codec, None where the files are plain."""
-        return self.streams[0].codec if self.streams else None
-
-
-def scan_file(
-    path: str,
-    progress: Progress | None = None,
-    *,
-    spacing: int | None = None,
-    is_raw: bool = False,
-    verify: bool = False,
-) -> ScannedFile:
-    """Scan the image in a file, and in its other volumes. Touches no catalog; for any thread.
-
-    Args:
-        path: the image's file; of several volumes, any.
-        progress: told the stored bytes that are done.
-        spacing: plain bytes between two seek points of a compressed one.
-        is_raw: take it for the partition's bytes as they are.
-        verify: look at the checksums too, where that needs no pass of its own.
-
-    Raises:
-        FormatError: the file is no image, or one that cannot be read.
-        ImageChangedError: it was changed while it was scanned.
-        OSError: the operating system could not read it.
-    """
-    began = time.monotonic()
-    with detect.open_files(os.path.abspath(path)) as stored:
-        volumes = tuple(volume_from_stat(file.path, file.stat, file.size) for file in stored.files)
-        scan = scan_files(stored, progress, spacing=spacing, is_raw=is_raw, verify=verify)
-        for file, volume in zip(stored.files, volumes, strict=True):
-            size = file.size if file.size != file.stat.st_size else None
-            if compare(volume, os.stat(file.path), size) is not Freshness.FRESH:
-                raise ImageChangedError(
-                    f"{file.path}: was changed while it was scanned: try again later"
-                )
-        layout = dict(scan.info.layout)
-        if stored.volume_header_size:
-            layout["volume_header_size"] = stored.volume_header_size
-        if stored.indexes:
-            layout["streams"] = len(stored.indexes)
-    return ScannedFile(
-        volumes[0].path,
-        volumes,
-        scan,
-        layout,
-        time.monotonic() - began,
-        stored.indexes,
-        stored.stream_volumes,
-    )
 
 
 def needs_scan(record: ImageRecord | None) -> bool:
@@ -183,8 +88,8 @@ def put(
         CatalogError: the catalog could not be written; it is then as before.
     """
     # Imported when there is something to write: SQLAlchemy is loaded while the scan runs.
-    from . import writing
-    from .transaction import driver_connection
+    from ..database import writing
+    from ..database.transaction import driver_connection
 
     if name is not None:
         check_name(name)
@@ -222,17 +127,6 @@ def put(
     return Ingested(outcome, catalog.get(image_id), scanned.scan.is_right)
 
 
-def moved(scanned: ScannedFile, path: str) -> ScannedFile:
-    """Return a scan as one of the same file under its other name.
-
-    Raises:
-        OSError: it is not there.
-    """
-    path = os.path.abspath(path)
-    volume = volume_from_stat(path, os.stat(path))
-    return dataclasses.replace(scanned, path=path, volumes=(volume,))
-
-
 def replace(catalog: Catalog, scanned: ScannedFile, *, before: ImageRecord) -> ImageRecord:
     """Let an entry be of another file with the same image; keep id, name and verification.
 
@@ -246,8 +140,8 @@ def replace(catalog: Catalog, scanned: ScannedFile, *, before: ImageRecord) -> I
         NameTakenError: another entry is of that file.
         CatalogError: the catalog could not be written; it is then as before.
     """
-    from . import writing
-    from .transaction import driver_connection
+    from ..database import writing
+    from ..database.transaction import driver_connection
 
     image_id = before.row.id
     with catalog.database.writing() as connection:
@@ -289,38 +183,6 @@ def add_file(
     if ingested.outcome is not Outcome.ADDED:
         catalog.purge_unused_indexes()
     return ingested
-
-
-def rescan(catalog: Catalog, image_id: int) -> Ingested:
-    """Look at the files of an image and mend its entry.
-
-    Raises:
-        ImageNotFoundError: there is no such image.
-        CatalogError: the catalog could not be written.
-    """
-    record = catalog.get(image_id)
-    state = freshness(record.volumes)
-    if state is Freshness.MISSING:
-        paths = (volume.path for volume in record.volumes)
-        gone = next((path for path in paths if not os.path.exists(path)), record.row.path)
-        return _set_status(catalog, record, MISSING, f"{gone} is not there", Outcome.MISSING)
-    if not needs_scan(record) and record.row.status != MISSING:
-        return Ingested(Outcome.UNCHANGED, record)
-    try:
-        scanned = scan_file(record.row.path, is_raw=record.row.format == raw.NAME)
-    except (FormatError, OSError, ImageChangedError) as error:
-        return _set_status(catalog, record, FAILED, str(error), Outcome.FAILED)
-    ingested = put(catalog, scanned)
-    catalog.purge_unused_indexes()
-    return ingested
-
-
-def _set_status(
-    catalog: Catalog, record: ImageRecord, status: str, detail: str, outcome: Outcome
-) -> Ingested:
-    if (record.row.status, record.row.status_detail) != (status, detail):
-        catalog.set_status(record.row.id, status, detail)
-    return Ingested(outcome, catalog.get(record.row.id))
 
 
 def _moved_from(connection: sqlite3.Connection, scanned: ScannedFile) -> ImageRecord | None:

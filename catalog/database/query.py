@@ -7,7 +7,7 @@ import sqlite3
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .store import Catalog
+    from .connection import Database
 
 _ALLOWED = frozenset(
     {
@@ -39,7 +39,7 @@ class SqlError(Exception):
     """The query is wrong, or wants to change something."""
 
 
-def ask(catalog: Catalog, query: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+def ask(database: Database, query: str) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Return the columns' names and the rows that a query gives.
 
     Raises:
@@ -48,7 +48,7 @@ def ask(catalog: Catalog, query: str) -> tuple[list[str], list[tuple[Any, ...]]]
         CatalogError: the catalog cannot be read.
         KeyboardInterrupt: the user has interrupted it.
     """
-    with catalog.database.raw() as connection:
+    with database.raw() as connection:
         connection.text_factory = os.fsdecode
         connection.set_authorizer(_authorize)
         # Without it, Python would not look at signals before the query has ended.

@@ -8,29 +8,29 @@ import os
 import shlex
 from typing import TYPE_CHECKING
 
-from ..formats import registry
-from ..formats.codecs import registry as codecs
-from ..formats.codecs.decoded_source import DecodedSource
-from ..formats.codecs.decoders import Decoding
-from ..formats.codecs.seek_points import INDEX_VERSION, SPAN_BUDGET, unpack_hashes
-from ..formats.errors import FormatError
-from ..formats.files.image_files import StoredFiles
-from ..formats.index.cache import IndexCache
-from ..formats.index.stored import StoredIndex
-from ..formats.reader import IndexKind
-from ..formats.sources.file import NotAFileError
-from . import disks
-from .errors import CatalogError, ImageChangedError, NeedsRepackError
+from ...formats import registry
+from ...formats.codecs import registry as codecs
+from ...formats.codecs.decoded_source import DecodedSource
+from ...formats.codecs.decoders import Decoding
+from ...formats.codecs.seek_points import INDEX_VERSION, SPAN_BUDGET, unpack_hashes
+from ...formats.errors import FormatError
+from ...formats.files.image_files import StoredFiles
+from ...formats.index.cache import IndexCache
+from ...formats.index.kind import IndexKind
+from ...formats.index.stored import StoredIndex
+from ...formats.sources.file import NotAFileError
+from ..errors import CatalogError, ImageChangedError, NeedsRepackError
+from . import composed as disks
 from .freshness import Freshness, compare
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..formats.codecs.seek_points import Span
-    from ..formats.image import Image
-    from ..formats.reader import ImageReader
-    from .records import OpenSpec, StreamSpec
-    from .store import Catalog
+    from ...formats.codecs.seek_points import Span
+    from ...formats.image import Image
+    from ...formats.reader import ImageReader
+    from ..records import OpenSpec, StreamSpec
+    from ..store import Catalog
 
 
 @dataclasses.dataclass(slots=True)
@@ -131,8 +131,8 @@ def open_by_name(catalog: Catalog, token: str) -> Image:
         ImageNotFoundError: none does.
         As `open_image`.
     """
-    from ..formats.image import Image
-    from ..formats.reader import ImageInfo
+    from ...formats.image import Image
+    from ...formats.reader import ImageInfo
 
     image_id = catalog.resolve(token)
     opened = open_image(catalog, image_id)

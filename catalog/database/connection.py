@@ -19,7 +19,7 @@ import threading
 import urllib.parse
 from typing import TYPE_CHECKING
 
-from .errors import CatalogBusyError, CatalogError, CatalogSchemaError
+from ..errors import CatalogBusyError, CatalogError, CatalogSchemaError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from ..formats.codecs.seek_points import INDEX_VERSION
-from . import models, names, reading
-from .errors import NameTakenError
+from ...formats.codecs.seek_points import INDEX_VERSION
+from .. import names
+from ..errors import NameTakenError
+from . import models, reading
 from .moment import utc_now
 from .transaction import driver_connection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ..formats.codecs.seek_points import StreamIndex
-    from ..formats.reader import Scan
-    from .records import BadRange, Volume
+    from ...formats.codecs.seek_points import StreamIndex
+    from ...formats.reader import Scan
+    from ..records import BadRange, Volume
 
 
 def insert_index(connection: sa.Connection, scan: Scan) -> int:

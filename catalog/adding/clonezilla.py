@@ -7,20 +7,23 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from ..formats.clonezilla.directory import is_image_directory, read_directory
-from ..formats.errors import CorruptImageError, FormatError
-from ..formats.partitions.text_tables import parse_sfdisk
-from . import batch, disks, ingest
-from .errors import ImageChangedError, NameTakenError
-from .freshness import volume_from_stat
-from .moment import utc_now
+from ...formats.clonezilla.directory import is_image_directory, read_directory
+from ...formats.errors import CorruptImageError, FormatError
+from ...formats.partitions.text_tables import parse_sfdisk
+from ..database.moment import utc_now
+from ..errors import ImageChangedError, NameTakenError
+from ..opening import composed as disks
+from ..opening.freshness import volume_from_stat
+from . import batch
+from .put import Outcome, put
+from .scan import ScannedFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from ..formats.clonezilla.records import ImageDirectory
-    from ..formats.reader import Progress
-    from .store import Catalog
+    from ...formats.clonezilla.records import ImageDirectory
+    from ...formats.progress import Progress
+    from ..store import Catalog
 
 PARTITION = "partition"
 DISK = "disk"
@@ -91,11 +94,11 @@ def add_disk(
             volume_from_stat(name, os.stat(name)) for name in disks.metadata_files(directory, disk)
         )
         scan = disks.scan_disk(directory, disk, sizes)
-        scanned = ingest.ScannedFile(path, volumes, scan, {}, time.monotonic() - began)
+        scanned = ScannedFile(path, volumes, scan, {}, time.monotonic() - began)
         known = catalog.find_path(path)
-        ingested = ingest.put(catalog, scanned, wish=f"{directory.name}/{disk}{disks.SUFFIX}")
+        ingested = put(catalog, scanned, wish=f"{directory.name}/{disk}{disks.SUFFIX}")
         if known is not None and known.fingerprint == scan.info.fingerprint:
-            ingested = dataclasses.replace(ingested, outcome=ingest.Outcome.UNCHANGED)
+            ingested = dataclasses.replace(ingested, outcome=Outcome.UNCHANGED)
     except (FormatError, OSError, ImageChangedError, NameTakenError) as error:
         return batch.Result(path, error=error)
     return batch.Result(path, ingested)
@@ -113,7 +116,7 @@ def find_directories(path: str) -> Iterator[str]:
 def _write(
     catalog: Catalog, directory: ImageDirectory, found: Mapping[tuple[str, str], int]
 ) -> None:
-    from . import writing
+    from ..database import writing
 
     values = {
         "path": directory.path,

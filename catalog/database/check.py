@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..formats.errors import FormatError
-from ..formats.index.rank import popcount, unpack_chunk
-from ..formats.index.rank_chunk import CHUNK_BLOCKS, RankChunk
-from .names import file_name
+from ...formats.errors import FormatError
+from ...formats.index.rank import popcount, unpack_chunk
+from ...formats.index.rank_chunk import CHUNK_BLOCKS, RankChunk
+from ..names import file_name
 
 if TYPE_CHECKING:
     import sqlite3
 
-    from .store import Catalog
+    from .connection import Database
 
 _RANK_INDEXES = """
     SELECT images.name, index_id, total_blocks, used_blocks
@@ -22,9 +22,9 @@ _RANK_INDEXES = """
 _CHUNKS = "SELECT chunk, rank, bitmap FROM rank_chunks WHERE index_id = ? ORDER BY chunk"
 
 
-def check(catalog: Catalog) -> list[str]:
+def check(database: Database) -> list[str]:
     """Return what is wrong with the catalog, in words; nothing if all is well. Reads all of it."""
-    with catalog.database.reading() as connection:
+    with database.reading() as connection:
         problems = [
             f"integrity: {line}"
             for (line,) in connection.execute("PRAGMA integrity_check")

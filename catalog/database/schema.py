@@ -7,14 +7,14 @@ import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import CatalogSchemaError, SchemaOutdatedError, SchemaTooNewError
+from ..errors import CatalogSchemaError, SchemaOutdatedError, SchemaTooNewError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import sqlalchemy as sa
 
-    from .engine import Database
+    from .connection import Database
 
 REVISIONS: tuple[str, ...] = ("0001", "0002", "0003")
 """Every revision of the schema, oldest first."""
@@ -22,7 +22,7 @@ REVISIONS: tuple[str, ...] = ("0001", "0002", "0003")
 APPLICATION_ID = 0x494D4743
 """``IMGC``, in the header of every catalog."""
 
-MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
+MIGRATIONS = Path(__file__).resolve().parent.parent.parent / "migrations"
 
 
 def revision_of(connection: sqlite3.Connection, path: str) -> str | None:

@@ -10,16 +10,17 @@ import itertools
 import os
 from typing import TYPE_CHECKING
 
-from ..formats.errors import FormatError
-from ..formats.files import detect
-from . import ingest
-from .errors import ImageChangedError, NameTakenError
+from ...formats.errors import FormatError
+from ...formats.files import detect
+from ..errors import ImageChangedError, NameTakenError
+from .put import Ingested, Outcome, add_file, needs_scan, put
+from .scan import ScannedFile, scan_file
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
-    from ..formats.reader import Progress
-    from .store import Catalog
+    from ...formats.progress import Progress
+    from ..store import Catalog
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class Result:
     """What came of one path: `ingested`, or the `error` that stood in the way."""
 
     path: str
-    ingested: ingest.Ingested | None = None
+    ingested: Ingested | None = None
     error: Exception | None = None
 
 
@@ -106,7 +107,7 @@ def add_files(
     Raises:
         CatalogError: the catalog itself cannot be used any more.
     """
-    pending: list[tuple[Item, concurrent.futures.Future[ingest.ScannedFile] | Result]] = []
+    pending: list[tuple[Item, concurrent.futures.Future[ScannedFile] | Result]] = []
     iterator = _whole_images(items)
     changed = False
     meter = _Meter(progress)
@@ -118,7 +119,7 @@ def add_files(
                     outcome = _known(
                         catalog, item.path, name, force=options.force
                     ) or executor.submit(
-                        ingest.scan_file,
+                        scan_file,
                         item.path,
                         meter.of(item.path),
                         spacing=options.spacing,
@@ -134,8 +135,7 @@ def add_files(
                     catalog, item, outcome, name, renew=options.force
                 )  # fmt: skip
                 changed = changed or (
-                    result.ingested is not None
-                    and result.ingested.outcome is ingest.Outcome.UPDATED
+                    result.ingested is not None and result.ingested.outcome is Outcome.UPDATED
                 )
                 meter.finish(item.path)
                 yield result
@@ -147,7 +147,7 @@ def add_files(
 
 def _load_writing() -> None:
     """Load SQLAlchemy, which takes a while: in that time the first scans are under way."""
-    from . import writing  # noqa: F401
+    from ..database import writing  # noqa: F401
 
 
 class _Meter:
@@ -191,10 +191,10 @@ def _known(catalog: Catalog, path: str, name: str | None, *, force: bool) -> Res
     if force:
         return None
     record = catalog.find_path(os.path.abspath(path))
-    if record is None or ingest.needs_scan(record):
+    if record is None or needs_scan(record):
         return None
     try:
-        return Result(path, ingest.add_file(catalog, path, name=name))
+        return Result(path, add_file(catalog, path, name=name))
     except NameTakenError as error:
         return Result(path, error=error)
 
@@ -202,13 +202,13 @@ def _known(catalog: Catalog, path: str, name: str | None, *, force: bool) -> Res
 def _put(
     catalog: Catalog,
     item: Item,
-    future: concurrent.futures.Future[ingest.ScannedFile],
+    future: concurrent.futures.Future[ScannedFile],
     name: str | None,
     *,
     renew: bool,
 ) -> Result:
     try:
-        ingested = ingest.put(catalog, future.result(), name=name, wish=item.wish, renew=renew)
+        ingested = put(catalog, future.result(), name=name, wish=item.wish, renew=renew)
         return Result(item.path, ingested)
     except (FormatError, OSError, ImageChangedError, NameTakenError) as error:
         return Result(item.path, error=error)

@@ -1,0 +1,1 @@
+"""The catalog's database: connections, schema, what is read and written."""

@@ -1,0 +1,1 @@
+"""What keeps a shelf of images in order."""

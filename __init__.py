@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from .catalog.store import Catalog
     from .formats.errors import FormatError
     from .formats.image import Image, open_image
-    from .formats.passes.from_pipe import ImageStream, stream_image
+    from .formats.passes.from_pipe import stream_image
+    from .formats.reader import ImageStream
 
 __version__ = "0.1.0"
 
@@ -33,7 +34,7 @@ _HOMES = {
     "Catalog": ".catalog.store",
     "FormatError": ".formats.errors",
     "Image": ".formats.image",
-    "ImageStream": ".formats.passes.from_pipe",
+    "ImageStream": ".formats.reader",
     "open_by_name": ".catalog.opening.open",
     "open_image": ".formats.image",
     "stream_image": ".formats.passes.from_pipe",

@@ -8,7 +8,7 @@ data is read.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .extent import ExtentKind
 from .index.kind import IndexKind
@@ -102,6 +102,38 @@ class Scan:
         return StoredIndex.in_memory(
             self.index_kind, self.info.total_blocks, self.chunks, self.ranges
         )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ImageStream:
+    """An image that is being read. Iterate over it once.
+
+    Attributes:
+        format: the format's name.
+        format_version: its version.
+        fs_type: the file system.
+        size: guest bytes.
+        block_size: bytes in a block or cluster.
+        header: the parsed header, as the format's `layout` has it; of partimage, its headers.
+        blocks: what iterating over it gives.
+    """
+
+    format: str
+    format_version: str
+    fs_type: str
+    size: int
+    block_size: int
+    header: Any
+    blocks: Iterator[tuple[int, bytes]]
+
+    def __iter__(self) -> Iterator[tuple[int, bytes]]:
+        """Yield (guest offset, bytes) of what is stored, up to 1 MiB at once.
+
+        Raises:
+            FormatError: the stream ends too early, or a structure cannot be.
+            OSError: it cannot be read.
+        """
+        return self.blocks
 
 
 class ImageReader(Protocol):

@@ -1,73 +1,27 @@
-"""Which format a source is: the only place that knows them all."""
+"""Every format that is read, each once; and which one a source begins like."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from .errors import CorruptImageError, NotThisFormatError, UnsupportedFeatureError
-from .index.kind import IndexKind
-from .ntfsclone import layout as ntfsclone_layout
-from .ntfsclone import reader as ntfsclone
-from .partclone import layout as partclone_layout
-from .partclone import reader as partclone
-from .partimage import layout as partimage_layout
-from .partimage import reader as partimage
-from .raw import reader as raw
+from .ntfsclone.format import FORMAT as NTFSCLONE
+from .partclone.format import FORMAT as PARTCLONE
+from .partimage.format import FORMAT as PARTIMAGE
+from .raw.format import FORMAT as RAW
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .index.ranges import RangeIndexLike
-    from .index.rank import RankIndexLike
+    from .format import Format
     from .index.stored import StoredIndex
     from .progress import Progress
     from .reader import ImageReader, Scan
     from .sources.byte_source import ByteSource
 
+FORMATS = (PARTCLONE, NTFSCLONE, PARTIMAGE, RAW)
 
-class Format(Protocol):
-    """The doors of a format's room, as its `reader` module has them."""
-
-    def scan(self, source: ByteSource, progress: Progress | None = None) -> Scan:
-        """Read what must be read once."""
-
-    def fingerprint(self, source: ByteSource) -> bytes:
-        """Return what tells this image from others."""
-
-
-class BlockFormat(Format, Protocol):
-    """A format whose index is a bitmap."""
-
-    def open_reader(
-        self, source: ByteSource, fields: Mapping[str, int], index: RankIndexLike | None
-    ) -> ImageReader:
-        """Return a reader made from what the scan gave."""
-
-
-class ClusterFormat(Format, Protocol):
-    """A format whose index is a list of cluster ranges."""
-
-    def open_reader(
-        self, source: ByteSource, fields: Mapping[str, int], index: RangeIndexLike
-    ) -> ImageReader:
-        """Return a reader made from what the scan gave."""
-
-
-_BLOCK_FORMATS: dict[str, BlockFormat] = {
-    partclone.NAME: partclone,
-    partimage.NAME: partimage,
-    raw.NAME: raw,
-}
-
-_CLUSTER_FORMATS: dict[str, ClusterFormat] = {ntfsclone.NAME: ntfsclone}
-
-_FORMATS: dict[str, Format] = {**_BLOCK_FORMATS, **_CLUSTER_FORMATS}
-
-MAGICS = {
-    partclone.NAME: partclone_layout.MAGIC,
-    ntfsclone.NAME: ntfsclone_layout.MAGIC,
-    partimage.NAME: partimage_layout.MAGIC,
-}
+_BY_NAME = {each.name: each for each in FORMATS}
 
 _KNOWN_BUT_UNREAD = {
     b"LZIP": "lzip: unpack it with lzip -d",
@@ -77,17 +31,54 @@ _KNOWN_BUT_UNREAD = {
     b"conectix": "a VHD image: this format is not read yet",
 }
 
-_PROBE_SIZE = 64
+PROBE_SIZE = 64
+"""Bytes at the beginning of an image that tell its format."""
 
 
-def sniff(source: ByteSource) -> str | None:
-    """Return the name of the format that `source` begins like, or None. Reads 64 bytes."""
-    head = source.read_at(0, min(source.size, _PROBE_SIZE))
-    return next((name for name, magic in MAGICS.items() if head.startswith(magic)), None)
+def named(name: str) -> Format:
+    """Return the format of this name.
+
+    Raises:
+        UnsupportedFeatureError: there is none.
+    """
+    try:
+        return _BY_NAME[name]
+    except KeyError:
+        raise UnsupportedFeatureError("image", 0, f"format {name!r} is not known") from None
+
+
+def begun_by(head: bytes) -> Format | None:
+    """Return the format whose images begin like `head`, of `PROBE_SIZE` bytes or more, or None."""
+    return next((each for each in FORMATS if each.magic and head.startswith(each.magic)), None)
+
+
+def sniff(source: ByteSource) -> Format:
+    """Return the format that `source` begins like. Reads `PROBE_SIZE` bytes.
+
+    Args:
+        source: the stored bytes, with the header of the first volume.
+
+    Raises:
+        NotThisFormatError: it begins like no format that is known.
+        UnsupportedFeatureError: it begins like one that is known, and is not read.
+        OSError: the operating system could not read.
+    """
+    head = source.read_at(0, min(source.size, PROBE_SIZE))
+    found = begun_by(head)
+    if found is not None:
+        return found
+    if not head:
+        raise NotThisFormatError("image", 0, "the file is empty")
+    for magic, what in _KNOWN_BUT_UNREAD.items():
+        if head.startswith(magic):
+            raise UnsupportedFeatureError("image", 0, what)
+    raise NotThisFormatError(
+        "image", 0, f"no disk image of a known format (it begins with {head[:16].hex(' ')})"
+    )
 
 
 def scan(source: ByteSource, progress: Progress | None = None) -> Scan:
-    """Scan `source` by the format that it begins like.
+    """Scan an image without volumes by the format that it begins like.
 
     Args:
         source: the stored bytes.
@@ -98,20 +89,10 @@ def scan(source: ByteSource, progress: Progress | None = None) -> Scan:
         FormatError: as the format's own scan.
         OSError: the operating system could not read.
     """
-    name = sniff(source)
-    if name == partimage.NAME:
+    found = sniff(source)
+    if found.volume_header_size:
         raise UnsupportedFeatureError("image", 0, "a volume with its header: see `open_files`")
-    if name is not None:
-        return _FORMATS[name].scan(source, progress)
-    if source.size == 0:
-        raise NotThisFormatError("image", 0, "the file is empty")
-    head = source.read_at(0, min(source.size, _PROBE_SIZE))
-    for magic, what in _KNOWN_BUT_UNREAD.items():
-        if head.startswith(magic):
-            raise UnsupportedFeatureError("image", 0, what)
-    raise NotThisFormatError(
-        "image", 0, f"no disk image of a known format (it begins with {head[:16].hex(' ')})"
-    )
+    return found.scan(source, progress)
 
 
 def fingerprint(name: str, source: ByteSource) -> bytes:
@@ -122,7 +103,7 @@ def fingerprint(name: str, source: ByteSource) -> bytes:
         FormatError: the image cannot be read any more.
         OSError: the operating system could not read.
     """
-    return format_named(name).fingerprint(source)
+    return named(name).fingerprint(source)
 
 
 def open_reader(
@@ -140,21 +121,7 @@ def open_reader(
         UnsupportedFeatureError: no format has this name.
         CorruptImageError: layout or index are not those of such an image.
     """
-    format_named(name)
-    if (index.kind is IndexKind.RANGES) != (name in _CLUSTER_FORMATS):
+    found = named(name)
+    if index.kind not in found.index_kinds:
         raise CorruptImageError("index", 0, f"of kind {index.kind} for {name}: add it again")
-    if index.kind is IndexKind.RANGES:
-        return _CLUSTER_FORMATS[name].open_reader(source, layout, index.range_index())
-    return _BLOCK_FORMATS[name].open_reader(source, layout, index.rank_index())
-
-
-def format_named(name: str) -> Format:
-    """Return the room of a format: `scan`, `fingerprint` and `open_reader`.
-
-    Raises:
-        UnsupportedFeatureError: no format has this name.
-    """
-    try:
-        return _FORMATS[name]
-    except KeyError:
-        raise UnsupportedFeatureError("image", 0, f"format {name!r} is not known") from None
+    return found.open_reader(source, layout, index)

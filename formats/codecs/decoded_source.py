@@ -140,9 +140,7 @@ class DecodedSource:
 
     def stored_digest(self) -> bytes:
         """Return what tells this stream from others, from a few reads of the compressed one."""
-        hasher = xxhash.xxh3_128()
-        hash_samples(self._stored, 0, hasher)
-        return hasher.digest()
+        return digest_of_stored(self._stored)
 
     def close(self) -> None:
         """Close the compressed stream, and let go of decoders that wait."""
@@ -272,6 +270,13 @@ class DecodedSource:
             self._decoding.pages.put(key, hashes)
         expected = hashes.data[within * HASH_SIZE : (within + 1) * HASH_SIZE]
         return len(data) == size and page_hash(data) == expected
+
+
+def digest_of_stored(stored: ByteSource) -> bytes:
+    """Return what tells a compressed stream from others, from a few reads of it."""
+    hasher = xxhash.xxh3_128()
+    hash_samples(stored, 0, hasher)
+    return hasher.digest()
 
 
 def page_hash(data: bytes | memoryview) -> bytes:

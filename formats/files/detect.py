@@ -7,7 +7,7 @@ from ..codecs.head import plain_head
 from ..errors import FormatError
 from ..partimage import layout as partimage_layout
 from ..partimage.volumes import first_volume, volume_paths
-from ..registry import MAGICS
+from ..registry import begun_by
 from . import split_names as splits
 from .image_files import StoredFiles
 
@@ -15,34 +15,32 @@ from .image_files import StoredFiles
 def open_files(path: str) -> StoredFiles:
     """Open the image in a file, and its other chunks or volumes where it has some.
 
+    The beginning of each file that tells something is looked at once.
+
     Raises:
         FormatError: a chunk or volume is missing, or belongs to another image.
         OSError: a file cannot be opened.
     """
-    head, codec = _look_into(path)
+    looks = _Looks()
+    head, codec = looks.at(path)
     header_size = partimage_layout.VOLUME_HEADER_SIZE
     chunks = [path]
-    if not head.startswith(partimage_layout.MAGIC) or _is_split(path):
-        chunks = splits.chunk_paths(path, _begins_an_image)
+    if not head.startswith(partimage_layout.MAGIC) or _is_split(path, looks):
+        chunks = splits.chunk_paths(path, looks.begins_an_image)
         splits.check_sizes(chunks)
-        head, codec = _look_into(*chunks)
+        if chunks != [path]:
+            head, codec = _look_into(*chunks)
         if not head.startswith(partimage_layout.MAGIC):
             return StoredFiles(chunks, codec=codec)
         if len(chunks) > 1:
             return StoredFiles(chunks, header_size, stream_volumes=[len(chunks)], codec=codec)
-    volumes = volume_paths(path, lambda name: _look_into(name)[0])
+    volumes = volume_paths(path, looks.head)
     return StoredFiles(volumes, header_size, codec=codec)
-
-
-def _is_split(path: str) -> bool:
-    """Tell whether a volume was cut into chunks: no other one begins with a header of its own."""
-    others = [each for each in splits.run_of(path) if each != path]
-    return bool(others) and not any(_begins_an_image(each) for each in others)
 
 
 def first_file(path: str) -> str:
     """Return the first file of the image of which `path` is a later one, else `path`."""
-    return first_volume(splits.first_chunk(path), lambda name: _look_into(name)[0])
+    return first_volume(splits.first_chunk(path), _Looks().head)
 
 
 def begins_an_image(path: str) -> bool:
@@ -52,14 +50,36 @@ def begins_an_image(path: str) -> bool:
         OSError: it cannot be read.
     """
     head, _codec = _look_into(path)
-    return any(head.startswith(magic) for magic in MAGICS.values())
+    return begun_by(head) is not None
 
 
-def _begins_an_image(path: str) -> bool:
-    try:
-        return _look_into(path)[1] is not None or begins_an_image(path)
-    except OSError:
-        return False
+class _Looks:
+    """The beginnings of files, each looked at once."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[bytes, str | None]] = {}
+
+    def at(self, path: str) -> tuple[bytes, str | None]:
+        if path not in self._seen:
+            self._seen[path] = _look_into(path)
+        return self._seen[path]
+
+    def head(self, path: str) -> bytes:
+        return self.at(path)[0]
+
+    def begins_an_image(self, path: str) -> bool:
+        """Tell whether a file begins like an image or a compressed stream; False if unreadable."""
+        try:
+            head, codec = self.at(path)
+        except OSError:
+            return False
+        return codec is not None or begun_by(head) is not None
+
+
+def _is_split(path: str, looks: _Looks) -> bool:
+    """Tell whether a volume was cut into chunks: no other one begins with a header of its own."""
+    others = [each for each in splits.run_of(path) if each != path]
+    return bool(others) and not any(map(looks.begins_an_image, others))
 
 
 def _look_into(*paths: str) -> tuple[bytes, str | None]:

@@ -12,18 +12,20 @@ from ..errors import CorruptImageError, TruncatedImageError
 from ..index.ranges import RangeBuilder
 from ..reader import ImageInfo, Scan
 from ..sources.fingerprint import hash_samples
-from ..sources.live_stream import Flow, FlowPieces
-from ..sources.prefetch import Piece, Pieces
+from ..sources.prefetch import Piece, Pieces, PieceStream
 from ..stored.clusters import StoredClusters, StoredClustersReader
 from . import layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ..index.ranges import RangeIndexLike, RangeList
+    from ..index.ranges import RangeList
+    from ..index.stored import StoredIndex
     from ..progress import Progress
     from ..reader import ImageReader, JsonValue
     from ..sources.byte_source import ByteSource
+
+    OpenPieces = Callable[[ByteSource, int], PieceStream]
 
 NAME = "ntfsclone"
 
@@ -45,22 +47,29 @@ def scan(source: ByteSource, progress: Progress | None = None) -> Scan:
         FormatError: the image cannot be read; one whose data is cut off can, and says so.
         OSError: the operating system could not read.
     """
-    return scan_and_look(source, progress)
+    return walk_through(source, Pieces, progress)
 
 
-def scan_and_look(
+def walk_through(
     source: ByteSource,
+    open_pieces: OpenPieces,
     progress: Progress | None = None,
     look: Callable[[Piece], None] | None = None,
 ) -> Scan:
-    """Do as `scan`, and show every piece of the image to `look` in passing, in order."""
+    """Do as `scan`, and show every piece of the image to `look`, in order, the rest included.
+
+    Args:
+        source: the stored bytes. Their size need only be right when the last piece was taken, if
+            somebody looks.
+        open_pieces: gives the pieces of a source from an offset on.
+        progress: told the bytes that are done.
+        look: is shown every piece.
+    """
     header = read_header(source)
-    is_flow = isinstance(source, Flow)
     with open_pieces(source, header.data_offset) as pieces:
         walk = _Walk(source, header, pieces, progress, look)
         walk.run()
-        if look is not None or is_flow:
-            # A flow's size is known when it has been seen to its end.
+        if look is not None:
             walk.look_at_the_rest()
     if walk.offset > source.size:
         raise TruncatedImageError(
@@ -117,17 +126,15 @@ def fingerprint(source: ByteSource) -> bytes:
     return hasher.digest()
 
 
-def open_reader(
-    source: ByteSource, fields: Mapping[str, int], index: RangeIndexLike
-) -> ImageReader:
+def open_reader(source: ByteSource, fields: Mapping[str, int], index: StoredIndex) -> ImageReader:
     """Return a reader over `source`, which is not touched until data is read.
 
     Args:
         source: the stored bytes.
         fields: `ImageInfo.layout` of the scan.
-        index: the range index.
+        index: the index of the scan.
     """
-    return StoredClustersReader(source, StoredClusters.from_json(fields), index)
+    return StoredClustersReader(source, StoredClusters.from_json(fields), index.range_index())
 
 
 def read_header(source: ByteSource) -> layout.Header:
@@ -140,11 +147,6 @@ def read_header(source: ByteSource) -> layout.Header:
             f"data at {header.data_offset}, but the file ends at {source.size}",
         )
     return header
-
-
-def open_pieces(source: ByteSource, start: int) -> Pieces | FlowPieces:
-    """Return the pieces of a source, or of one that is decoded at the moment."""
-    return FlowPieces(source, start) if isinstance(source, Flow) else Pieces(source, start)
 
 
 @dataclasses.dataclass
@@ -163,7 +165,7 @@ class _Walk:
 
     source: ByteSource
     header: layout.Header
-    pieces: Pieces | FlowPieces
+    pieces: PieceStream
     progress: Progress | None
     look: Callable[[Piece], None] | None
     negative_gaps: int = 0

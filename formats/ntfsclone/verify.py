@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import FormatError
 from ..finding import Finding
+from ..sources.prefetch import Pieces
 from ..stored.clusters import StoredClusters
 from . import reader
 
@@ -17,9 +18,7 @@ if TYPE_CHECKING:
     from ..index.ranges import ClusterRange, RangeIndex, RangeList
     from ..index.stored import StoredIndex
     from ..progress import Progress
-    from ..reader import Scan
     from ..sources.byte_source import ByteSource
-    from ..sources.live_stream import Flow
     from ..sources.prefetch import Piece
 
 _MARK = re.compile(rb"BadSectoR\0")
@@ -49,10 +48,10 @@ def verify(
         OSError: the operating system could not read.
     """
     clusters = StoredClusters.from_json(fields)
-    marks = _Marks()
+    marks = Marks()
     ranges = index.range_index()
     try:
-        scan = reader.scan_and_look(source, progress, marks.look)
+        scan = reader.walk_through(source, Pieces, progress, marks.look)
     except FormatError as error:
         start = _cluster_at(ranges, index.total_blocks, clusters, error.offset)
         yield Finding(start, clusters.size, str(error))
@@ -69,14 +68,7 @@ def verify(
     yield from _rescued(marks.found, ranges, index.total_blocks, clusters)
 
 
-def scan_flow(flow: Flow) -> tuple[Scan, bool]:
-    """Scan a stream as it is decoded, and tell whether nothing is wrong with it. Errors: `scan`."""
-    marks = _Marks()
-    scan = reader.scan_and_look(flow, None, marks.look)
-    return scan, not marks.found
-
-
-class _Marks:
+class Marks:
     """Where in the stream the marks of sectors that could not be read are."""
 
     def __init__(self) -> None:

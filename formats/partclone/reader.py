@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import xxhash
 from isal import isal_zlib
 
 from ..errors import ChecksumError, CorruptImageError, TruncatedImageError
-from ..index.rank import ChunkBuilder, FullIndex, RankIndexLike
+from ..index.rank import ChunkBuilder, FullIndex
 from ..index.rank_chunk import CHUNK_BLOCKS, CHUNK_BYTES
 from ..reader import ImageInfo, Scan
 from ..sources.fingerprint import hash_samples
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from ..index.rank_chunk import RankChunk
+    from ..index.stored import StoredIndex
     from ..progress import Progress
     from ..reader import ImageReader, JsonValue
     from ..sources.byte_source import ByteSource
@@ -43,13 +44,42 @@ def scan(source: ByteSource, progress: Progress | None = None) -> Scan:
         FormatError: the image cannot be read; one whose data is cut off can, and says so.
         OSError: the operating system could not read.
     """
+    head = read_head(source, progress)
+    hash_samples(source, head.blocks.data_offset, head.hasher)
+    return scan_of(head, source.size)
+
+
+class Head(NamedTuple):
+    """What comes before the blocks: the header, where they lie, their index, and a hash of it."""
+
+    header: layout.Header
+    blocks: StoredBlocks
+    chunks: tuple[RankChunk, ...] | None
+    hasher: xxhash.xxh3_128
+
+
+def read_head(source: ByteSource, progress: Progress | None = None) -> Head:
+    """Read header and bitmap. Raises as `scan`."""
     header = read_header(source)
     hasher = xxhash.xxh3_128()
     hasher.update(source.read_at(0, header.header_size))
     blocks, chunks = read_index(source, header, hasher, progress)
-    _check_counts(source, header, blocks)
-    hash_samples(source, blocks.data_offset, hasher)
-    missing = blocks.missing(source.size, chunks)
+    return Head(header, blocks, chunks, hasher)
+
+
+def scan_of(head: Head, stored_size: int) -> Scan:
+    """Return the scan of an image, of which the head was read.
+
+    Args:
+        head: as `read_head` gave it; its hasher took the samples too.
+        stored_size: bytes of the whole image as it is stored.
+
+    Raises:
+        CorruptImageError: the counts contradict each other.
+    """
+    header, blocks, chunks, hasher = head
+    _check_counts(stored_size, header, blocks)
+    missing = blocks.missing(stored_size, chunks)
     return Scan(
         ImageInfo(
             format=NAME,
@@ -66,8 +96,8 @@ def scan(source: ByteSource, progress: Progress | None = None) -> Scan:
             layout=blocks.to_json(),
             fingerprint=hasher.digest(),
             missing=missing,
-            damage=_damage(source, blocks, missing),
-            warnings=tuple(_warnings(source, header, blocks)),
+            damage=_damage(stored_size, blocks, missing),
+            warnings=tuple(_warnings(stored_size, header, blocks)),
         ),
         chunks,
     )
@@ -114,18 +144,17 @@ def fingerprint(source: ByteSource) -> bytes:
     return scan(source).info.fingerprint
 
 
-def open_reader(
-    source: ByteSource, fields: Mapping[str, int], index: RankIndexLike | None
-) -> ImageReader:
+def open_reader(source: ByteSource, fields: Mapping[str, int], index: StoredIndex) -> ImageReader:
     """Return a reader over `source`, which is not touched until data is read.
 
     Args:
         source: the stored bytes.
         fields: `ImageInfo.layout` of the scan.
-        index: the rank index, None where the scan gave no chunks.
+        index: the index of the scan.
     """
     blocks = StoredBlocks.from_json(fields)
-    return StoredBlocksReader(source, blocks, index or FullIndex(blocks.total_blocks))
+    ranks = index.rank_index() or FullIndex(blocks.total_blocks)
+    return StoredBlocksReader(source, blocks, ranks)
 
 
 def read_header(source: ByteSource) -> layout.Header:
@@ -245,14 +274,14 @@ def _second_checksum_fits(source: ByteSource, blocks: StoredBlocks) -> bool:
     return int.from_bytes(stored, "little") == seed
 
 
-def _check_counts(source: ByteSource, header: layout.Header, blocks: StoredBlocks) -> None:
+def _check_counts(stored_size: int, header: layout.Header, blocks: StoredBlocks) -> None:
     """Refuse an image whose length fits the header's count and not the bitmap's."""
     counted = header.used_bitmap
     if (
         counted != blocks.used_blocks
         and header.version != "0001"
-        and source.size != blocks.stored_size
-        and source.size == blocks.size_with(counted)
+        and stored_size != blocks.stored_size
+        and stored_size == blocks.size_with(counted)
     ):
         raise CorruptImageError(
             "partclone.bitmap",
@@ -262,23 +291,21 @@ def _check_counts(source: ByteSource, header: layout.Header, blocks: StoredBlock
         )
 
 
-def _damage(
-    source: ByteSource, blocks: StoredBlocks, missing: tuple[int, int] | None
-) -> str | None:
-    if source.size >= blocks.stored_size:
+def _damage(stored_size: int, blocks: StoredBlocks, missing: tuple[int, int] | None) -> str | None:
+    if stored_size >= blocks.stored_size:
         return None
-    lost = blocks.used_blocks - blocks.whole_blocks(source.size)
+    lost = blocks.used_blocks - blocks.whole_blocks(stored_size)
     where = (
         f"{lost} blocks are missing, within guest bytes [{missing[0]}, {missing[1]})"
         if missing
         else "only the last checksum is missing"
     )
-    return f"truncated at {source.size} of {blocks.stored_size} bytes: {where}"
+    return f"truncated at {stored_size} of {blocks.stored_size} bytes: {where}"
 
 
-def _warnings(source: ByteSource, header: layout.Header, blocks: StoredBlocks) -> Iterator[str]:
-    if source.size > blocks.stored_size:
-        yield f"{source.size - blocks.stored_size} bytes follow the image's end"
+def _warnings(stored_size: int, header: layout.Header, blocks: StoredBlocks) -> Iterator[str]:
+    if stored_size > blocks.stored_size:
+        yield f"{stored_size - blocks.stored_size} bytes follow the image's end"
     if header.used_bitmap != blocks.used_blocks:
         yield (
             f"the header counts {header.used_bitmap} used blocks, the bitmap marks "

@@ -91,14 +91,17 @@ def _sweep(
         )
 
 
-def is_right(source: ForwardSource) -> bool:
-    """Tell whether every checksum is right, reading the image forwards and once.
+def are_right(source: ForwardSource, blocks: StoredBlocks) -> bool:
+    """Tell whether every checksum of the blocks is right, reading the image forwards and once.
+
+    Args:
+        source: the image, of which no more was read than header and bitmap.
+        blocks: where the blocks lie.
 
     Raises:
-        FormatError: the image cannot be read, or ends too early.
+        FormatError: the image ends too early.
         OSError: the operating system could not read.
     """
-    blocks, _chunks = reader.read_index(source, reader.read_header(source))
     mode, reseed = _mode(source, blocks)
     source.forget(blocks.data_offset)
     if mode is layout.ChecksumMode.NONE:

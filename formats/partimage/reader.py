@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import xxhash
 
@@ -18,8 +18,8 @@ from . import layout
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ..index.rank import RankIndexLike
     from ..index.rank_chunk import RankChunk
+    from ..index.stored import StoredIndex
     from ..progress import Progress
     from ..reader import ImageReader, JsonValue
     from ..sources.byte_source import ByteSource
@@ -50,21 +50,49 @@ def scan(source: ByteSource, progress: Progress | None = None) -> Scan:
         FormatError: the image cannot be read; one whose data is cut off can, and says so.
         OSError: the operating system could not read.
     """
+    head = read_head(source, progress)
+    hash_samples(source, head.headers.data_offset, head.hasher)
+    return scan_of(head, source.size)
+
+
+class Head(NamedTuple):
+    """What comes before the blocks: the headers, where they lie, their index, and a hash of it."""
+
+    headers: Headers
+    blocks: StoredBlocks
+    chunks: tuple[RankChunk, ...]
+    hasher: xxhash.xxh3_128
+
+
+def read_head(source: ByteSource, progress: Progress | None = None) -> Head:
+    """Read headers and bitmap. Raises as `scan`."""
     headers = read_headers(source)
     hasher = xxhash.xxh3_128()
     hasher.update(source.read_at(0, layout.HEADER_SIZE))
-    local = headers.local
     blocks, chunks = read_index(source, headers, hasher, progress)
-    end = blocks.stored_size
-    if local.used_blocks != blocks.used_blocks and source.size < end:
+    return Head(headers, blocks, chunks, hasher)
+
+
+def scan_of(head: Head, stored_size: int) -> Scan:
+    """Return the scan of an image, of which the head was read.
+
+    Args:
+        head: as `read_head` gave it; its hasher took the samples too.
+        stored_size: bytes of the whole stream.
+
+    Raises:
+        CorruptImageError: the counts contradict each other.
+    """
+    headers, blocks, chunks, hasher = head
+    local = headers.local
+    if local.used_blocks != blocks.used_blocks and stored_size < blocks.stored_size:
         raise CorruptImageError(
             "partimage.bitmap",
             headers.bitmap_offset,
             f"{blocks.used_blocks} blocks are marked as used, but the header counts "
             f"{local.used_blocks}, and the stream is too short for what is marked",
         )
-    hash_samples(source, headers.data_offset, hasher)
-    missing = blocks.missing(source.size, chunks)
+    missing = blocks.missing(stored_size, chunks)
     return Scan(
         ImageInfo(
             format=NAME,
@@ -81,8 +109,8 @@ def scan(source: ByteSource, progress: Progress | None = None) -> Scan:
             layout=blocks.to_json(),
             fingerprint=hasher.digest(),
             missing=missing,
-            damage=_damage(source, blocks, missing),
-            warnings=tuple(_warnings(source, headers, blocks)),
+            damage=_damage(stored_size, blocks, missing),
+            warnings=tuple(_warnings(stored_size, headers, blocks)),
         ),
         chunks,
     )
@@ -127,18 +155,17 @@ def fingerprint(source: ByteSource) -> bytes:
     return scan(source).info.fingerprint
 
 
-def open_reader(
-    source: ByteSource, fields: Mapping[str, int], index: RankIndexLike | None
-) -> ImageReader:
+def open_reader(source: ByteSource, fields: Mapping[str, int], index: StoredIndex) -> ImageReader:
     """Return a reader over `source`, which is not touched until data is read.
 
     Args:
         source: the stream, without volume headers.
         fields: `ImageInfo.layout` of the scan.
-        index: the rank index.
+        index: the index of the scan.
     """
     blocks = StoredBlocks.from_json(fields)
-    return StoredBlocksReader(source, blocks, index or FullIndex(blocks.total_blocks))
+    ranks = index.rank_index() or FullIndex(blocks.total_blocks)
+    return StoredBlocksReader(source, blocks, ranks)
 
 
 def read_headers(source: ByteSource) -> Headers:
@@ -219,26 +246,24 @@ def _used_bytes(blocks: StoredBlocks, chunks: tuple[RankChunk, ...]) -> int:
     return used - beyond if last == blocks.total_blocks - 1 else used
 
 
-def _damage(
-    source: ByteSource, blocks: StoredBlocks, missing: tuple[int, int] | None
-) -> str | None:
+def _damage(stored_size: int, blocks: StoredBlocks, missing: tuple[int, int] | None) -> str | None:
     if missing is None:
         return None
-    lost = blocks.used_blocks - blocks.whole_blocks(source.size)
+    lost = blocks.used_blocks - blocks.whole_blocks(stored_size)
     return (
-        f"the volumes end at {source.size} of {blocks.stored_size} bytes: {lost} blocks are "
+        f"the volumes end at {stored_size} of {blocks.stored_size} bytes: {lost} blocks are "
         f"missing, within guest bytes [{missing[0]}, {missing[1]}); if there is another volume, "
         "put it beside the first"
     )
 
 
-def _warnings(source: ByteSource, headers: Headers, blocks: StoredBlocks) -> list[str]:
+def _warnings(stored_size: int, headers: Headers, blocks: StoredBlocks) -> list[str]:
     found = []
     end = blocks.stored_size + len(layout.TAIL_MAGIC) + layout.HEADER_SIZE
-    if source.size > end:
-        found.append(f"{source.size - end} bytes follow the image's end")
-    elif blocks.stored_size <= source.size < end:
-        found.append(f"the tail is cut off: {end - source.size} bytes are missing")
+    if stored_size > end:
+        found.append(f"{stored_size - end} bytes follow the image's end")
+    elif blocks.stored_size <= stored_size < end:
+        found.append(f"the tail is cut off: {end - stored_size} bytes are missing")
     if headers.local.used_blocks != blocks.used_blocks:
         found.append(
             f"the header counts {headers.local.used_blocks} used blocks, the bitmap marks "

@@ -11,14 +11,12 @@ from isal import isal_zlib
 
 from ..errors import FormatError
 from ..finding import Finding
-from ..sources.forward import ForwardSource
-from ..sources.joined import JoinedSource
 from ..stored.blocks import StoredBlocks
 from ..stored.checksum_groups import Groups, all_right, bad_groups, finding_of
 from . import layout, reader
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from ..index.stored import StoredIndex
     from ..progress import Progress
@@ -69,32 +67,28 @@ def verify(
         yield from _check_tail(groups, index, jobs)
 
 
-def is_right(file: Readable) -> bool:
-    """Tell whether every check and the sum are right, reading an image in one volume forwards.
+def are_right(source: ByteSource, blocks: StoredBlocks, sum_so_far: Callable[[], int]) -> bool:
+    """Tell whether every check and the sum are right, reading the stream forwards and once.
 
     Args:
-        file: at the image's first byte.
+        source: the stream, of which no more was read than headers and bitmap.
+        blocks: where the blocks lie.
+        sum_so_far: returns the sum of the bytes of the stream that were read.
 
     Raises:
-        FormatError: the image cannot be read, or ends too early.
+        FormatError: the image ends too early.
         OSError: it cannot be read.
     """
-    summed = _Summed(file)
-    forward = ForwardSource(summed)
-    before = sum(forward.head(layout.VOLUME_HEADER_SIZE))
-    source = JoinedSource([forward], layout.VOLUME_HEADER_SIZE)
-    blocks, _chunks = reader.read_index(source, reader.read_headers(source))
-    forward.forget(blocks.data_offset + layout.VOLUME_HEADER_SIZE)
     if not all_right(Groups(source, blocks, _Check())):
         return False
     offset = blocks.stored_size
     magic = source.read_at(offset, len(layout.TAIL_MAGIC))
-    computed = (summed.sum - before) % (1 << 64)
+    computed = sum_so_far() % (1 << 64)
     tail = source.read_at(offset + len(magic), layout.TAIL_SUM_SIZE)
     return magic == layout.TAIL_MAGIC and int.from_bytes(tail, "little") == computed
 
 
-class _Summed:
+class Summed:
     """A file, and the sum of the bytes that were read of it."""
 
     def __init__(self, file: Readable) -> None:
@@ -102,6 +96,7 @@ class _Summed:
         self.sum = 0
 
     def read(self, size: int, /) -> bytes | None:
+        """Return at most `size` bytes, none at the end."""
         data = self._file.read(size)
         if data:
             self.sum += int(np.frombuffer(data, np.uint8).sum(dtype=np.uint64))

@@ -27,7 +27,8 @@ def scan_plain(
 
     Args:
         stored: the files.
-        taker: is shown the plain bytes of every stream, in order.
+        taker: is shown the plain bytes of every stream, in order, with the header of the first
+            volume only.
         spacing: plain bytes between two seek points at the least.
         progress: told the stored bytes that are done.
 
@@ -39,9 +40,12 @@ def scan_plain(
     codec = codecs.named(stored.codec)
     indexes = []
     before = 0
-    for stream in stored.streams:
+    for number, stream in enumerate(stored.streams):
         tell = None if progress is None else _shifted(progress, before)
-        indexes.append(scan_stream(stream, codec, spacing=spacing, progress=tell, taker=taker))
+        shown = taker
+        if taker is not None and number:
+            shown = _WithoutHead(taker, stored.volume_header_size)
+        indexes.append(scan_stream(stream, codec, spacing=spacing, progress=tell, taker=shown))
         before += stream.size
     stored.indexes = tuple(indexes)
     decoding = Decoding()
@@ -51,6 +55,19 @@ def scan_plain(
             for key, (stream, index) in enumerate(zip(stored.streams, indexes, strict=True))
         ]
     )
+
+
+class _WithoutHead:
+    """Shows a stream to a taker without its first bytes."""
+
+    def __init__(self, taker: Taker, size: int) -> None:
+        self._taker = taker
+        self._left = size
+
+    def take(self, piece: bytes) -> None:
+        skipped = min(self._left, len(piece))
+        self._left -= skipped
+        self._taker.take(piece[skipped:])
 
 
 def _shifted(progress: Progress, before: int) -> Progress:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+from .. import registry
 from ..codecs import registry as codecs
+from ..codecs.decoded_source import digest_of_stored
 from ..errors import CorruptImageError, FormatError, NotThisFormatError, UnsupportedFeatureError
-from ..ntfsclone import reader as ntfsclone
-from ..partimage import reader as partimage
-from ..raw import reader as raw
-from ..registry import scan
+from ..format import Passed
+from ..raw.format import FORMAT as RAW
 from .decompress import scan_plain
-from .scan_in_passing import Passed, Passing
+from .scan_in_passing import Passing
 
 if TYPE_CHECKING:
     from ..files.image_files import StoredFiles
@@ -58,8 +58,6 @@ def scan_files(
         info = dataclasses.replace(
             info, damage=f"{info.damage}; {damage}" if info.damage else damage
         )
-    if passed.scan is not None:
-        info = dataclasses.replace(info, fingerprint=ntfsclone.fingerprint(stored.source))
     is_right = verify and stored.codec is not None and passed.is_right and info.damage is None
     return dataclasses.replace(found, info=info, is_right=is_right)
 
@@ -73,11 +71,11 @@ def _scan_streams(
     verify: bool,
 ) -> Passed:
     """Decode the streams once; return what could be seen of the image in passing."""
-    if is_raw or len(stored.streams) > 1:
+    if is_raw:
         scan_plain(stored, spacing=spacing, progress=progress)
         # Of raw bytes there is nothing to know but that they can be decoded.
-        return Passed(is_right=is_raw)
-    passing = Passing(verify=verify)
+        return Passed(is_right=True)
+    passing = Passing(b"".join(map(digest_of_stored, stored.streams)), verify=verify)
     try:
         scan_plain(stored, taker=passing, spacing=spacing, progress=progress)
     finally:
@@ -88,14 +86,13 @@ def _scan_streams(
 
 def _scan_plain_files(stored: StoredFiles, progress: Progress | None, *, is_raw: bool) -> Scan:
     if is_raw:
-        return raw.scan(stored.source)
-    if stored.volume_header_size:
-        return partimage.scan(stored.source, progress)
+        return RAW.scan(stored.source)
     try:
-        return scan(stored.source, progress)
+        found = registry.sniff(stored.whole_stream())
     except NotThisFormatError as error:
         if stored.codec is not None and codecs.sniff(stored.source) is not None:
             raise UnsupportedFeatureError(
                 "container", 0, f"compressed twice: unpack the outer {stored.codec} first"
             ) from error
         raise
+    return found.scan(stored.source, progress)

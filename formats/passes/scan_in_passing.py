@@ -6,86 +6,41 @@ So that one pass gives all that there is to know, also where every byte has to b
 from __future__ import annotations
 
 import concurrent.futures
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from .. import registry
 from ..errors import FormatError
-from ..ntfsclone import layout as ntfsclone_layout
-from ..ntfsclone import reader as ntfsclone
-from ..ntfsclone import verify as ntfsclone_verify
-from ..partclone import layout as partclone_layout
-from ..partclone import verify as partclone_verify
-from ..partimage import layout as partimage_layout
-from ..partimage import verify as partimage_verify
-from ..sources.forward import ForwardSource
-from ..sources.live_stream import Flow, FlowFile
+from ..format import Passed
+from ..sources.live_stream import LiveStream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ..reader import Scan
-
-
-class Passed(NamedTuple):
-    """What was found in passing.
-
-    Attributes:
-        scan: the scan of a format of which every byte must be seen, else None.
-        is_right: every checksum was looked at, and nothing is wrong.
-    """
-
-    scan: Scan | None = None
-    is_right: bool = False
-
-
-def _scan_ntfsclone(flow: Flow) -> Passed:
-    return Passed(ntfsclone.scan(flow))
-
-
-def _check_ntfsclone(flow: Flow) -> Passed:
-    return Passed(*ntfsclone_verify.scan_flow(flow))
-
-
-def _check_partclone(flow: Flow) -> Passed:
-    return Passed(is_right=partclone_verify.is_right(ForwardSource(FlowFile(flow))))
-
-
-def _check_partimage(flow: Flow) -> Passed:
-    return Passed(is_right=partimage_verify.is_right(FlowFile(flow)))
-
-
-_SCANS: dict[bytes, Callable[[Flow], Passed]] = {ntfsclone_layout.MAGIC: _scan_ntfsclone}
-
-_CHECKS: dict[bytes, Callable[[Flow], Passed]] = {
-    ntfsclone_layout.MAGIC: _check_ntfsclone,
-    partclone_layout.MAGIC: _check_partclone,
-    partimage_layout.MAGIC: _check_partimage,
-}
-
-_LONGEST_MAGIC = max(map(len, _CHECKS))
+    from ..format import Format
 
 
 class Passing:
-    """Hands a stream to whom its beginning calls for, in another thread. A `scanning.Taker`.
+    """Hands a stream to the format that it begins like, in another thread. A `scan.Taker`.
 
     Args:
+        digest: what tells the stored streams from others; see `fingerprint.digest_of`.
         verify: whether checksums are to be looked at.
     """
 
-    def __init__(self, *, verify: bool = False) -> None:
-        self._looks = _CHECKS if verify else _SCANS
+    def __init__(self, digest: bytes, *, verify: bool = False) -> None:
+        self._digest = digest
+        self._verify = verify
         self._head = b""
         self._is_decided = False
-        self._flow: Flow | None = None
+        self._live: LiveStream | None = None
         self._executor = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="passing")
         self._passed: concurrent.futures.Future[Passed] | None = None
 
     def take(self, piece: bytes) -> None:
         """Look at the next plain bytes."""
-        if self._flow is not None:
-            self._flow.take(piece)
+        if self._live is not None:
+            self._live.take(piece)
         elif not self._is_decided:
             self._head += piece
-            if len(self._head) >= _LONGEST_MAGIC:
+            if len(self._head) >= registry.PROBE_SIZE:
                 self._decide()
 
     def finish(self) -> Passed:
@@ -94,25 +49,26 @@ class Passing:
         Nothing is, where something is wrong: who looks again, and can look backwards, tells what.
         """
         with self._executor:
-            if self._flow is None or self._passed is None:
+            if self._live is None or self._passed is None:
                 return Passed()
-            self._flow.end()
+            self._live.end()
             return self._passed.result()
 
     def _decide(self) -> None:
         self._is_decided = True
-        for magic, look in self._looks.items():
-            if self._head.startswith(magic):
-                self._flow = Flow()
-                self._passed = self._executor.submit(_look, look, self._flow)
-                self._flow.take(self._head)
+        found = registry.begun_by(self._head)
+        if found is not None and found.look_in_passing is not None:
+            self._live = LiveStream(self._digest)
+            self._passed = self._executor.submit(_look, found, self._live, self._verify)
+            self._live.take(self._head)
         self._head = b""
 
 
-def _look(look: Callable[[Flow], Passed], flow: Flow) -> Passed:
+def _look(format_: Format, live: LiveStream, verify: bool) -> Passed:  # noqa: FBT001 - of `Format`
+    assert format_.look_in_passing is not None
     try:
-        return look(flow)
+        return format_.look_in_passing(live, verify)
     except FormatError:
         return Passed()
     finally:
-        flow.leave()
+        live.leave()

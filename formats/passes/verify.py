@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from ..errors import UnsupportedFeatureError
-from ..ntfsclone import reader as ntfsclone
-from ..ntfsclone import verify as ntfsclone_verify
-from ..partclone import reader as partclone
-from ..partclone import verify as partclone_verify
-from ..partimage import reader as partimage
-from ..partimage import verify as partimage_verify
-from ..raw import reader as raw
-from ..raw import verify as raw_verify
+from .. import registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -21,29 +13,6 @@ if TYPE_CHECKING:
     from ..index.stored import StoredIndex
     from ..progress import Progress
     from ..sources.byte_source import ByteSource
-
-
-class Verify(Protocol):
-    """How each format verifies."""
-
-    def __call__(
-        self,
-        source: ByteSource,
-        fields: Mapping[str, int],
-        index: StoredIndex,
-        *,
-        progress: Progress | None = None,
-        jobs: int | None = None,
-    ) -> Iterator[Finding]:
-        """Yield what is wrong; see `verify`."""
-
-
-_FORMATS: dict[str, Verify] = {
-    partclone.NAME: partclone_verify.verify,
-    ntfsclone.NAME: ntfsclone_verify.verify,
-    partimage.NAME: partimage_verify.verify,
-    raw.NAME: raw_verify.verify,
-}
 
 
 def verify(
@@ -72,8 +41,5 @@ def verify(
         FormatError: the image is of that format no more.
         OSError: the operating system could not read.
     """
-    try:
-        check = _FORMATS[name]
-    except KeyError:
-        raise UnsupportedFeatureError("image", 0, f"format {name!r} is not known") from None
+    check = registry.named(name).verify
     return check(source, layout, index, progress=progress, jobs=jobs)

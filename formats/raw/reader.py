@@ -14,7 +14,7 @@ from ..stored.blocks import StoredBlocks, StoredBlocksReader
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ..index.rank import RankIndexLike
+    from ..index.stored import StoredIndex
     from ..progress import Progress
     from ..reader import ImageReader
     from ..sources.byte_source import ByteSource
@@ -78,7 +78,9 @@ def fingerprint(source: ByteSource) -> bytes:
 
 
 def open_reader(
-    source: ByteSource, fields: Mapping[str, int], index: RankIndexLike | None
+    source: ByteSource,
+    fields: Mapping[str, int],
+    index: StoredIndex,  # noqa: ARG001
 ) -> ImageReader:
     """Return a reader over `source`, which is not touched until data is read.
 
@@ -88,4 +90,4 @@ def open_reader(
         index: as the other formats have it; every block is stored.
     """
     blocks = StoredBlocks.from_json(fields)
-    return StoredBlocksReader(source, blocks, index or FullIndex(blocks.total_blocks))
+    return StoredBlocksReader(source, blocks, FullIndex(blocks.total_blocks))

@@ -21,10 +21,15 @@ _MOST_WAITING = 4 * PIECE_SIZE
 _HEAD_SIZE = 1 << 20
 
 
-class Flow:
-    """The plain bytes of a stream as they come. See `ByteSource` for the reading side."""
+class LiveStream:
+    """The plain bytes of a stream as they come. See `ByteSource` for the reading side.
 
-    def __init__(self) -> None:
+    Args:
+        digest: what tells the stored stream from others; see `fingerprint.digest_of`.
+    """
+
+    def __init__(self, digest: bytes = b"") -> None:
+        self._digest = digest
         self._head = bytearray()
         self._waiting: collections.deque[bytes] = collections.deque()
         self._waiting_size = 0
@@ -82,8 +87,16 @@ class Flow:
         return False
 
     def stored_digest(self) -> bytes:
-        """Return nothing: what a stream is known by is taken when it has ended."""
-        return b""
+        """Return what tells the stored stream from others."""
+        return self._digest
+
+    def drain(self) -> int:
+        """Look at nothing more, wait for the end, and return the bytes of the whole stream."""
+        self.leave()
+        with self._changed:
+            while not self._is_ended:
+                self._changed.wait()
+            return self._done
 
     def leave(self) -> None:
         """Look at nothing more: the other thread goes on alone."""
@@ -110,26 +123,26 @@ class Flow:
             return piece
 
 
-class FlowFile:
-    """What comes out of a flow as a file that can be read once."""
+class LiveFile:
+    """What comes out of a live stream as a file that can be read once."""
 
-    def __init__(self, flow: Flow) -> None:
-        self._flow = flow
+    def __init__(self, live: LiveStream) -> None:
+        self._live = live
         self._rest = memoryview(b"")
 
     def read(self, size: int, /) -> bytes:
         """Return at most `size` bytes, none at the end."""
         if not self._rest:
-            self._rest = memoryview(self._flow.next_bytes())
+            self._rest = memoryview(self._live.next_bytes())
         data, self._rest = self._rest[:size], self._rest[size:]
         return bytes(data)
 
 
-class FlowPieces:
-    """The pieces of a flow from an offset on, as `pieces.Pieces` gives those of a source."""
+class LivePieces:
+    """The pieces of a live stream from an offset on, as `pieces.Pieces` gives those of a source."""
 
-    def __init__(self, flow: Flow, start: int) -> None:
-        self._flow = flow
+    def __init__(self, live: LiveStream, start: int) -> None:
+        self._live = live
         self._start = start
         self._rest = bytearray()
         self._at = 0
@@ -140,8 +153,8 @@ class FlowPieces:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        """Leave the flow."""
-        self._flow.leave()
+        """Leave the stream."""
+        self._live.leave()
 
     def take(self) -> Piece | None:
         """Return the next piece, None at the end."""
@@ -165,6 +178,6 @@ class FlowPieces:
 
     def _fill(self, size: int) -> None:
         while len(self._rest) < size and not self._ended:
-            more = self._flow.next_bytes()
+            more = self._live.next_bytes()
             self._ended = not more
             self._rest += more

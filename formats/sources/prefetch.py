@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 if TYPE_CHECKING:
     from .byte_source import ByteSource
@@ -37,6 +37,19 @@ class Piece(NamedTuple):
     length: int
     filled: int
     buffer: bytearray
+
+
+class PieceStream(Protocol):
+    """The pieces of a stream, in order. Use it in a ``with`` block, in one thread."""
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+
+    def __exit__(self, *exc: object) -> None:
+        """Read nothing any more."""
+
+    def take(self) -> Piece | None:
+        """Return the next piece, None at the end; the buffer of the one before is used again."""
 
 
 class Pieces:

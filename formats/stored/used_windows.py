@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 from ..errors import CorruptImageError, FormatError
 from ..extent import ExtentKind, merged
+from ..reader import read_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -113,6 +114,17 @@ def used_ranges(reader: ImageReader) -> Iterator[tuple[int, int]]:
     for extent in merged(reader.extents(0, reader.size)):
         if extent.kind is ExtentKind.DATA:
             yield extent.start, extent.stop
+
+
+def stored_pieces(reader: ImageReader) -> Iterator[tuple[int, bytes]]:
+    """Yield (guest offset, bytes) of everything that is stored, up to a window at once.
+
+    Reads the source forwards where the image stores its blocks in ascending order.
+    """
+    for extent in reader.extents(0, reader.size):
+        if extent.kind is ExtentKind.DATA:
+            for offset in range(extent.start, extent.stop, WINDOW_SIZE):
+                yield offset, read_bytes(reader, offset, min(WINDOW_SIZE, extent.stop - offset))
 
 
 def plan_windows(ranges: Iterable[tuple[int, int]], most: int) -> Iterator[list[tuple[int, int]]]:

@@ -11,10 +11,17 @@ if TYPE_CHECKING:
 
 
 class CodecCounter:
-    """Counts what is asked of the codecs from now on."""
+    """Counts what is asked of the codecs from now on.
+
+    Attributes:
+        scans: streams that were decoded from their beginning to their end.
+        decodes: decoders that were begun besides.
+        decoded: plain bytes that came out of those.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.scans = 0
+        self.decodes = 0
         self.decoded = 0
         original = codecs.named
 
@@ -29,6 +36,7 @@ class CodecCounter:
                     return inner.scan(*arguments, **options)
 
                 def decode(self, *arguments: Any) -> Any:
+                    outer.decodes += 1
                     for piece in inner.decode(*arguments):
                         outer.decoded += len(piece)
                         yield piece

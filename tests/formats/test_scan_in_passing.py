@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from imgcat.formats import registry
 from imgcat.formats.errors import FormatError
 from imgcat.formats.files import detect
 from imgcat.formats.passes import verify
@@ -163,12 +165,59 @@ def test_every_sample_is_right_in_passing(samples: list[Sample], tmp_path: Path)
         assert scan.is_right == _verified(data, tmp_path), sample
 
 
-def test_it_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    image = IMAGES["crc32-large-groups"]
+@pytest.mark.parametrize("check", [False, True])
+@pytest.mark.parametrize("name", ["crc32-large-groups", "none", "ntfsclone", "partimage"])
+def test_it_is_decoded_once(
+    name: str, check: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     counter = CodecCounter(monkeypatch)
-    scan = _scanned(image, tmp_path)
+    scan = _scanned(IMAGES[name], tmp_path, check=check)
     assert scan is not None
-    assert scan.is_right
-    assert counter.scans == 1
-    # Beside the pass: the head, and the samples of the fingerprint.
-    assert counter.decoded < 3 * len(image)
+    assert scan.is_right == check
+    # Beside the pass, only the look at what it is.
+    assert (counter.scans, counter.decodes) == (1, 1)
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_what_is_found_in_passing_is_what_the_plain_image_gives(name: str, tmp_path: Path) -> None:
+    (tmp_path / "plain").write_bytes(IMAGES[name])
+    with detect.open_files(str(tmp_path / "plain")) as stored:
+        expected = scan_files(stored)
+    found = _scanned(IMAGES[name], tmp_path, check=False)
+    assert found is not None
+    assert found.chunks == expected.chunks
+    assert (found.ranges is None) == (expected.ranges is None)
+    if found.ranges is not None and expected.ranges is not None:
+        assert list(found.ranges) == list(expected.ranges)
+    # Of a compressed image, the samples are of the compressed bytes.
+    assert dataclasses.replace(found.info, fingerprint=b"") == dataclasses.replace(
+        expected.info, fingerprint=b""
+    )
+    with detect.open_files(str(tmp_path / "image.zst")) as stored:
+        scan_files(stored)
+        assert registry.fingerprint(found.info.format, stored.source) == found.info.fingerprint
+
+
+def test_volumes_that_are_compressed_each_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = partimage_writer.Recipe(
+        present=PRESENT, block_size=1024, volume_sizes=(90_000, 100_001, 70_000)
+    )
+    written = partimage_writer.write(recipe)
+    for number, volume in enumerate(written.volumes):
+        (tmp_path / f"plain.{number:03}").write_bytes(volume)
+        (tmp_path / f"image.{number:03}").write_bytes(compress("gzip", volume))
+    with detect.open_files(str(tmp_path / "plain.000")) as stored:
+        expected = scan_files(stored)
+    counter = CodecCounter(monkeypatch)
+    with detect.open_files(str(tmp_path / "image.000")) as stored:
+        looks = counter.decodes
+        found = scan_files(stored, verify=True)
+        assert found.is_right
+        assert counter.decodes == looks
+        assert registry.fingerprint("partimage", stored.source) == found.info.fingerprint
+    assert found.chunks == expected.chunks
+    assert dataclasses.replace(found.info, fingerprint=b"") == dataclasses.replace(
+        expected.info, fingerprint=b""
+    )

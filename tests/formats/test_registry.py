@@ -5,20 +5,21 @@ from __future__ import annotations
 import pytest
 from imgcat.formats import registry
 from imgcat.formats.errors import NotThisFormatError, UnsupportedFeatureError
-from imgcat.formats.partclone import reader as partclone
 from support.memory_source import Call, CountingSource, MemorySource
 from support.partclone_writer import Recipe, write
 
 
 def test_sniff_knows_partclone_by_sixty_four_bytes() -> None:
     source = CountingSource(MemorySource(write(Recipe(present=[True] * 9)).image))
-    assert registry.sniff(source) == "partclone"
+    assert registry.sniff(source) is registry.PARTCLONE
     assert source.calls == [Call("read_at", 0, 64)]
 
 
 @pytest.mark.parametrize("data", [b"", b"partclone-imag", b"x" * 100, b"\0" * 5])
 def test_sniff_of_something_else(data: bytes) -> None:
-    assert registry.sniff(MemorySource(data)) is None
+    assert registry.begun_by(data) is None
+    with pytest.raises(NotThisFormatError):
+        registry.sniff(MemorySource(data))
 
 
 @pytest.mark.parametrize(
@@ -59,8 +60,10 @@ def test_what_is_not_an_image_is_refused(data: bytes, message: str) -> None:
     assert str(caught.value) == message
 
 
-def test_format_named_by_name() -> None:
-    assert registry.format_named("partclone") is partclone
+def test_formats_by_name() -> None:
+    assert registry.named("partclone") is registry.PARTCLONE
+    for each in registry.FORMATS:
+        assert registry.named(each.name) is each
     with pytest.raises(UnsupportedFeatureError) as caught:
-        registry.format_named("vhd")
+        registry.named("vhd")
     assert str(caught.value) == "image @0x0: format 'vhd' is not known"

@@ -1,0 +1,19 @@
+"""ntfsclone, as the others know it."""
+
+from __future__ import annotations
+
+from ..format import Format
+from ..index.kind import IndexKind
+from . import forwards, layout, reader, verify
+
+FORMAT = Format(
+    name=reader.NAME,
+    magic=layout.MAGIC,
+    index_kinds=frozenset({IndexKind.RANGES}),
+    scan=reader.scan,
+    fingerprint=reader.fingerprint,
+    open_reader=reader.open_reader,
+    verify=verify.verify,
+    look_in_passing=forwards.look_in_passing,
+    stream=forwards.stream,
+)

@@ -21,6 +21,7 @@ from imgcat.formats.codecs import window_use as window
 from imgcat.formats.codecs.bzip2 import layout as bzip2_layout
 from imgcat.formats.codecs.decoded_source import DecodedSource
 from imgcat.formats.codecs.decoders import Decoding
+from imgcat.formats.codecs.head import plain_head
 from imgcat.formats.codecs.lz4 import layout as lz4_layout
 from imgcat.formats.codecs.scan import scan_stream
 from imgcat.formats.codecs.seek_points import SeekPoint
@@ -29,7 +30,6 @@ from imgcat.formats.codecs.xz import layout as xz_layout
 from imgcat.formats.codecs.zstd import layout as zstd_layout
 from imgcat.formats.errors import FormatError
 from imgcat.formats.files import detect
-from imgcat.formats.passes.decompress import plain_head
 from imgcat.formats.passes.scan import scan_files
 from support import partclone_writer
 from support.memory_source import MemorySource

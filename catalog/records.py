@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..formats.index.kind import IndexKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +23,7 @@ class Volume:
     """One file of an image, as it was when it was scanned.
 
     `mode`, `uid` and `gid` are its permission bits and owners; `mtime_ns` counts nanoseconds
-    since 1970.
+    since 1970; `stream` numbers the streams of an image, of which most have one.
     """
 
     path: str
@@ -31,6 +33,7 @@ class Volume:
     mode: int
     uid: int
     gid: int
+    stream: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -50,11 +53,15 @@ class BadRange:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ImageRow:
-    """One image, as `imgcat ls` lists it. Times are UTC, ISO 8601; sizes are bytes."""
+    """One image, as `imgcat ls` lists it. Times are UTC, ISO 8601; sizes are bytes.
+
+    `path` is None of an image that has no file of its own, being made of others, or a part of one;
+    `parent` then names the image that it is a part of.
+    """
 
     id: int
     name: str
-    path: str
+    path: str | None
     format: str
     format_version: str
     creator: str | None
@@ -74,6 +81,7 @@ class ImageRow:
     verified_at: str | None
     verify_result: str | None
     verify_detail: str | None
+    parent: str | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -88,6 +96,8 @@ class ImageRecord:
         index_rows: rows of the index.
         index_bytes: bytes of the index in the catalog.
         bad_ranges: what the last verification found.
+        streams: its compressed streams.
+        segments: what it is made of, where that is other images.
     """
 
     row: ImageRow
@@ -105,13 +115,47 @@ class ImageRecord:
     index_bytes: int
     bad_ranges: tuple[BadRange, ...]
     streams: tuple[StreamCost, ...] = ()
+    segments: tuple[SegmentRow, ...] = ()
+
+    @property
+    def is_composed(self) -> bool:
+        """Whether it has no bytes of its own, but is made of other images."""
+        return self.index_kind == IndexKind.SEGMENTS
+
+
+class SegmentRow(NamedTuple):
+    """Guest bytes ``[start, stop)`` of an image that is made of others.
+
+    Attributes:
+        start: the first guest byte.
+        stop: the guest byte after the last.
+        child_name: what the child is called, also when it is gone; None of literal bytes.
+        child_id: the image that it is; None where it is none any more, or never was.
+        child_offset: the guest byte of the child that `start` is; None of literal bytes.
+    """
+
+    start: int
+    stop: int
+    child_name: str | None
+    child_id: int | None
+    child_offset: int | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class MountEntry:
     """What a mount needs to show an image: its name and what `stat` tells.
 
-    `index_id` and `mtime_ns` together say whether the bytes behind the name are still the same.
+    Attributes:
+        image_id: the image.
+        name: its name.
+        size_bytes: guest bytes.
+        used_bytes: guest bytes that are stored.
+        index_id: its index, another one whenever what it holds was scanned anew.
+        content_key: a random number that no other content has, in this or any other catalog.
+        mtime_ns: when the newest of its files was changed.
+        mode: permission bits that all of its files give.
+        uid: their owner.
+        gid: their group.
     """
 
     image_id: int
@@ -119,6 +163,7 @@ class MountEntry:
     size_bytes: int
     used_bytes: int
     index_id: int
+    content_key: int
     mtime_ns: int
     mode: int
     uid: int
@@ -133,7 +178,6 @@ class StreamSpec:
         id: its key; never used again.
         codec: the codec's name.
         library: what made its seek points.
-        volume_count: how many of the image's files make it, after those of the one before.
         plain_bytes: bytes in the plain stream.
         span_bytes: most plain bytes between two seek points.
         index_version: version of what its seek points mean.
@@ -142,7 +186,6 @@ class StreamSpec:
     id: int
     codec: str
     library: str
-    volume_count: int
     plain_bytes: int
     span_bytes: int
     index_version: int
@@ -168,12 +211,14 @@ class OpenSpec:
 
     image_id: int
     name: str
-    path: str
     format: str
+    size_bytes: int
     layout: Mapping[str, int]
     fingerprint: bytes
     volumes: tuple[Volume, ...]
     index_id: int
     index_kind: str
+    content_key: int
     total_blocks: int
     streams: tuple[StreamSpec, ...] = ()
+    segments: tuple[SegmentRow, ...] = ()

@@ -6,11 +6,11 @@ import contextlib
 import fnmatch
 import logging
 import os
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from .database import pins, reading, schema
 from .database.connection import BUSY_SECONDS, Database
-from .errors import CatalogError, CatalogMissingError, ImageNotFoundError, NameTakenError
+from .errors import CatalogError, CatalogMissingError, ImageNotFoundError
 from .names import check_name
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..formats.codecs.seek_points import Span
     from ..formats.index.ranges import RangeList
     from ..formats.index.rank_chunk import RankChunk
-    from .records import ImageRecord, ImageRow, MountEntry, OpenSpec, Volume
+    from .records import ImageRecord, ImageRow, OpenSpec, Volume
 
 log = logging.getLogger("imgcat.catalog")
 
@@ -138,7 +138,7 @@ class Catalog:
         with self.database.asking() as connection:
             known = reading.identities(connection)
         by_name = {name: image_id for image_id, name, _path in known}
-        by_path = {path: image_id for image_id, _name, path in known}
+        by_path = {path: image_id for image_id, _name, path in known if path is not None}
         ids = set(by_name.values())
         found: dict[int, None] = {}
         for token in tokens:
@@ -162,22 +162,23 @@ class Catalog:
                 found |= dict.fromkeys(matching)
         return list(found)
 
-    def mount_entries(self, only: Sequence[int] | None = None) -> list[MountEntry]:
-        """Return what a mount shows, by name: all images, or those of the ids. One statement.
-
-        A row with nonsense in it, as a failing disk may leave, is logged and left out.
-        """
-        wanted = None if only is None else set(only)
+    def parts(self) -> dict[int, tuple[int | None, ...]]:
+        """Return the children of every image that is made of others; None is one that is gone."""
         with self.database.asking() as connection:
-            entries = reading.mount_entries(connection)
-        return [
-            entry
-            for entry in entries
-            if (wanted is None or entry.image_id in wanted) and _is_sound(entry)
-        ]
+            return reading.parts(connection)
+
+    def mount_rows(self) -> list[tuple[Any, ...]]:
+        """Return the rows of what a mount shows; see `opening.entries`. Two statements."""
+        with self.database.reading() as connection:
+            return reading.mount_entries(connection)
+
+    def volumes_below(self, image_id: int) -> tuple[Volume, ...]:
+        """Return the files of all images that an image is made of. One statement."""
+        with self.database.asking() as connection:
+            return reading.volumes_below(connection, image_id)
 
     def open_spec(self, image_id: int) -> OpenSpec:
-        """Return what opening the image needs. One statement.
+        """Return what opening the image needs; see `reading.open_spec`.
 
         Raises:
             ImageNotFoundError: the image was removed.
@@ -221,10 +222,14 @@ class Catalog:
         with self.database.asking() as connection:
             return reading.page_hashes(connection, stream_id, group)
 
-    def partition_image(self, directory: str, device: str) -> int | None:
-        """Return the id of the image of a partition in an image directory, or None."""
+    def load_literal(self, index_id: int, start: int) -> bytes:
+        """Return the literal bytes of a segment as they are stored. One statement, by key.
+
+        Raises:
+            ChunkMissingError: the index was deleted.
+        """
         with self.database.asking() as connection:
-            return reading.partition_image(connection, directory, device)
+            return reading.literal(connection, index_id, start)
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[Callable[[], int]]:
@@ -235,12 +240,17 @@ class Catalog:
     # -- changing ----------------------------------------------------------
 
     def remove(self, image_ids: Sequence[int]) -> None:
-        """Forget images, in one transaction. Their files are not touched."""
-        from .database import writing
+        """Forget images, in one transaction. Their files are not touched.
+
+        Of an image that is made of them, their bytes cannot be read from then on.
+        """
+        from .database import composing, writing
 
         with self.database.writing() as connection:
+            parents = composing.parents_of(connection, image_ids)
             for image_id in image_ids:
                 writing.delete_image(connection, image_id)
+            composing.refresh(connection, parents)
             writing.delete_empty_directories(connection)
         self.purge_unused_indexes()
 
@@ -259,10 +269,11 @@ class Catalog:
 
     def set_status(self, image_id: int, status: str, detail: str | None) -> None:
         """Record what an image was found to be."""
-        from .database import writing
+        from .database import composing, writing
 
         with self.database.writing() as connection:
             writing.update_image(connection, image_id, status=status, status_detail=detail)
+            composing.refresh_above(connection, [image_id])
 
     def purge_unused_indexes(self) -> None:
         """Delete the indexes that no image uses, unless a daemon may still read by one."""
@@ -297,20 +308,6 @@ def _make_directory(path: str) -> None:
         os.makedirs(path, exist_ok=True)
     except OSError as error:
         raise CatalogError(f"{path}: cannot be made: {error.strerror}") from error
-
-
-def _is_sound(entry: MountEntry) -> bool:
-    numbers = (entry.size_bytes, entry.used_bytes, entry.mode, entry.uid, entry.gid)
-    try:
-        check_name(entry.name)
-        sound = all(isinstance(n, int) and n >= 0 for n in numbers) and isinstance(
-            entry.mtime_ns, int
-        )
-    except (NameTakenError, AttributeError):
-        sound = False
-    if not sound:
-        log.warning("image %s: its row in the catalog is damaged: add it again", entry.image_id)
-    return sound
 
 
 def _absolute(path: str, directory: str | None) -> str:

@@ -22,12 +22,32 @@ ImageArgument = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON, and nothing else.")]
 
 
-_SIZE = re.compile(r"(\d{1,15})\s*([KMG]?)(iB|i|B)?", re.IGNORECASE)
+_SIZE = re.compile(r"(0x[0-9a-f]{1,30}|\d{1,30})\s*(?:([KMGT])(?:iB|i)?)?", re.IGNORECASE)
+_SHIFTS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 
 
 def parse_size(text: str) -> int:
-    """Return a number of bytes: 4M, 512K, 1GiB or 65536."""
+    """Return the bytes that a user means by ``4096``, ``0x1000``, ``4K``, ``4KiB`` or ``1G``.
+
+    Raises:
+        typer.BadParameter: it means none.
+    """
     found = _SIZE.fullmatch(text.strip())
-    if found is None or not int(found[1]):
-        raise typer.BadParameter(f"{text!r} is no size: 4M, 512K, 1G or a number of bytes")
-    return int(found[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[found[2].upper()]
+    if found is None:
+        raise typer.BadParameter(f"{text!r} is no number of bytes such as 4096, 0x1000, 4K or 1GiB")
+    return (
+        int(found[1], 0 if found[1][:2].lower() == "0x" else 10)
+        << _SHIFTS[(found[2] or "").upper()]
+    )
+
+
+def parse_positive_size(text: str) -> int:
+    """Do as `parse_size`, and refuse nothing at all.
+
+    Raises:
+        typer.BadParameter: it means no number of bytes, or none of them.
+    """
+    size = parse_size(text)
+    if not size:
+        raise typer.BadParameter("at least one byte")
+    return size

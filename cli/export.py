@@ -19,11 +19,15 @@ if TYPE_CHECKING:
     from ..catalog.opening.open import OpenImage
     from ..catalog.records import ImageRow
     from ..catalog.store import Catalog
-    from ..formats.passes.export import Filling
+    from ..formats.passes.export import Filling, Rescue
     from ..formats.progress import Progress
+    from ..formats.stored.used_windows import Lost
 
 _STDOUT = 1
 _LARGEST_BYTE = 0xFF
+
+_MOST_SHOWN = 20
+"""Unreadable ranges that are printed where nothing was written; all are counted."""
 
 
 def _parse_byte(text: str) -> int:
@@ -55,11 +59,18 @@ def export(
     verify: Annotated[
         bool, typer.Option("--verify", help="First check every checksum, and refuse what is bad.")
     ] = False,
+    rescue: Annotated[
+        bool,
+        typer.Option("--rescue", help="Go on past what cannot be read: fill it, and list it."),
+    ] = False,
 ) -> None:
     """Write the bytes of the partition, every one in its place.
 
     A file has holes where the file system had free space, and appears under its name only when it
     is whole and on the disk. A block device is written in place, with zeros in its unused areas.
+
+    Where guest bytes cannot be read, they are named, nothing is written, and the exit code is 5.
+    With --rescue all else is written; in their place are zeros, or what --fill says.
 
     \b
     Examples:
@@ -67,6 +78,7 @@ def export(
       imgcat export sda1 - | zstd > sda1.raw.zst
       imgcat export --verify --force sda1 /dev/sdb1
       imgcat export --fill 0xff sda1 sda1.raw
+      imgcat export --rescue sda.disk sda.raw
     """
     from ..catalog.opening.open import open_image
     from ..formats.files.new_file import TargetError
@@ -85,10 +97,14 @@ def export(
         if row.content != "full":
             notify(f"{row.name}: only its {row.content} was saved; all else will be zeros")
         opened = open_image(catalog, image_id, at_any_cost=True)
+        lost: list[Lost] = []
         try:
+            if not rescue and (opened.is_composed or row.status != "ready"):
+                _refuse_unreadable(opened)
             with ending_on_signals(), byte_bar(row.size_bytes, row.name) as progress:
                 filling = Filling(not no_sparse, fill or 0)
-                _write(opened, out, filling, progress, force=force)
+                tell = lost.append if rescue else None
+                _write(opened, out, filling, progress, force=force, rescue=tell)
         except TargetBusyError as error:
             complain(str(error))
             raise typer.Exit(BUSY) from error
@@ -98,6 +114,39 @@ def export(
             opened.close()
     if out != "-" and not settings.quiet and os.path.isfile(out):
         sys.stdout.write(f"exported  {_printable(row.name)}: {_printable(out)}\n")
+    if lost:
+        _report_lost(row.name, lost)
+        raise typer.Exit(DAMAGED)
+
+
+def _refuse_unreadable(opened: OpenImage) -> None:
+    """End with what cannot be read, before anything is written."""
+    from ..formats.stored.used_windows import unreadable_ranges
+
+    lost = list(unreadable_ranges(opened.reader))
+    if lost:
+        _report_lost(opened.spec.name, lost, _MOST_SHOWN)
+        complain(f"{opened.spec.name}: nothing was exported: --rescue exports all else")
+        raise typer.Exit(DAMAGED)
+
+
+def _report_lost(name: str, lost: list[Lost], most: int | None = None) -> None:
+    """List what cannot be read, neighbours joined; the first `most` of it, all if None."""
+    from .inspect import unreadable_text
+
+    joined: list[Lost] = []
+    for each in sorted(lost):
+        if joined and joined[-1].stop == each.start:
+            joined[-1] = joined[-1]._replace(stop=each.stop)
+        else:
+            joined.append(each)
+    for each in joined[:most]:
+        complain(f"{name}: {unreadable_text(*each)}")
+    if most is not None and len(joined) > most:
+        complain(f"{name}: and {len(joined) - most} more")
+    total = sum(each.stop - each.start for each in joined)
+    places = "1 place" if len(joined) == 1 else f"{len(joined)} places"
+    complain(f"{name}: {total} bytes in {places} cannot be read")
 
 
 def _verify(catalog: Catalog, row: ImageRow) -> None:
@@ -114,20 +163,28 @@ def _verify(catalog: Catalog, row: ImageRow) -> None:
 
 
 def _write(
-    opened: OpenImage, out: str, filling: Filling, progress: Progress | None, *, force: bool
+    opened: OpenImage,
+    out: str,
+    filling: Filling,
+    progress: Progress | None,
+    *,
+    force: bool,
+    rescue: Rescue | None,
 ) -> None:
+    from ..catalog.opening.watched import WatchedReader
     from ..formats.passes import export as writing
     from ..formats.stored.used_windows import UnreadableRangeError
 
     own = [file.stat for file in opened.stored.files]
+    reader = WatchedReader(opened)
     if out == "-":
         writing.check_apart(_STDOUT, own)
         sys.stdout.flush()
-        writing.export_stream(opened.reader, _STDOUT, filling, progress=progress)
+        writing.export_stream(reader, _STDOUT, filling, rescue=rescue, progress=progress)
         return
     writing.check_apart(out, own)
     try:
-        writing.export(opened.reader, out, filling, force=force, progress=progress)
+        writing.export(reader, out, filling, force=force, rescue=rescue, progress=progress)
     except (UnreadableRangeError, KeyboardInterrupt, SystemExit):
         if writing.target_kind(out) is writing.TargetKind.DEVICE:
             complain(f"{out}: is only partly written")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .arguments import ImageArgument, ImagesArgument, JsonOption, parse_size
+from .arguments import ImageArgument, ImagesArgument, JsonOption, parse_positive_size
 from .completion import complete_images
 from .exit_codes import DAMAGED, NOT_FOUND, NOT_SUPPORTED, code_of, message_of
 from .progress import above_bars, byte_bar
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from ..catalog.adding.batch import Options, Result
     from ..catalog.adding.put import Ingested
-    from ..catalog.records import ImageRecord, ImageRow, StreamCost, Volume
+    from ..catalog.opening.freshness import Observed
+    from ..catalog.records import ImageRecord, ImageRow, StreamCost
     from ..catalog.store import Catalog
 
 _LS_COLUMNS = (
@@ -50,7 +51,7 @@ def add(
         int | None,
         typer.Option(
             metavar="SIZE",
-            parser=parse_size,
+            parser=parse_positive_size,
             help="Plain bytes between seek points of compressed images, e.g. 4M: smaller reads "
             "faster, larger keeps the catalog small.",
         ),
@@ -156,8 +157,8 @@ def _verify_added(catalog: Catalog, ingested: Ingested) -> int:
     from .verify import print_report, verify_one
 
     row = ingested.record.row
-    if row.format == "disk":
-        # It has no bytes of its own: they are those of its partitions.
+    if ingested.record.is_composed:
+        # It has no bytes of its own: they are those of other images.
         return 0
     if ingested.is_right:
         return print_report(record_right(catalog, ingested.record))
@@ -191,7 +192,7 @@ def _report_damage(ingested: Ingested) -> int:
     row = ingested.record.row
     if row.status_detail is None:
         return 0
-    complain(f"{row.path}: {row.status}: {row.status_detail}")
+    complain(f"{row.path or row.name}: {row.status}: {row.status_detail}")
     return {"missing": NOT_FOUND, "needs-repack": NOT_SUPPORTED}.get(row.status, DAMAGED)
 
 
@@ -215,34 +216,37 @@ def ls(
       imgcat ls 'laptop*'
       imgcat ls --json
     """
+    from ..catalog.opening.freshness import Observed
+
     with open_catalog() as catalog:
-        listed = [
-            (row, volumes)
-            for row, volumes in catalog.list_images()
-            if not patterns or any(fnmatch.fnmatchcase(row.name, glob) for glob in patterns)
-        ]
+        everything = catalog.list_images()
+        observed = Observed(everything, catalog.parts())
+    listed = [
+        row
+        for row, _volumes in everything
+        if not patterns or any(fnmatch.fnmatchcase(row.name, glob) for glob in patterns)
+    ]
     if as_json:
         from .render import write_json
 
-        write_json([_listed_fields(row, volumes) for row, volumes in listed])
+        write_json([_listed_fields(row, observed.status(row.id)) for row in listed])
     else:
-        _write_listing(listed)
+        _write_listing(listed, observed)
     if patterns and not listed:
         complain(f"no image's name matches {' '.join(patterns)}")
         raise typer.Exit(NOT_FOUND)
 
 
-def _write_listing(listed: list[tuple[ImageRow, tuple[Volume, ...]]]) -> None:
-    from ..catalog.opening.freshness import observed_status
+def _write_listing(listed: list[ImageRow], observed: Observed) -> None:
     from .render import human_size, write_table
 
     rows = [
         (
             row.name, row.format, _fs_of(row), human_size(row.size_bytes),
             human_size(row.used_bytes), human_size(row.stored_bytes), row.compression,
-            observed_status(row.status, volumes), row.verify_result, row.path,
+            observed.status(row.id), row.verify_result, row.path,
         )
-        for row, volumes in listed
+        for row in listed
     ]  # fmt: skip
     write_table(_LS_COLUMNS, rows, right=frozenset({"SIZE", "USED", "STORED"}))
 
@@ -252,11 +256,9 @@ def _fs_of(row: ImageRow) -> str:
     return row.fs_type if row.content == "full" else f"{row.fs_type} ({row.content})"
 
 
-def _listed_fields(row: ImageRow, volumes: tuple[Volume, ...]) -> dict[str, Any]:
-    from ..catalog.opening.freshness import observed_status
-
+def _listed_fields(row: ImageRow, status: str) -> dict[str, Any]:
     fields = {name: getattr(row, name) for name in row.__dataclass_fields__}
-    return fields | {"status": observed_status(row.status, volumes)}
+    return fields | {"status": status}
 
 
 def show(image: ImageArgument, as_json: JsonOption = False) -> None:
@@ -267,19 +269,27 @@ def show(image: ImageArgument, as_json: JsonOption = False) -> None:
       imgcat show sda1
       imgcat show --json 3
     """
+    from ..catalog.opening.freshness import Observed, observed_status
+
     with open_catalog() as catalog:
         record = catalog.get(catalog.resolve(image))
+        if record.is_composed:
+            status = Observed(catalog.list_images(), catalog.parts()).status(record.row.id)
+        else:
+            status = observed_status(record.row.status, record.volumes)
         commands = _commands(record, catalog.path)
     if as_json:
         from .render import write_json
 
-        write_json(_shown_fields(record, *commands))
+        write_json(_shown_fields(record, status, *commands))
     else:
-        _write_record(record, *commands)
+        _write_record(record, status, *commands)
 
 
-def _shown_fields(record: ImageRecord, check: str | None, mount: str | None) -> dict[str, Any]:
-    return _listed_fields(record.row, record.volumes) | {
+def _shown_fields(
+    record: ImageRecord, status: str, check: str | None, mount: str | None
+) -> dict[str, Any]:
+    return _listed_fields(record.row, status) | {
         "total_blocks": record.total_blocks,
         "used_blocks": record.used_blocks,
         "scan_seconds": record.scan_seconds,
@@ -301,6 +311,7 @@ def _shown_fields(record: ImageRecord, check: str | None, mount: str | None) -> 
             {name: getattr(stream, name) for name in stream.__dataclass_fields__}
             for stream in record.streams
         ],
+        "segments": [segment._asdict() for segment in record.segments],
         "bad_ranges": [
             {"start": bad.start, "stop": bad.stop, "detail": bad.detail}
             for bad in record.bad_ranges
@@ -310,13 +321,11 @@ def _shown_fields(record: ImageRecord, check: str | None, mount: str | None) -> 
     }
 
 
-def _write_record(record: ImageRecord, check: str | None, mount: str | None) -> None:
-    from ..catalog.opening.freshness import observed_status
+def _write_record(record: ImageRecord, status: str, check: str | None, mount: str | None) -> None:
     from ..formats.text import printable
     from .render import human_size, write_fields
 
     row = record.row
-    status = observed_status(row.status, record.volumes)
     detail = f" ({row.status_detail})" if row.status_detail and status == row.status else ""
     sections: dict[str, dict[str, object]] = {
         printable(row.name): {
@@ -331,6 +340,10 @@ def _write_record(record: ImageRecord, check: str | None, mount: str | None) -> 
         },
         "Header": {key.replace("_", " "): value for key, value in record.header.items()},
         "Files": {str(number): volume.path for number, volume in enumerate(record.volumes)},
+        "Made of": {
+            f"[{segment.start}, {segment.stop})": segment.child_name or "as it was saved"
+            for segment in record.segments
+        },
         "Index": {
             "Kind": record.index_kind,
             "Rows": record.index_rows,
@@ -356,6 +369,8 @@ def _write_record(record: ImageRecord, check: str | None, mount: str | None) -> 
         sections["Warnings"] = dict(enumerate(record.warnings, 1))  # type: ignore[arg-type]
     sections["Commands"] = {"Check": check or "none is known", "Mount": mount or "none is known"}
     for title, fields in sections.items():
+        if not fields:
+            continue
         sys.stdout.write(f"{title}\n{'-' * len(title)}\n")
         write_fields({str(key): value for key, value in fields.items()})
         sys.stdout.write("\n")

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .arguments import ImageArgument, JsonOption
-from .settings import open_catalog
+from .arguments import ImageArgument, JsonOption, parse_size
+from .exit_codes import DAMAGED
+from .settings import complain, open_catalog
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from ..formats.extent import Extent
     from ..formats.reader import ImageReader
@@ -20,34 +21,17 @@ if TYPE_CHECKING:
 _STDOUT = 1
 _PIECE_SIZE = 1 << 20
 _HEX_PIECE_SIZE = 1 << 16
-_SUFFIXES = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 _COLUMNS = ("START", "LENGTH", "KIND", "OFFSET")
-
-
-def parse_size(text: str) -> int:
-    """Return the bytes that a user means by ``4096``, ``0x1000`` or ``4K``.
-
-    Raises:
-        typer.BadParameter: it means none.
-    """
-    digits, suffix = text, ""
-    if text[-1:].upper() in _SUFFIXES:
-        digits, suffix = text[:-1], text[-1:].upper()
-    base = 16 if digits[:2].lower() == "0x" else 10
-    try:
-        value = int(digits, base)
-    except ValueError:
-        value = -1
-    if value < 0:
-        raise typer.BadParameter(f"{text!r} is no number of bytes such as 4096, 0x1000 or 4K")
-    return value << _SUFFIXES[suffix]
 
 
 def map_extents(image: ImageArgument, as_json: JsonOption = False) -> None:
     """Show which bytes of the partition are stored, and which are zeros because nobody used them.
 
-    The JSON is that of `qemu-img map --output=json`; `offset` is where the first byte lies in the
-    image, unpacked if it is compressed. Checksums may lie between the bytes of one piece.
+    The JSON is that of `qemu-img map --output=json`: `offset` is where the first byte lies in the
+    file `filename`, or where that is compressed, in what unpacking it gives; checksums may lie
+    between the bytes of one piece. `depth` counts the images that an image is made of others by.
+
+    What cannot be read is named, and the exit code is then 5.
 
     \b
     Examples:
@@ -58,48 +42,90 @@ def map_extents(image: ImageArgument, as_json: JsonOption = False) -> None:
     from ..formats.extent import merged
 
     with open_catalog() as catalog:
-        opened = open_image(catalog, catalog.resolve(image))
+        opened = open_image(catalog, catalog.resolve(image), at_any_cost=True)
         try:
             size = opened.reader.size
-            extents = merged(opened.reader.extents(0, size))
+            watch = _Watch(merged(opened.reader.extents(0, size)))
             if as_json:
-                _write_map_json(extents)
+                _write_map_json(watch)
             else:
-                _write_map_table(extents, size)
+                _write_map_table(watch, size)
         finally:
             opened.close()
+    sys.stdout.flush()
+    for extent in watch.unreadable:
+        complain(f"{opened.spec.name}: {unreadable_text(extent.start, extent.stop, extent.reason)}")
+    if watch.unreadable:
+        raise typer.Exit(DAMAGED)
+
+
+class _Watch:
+    """Extents, and those of them that cannot be read."""
+
+    def __init__(self, extents: Iterable[Extent]) -> None:
+        self._extents = extents
+        self.unreadable: list[Extent] = []
+
+    def __iter__(self) -> Iterator[Extent]:
+        for extent in self._extents:
+            if extent.reason:
+                self.unreadable.append(extent)
+            yield extent
 
 
 def _write_map_json(extents: Iterable[Extent]) -> None:
     """Write the array an object at a time: there may be millions."""
     separator = "["
     for extent in extents:
-        is_data = extent.source_offset >= 0
-        fields = {
-            "start": extent.start,
-            "length": extent.length,
-            "depth": 0,
-            "present": is_data,
-            "zero": not is_data,
-            "data": is_data,
-        }
-        if is_data:
-            fields["offset"] = extent.source_offset
-        sys.stdout.write(f"{separator}{json.dumps(fields)}")
+        sys.stdout.write(f"{separator}{json.dumps(_map_fields(extent))}")
         separator = ",\n"
     sys.stdout.write("]\n" if separator != "[" else "[]\n")
+
+
+def _map_fields(extent: Extent) -> dict[str, Any]:
+    """Return what `qemu-img map --output=json` has of an extent, and why it cannot be read."""
+    from ..formats.extent import ExtentKind
+    from ..formats.reader import origin_of
+
+    fields: dict[str, Any] = {
+        "start": extent.start,
+        "length": extent.length,
+        "depth": 0,
+        "present": extent.is_stored,
+        "zero": not extent.is_stored,
+        "data": extent.kind in {ExtentKind.DATA, ExtentKind.COMPRESSED},
+        "compressed": extent.kind is ExtentKind.COMPRESSED,
+    }
+    if extent.kind is ExtentKind.UNREADABLE:
+        return fields | {"unreadable": extent.reason}
+    if not extent.is_stored:
+        return fields
+    origin = origin_of(extent)
+    assert origin.source is not None
+    place = origin.source.place(origin.offset)
+    fields["depth"] = origin.depth
+    fields["compressed"] = fields["compressed"] or place.is_compressed
+    fields["offset"] = origin.offset if place.offset is None else place.offset
+    if place.path is not None:
+        fields["filename"] = place.path
+    return fields
 
 
 def _write_map_table(extents: Iterable[Extent], size: int) -> None:
     width = max(len(str(size)), *map(len, _COLUMNS))
     start, length, kind, offset = _COLUMNS
-    sys.stdout.write(f"{start:>{width}}  {length:>{width}}  {kind}  {offset:>{width}}\n")
+    sys.stdout.write(f"{start:>{width}}  {length:>{width}}  {kind:<10}  {offset:>{width}}\n")
     for extent in extents:
-        offset = str(extent.source_offset) if extent.source_offset >= 0 else "-"
+        offset = str(_map_fields(extent).get("offset", "-"))
         sys.stdout.write(
-            f"{extent.start:>{width}}  {extent.length:>{width}}  {extent.kind.value}  "
+            f"{extent.start:>{width}}  {extent.length:>{width}}  {extent.kind.value:<10}  "
             f"{offset:>{width}}\n"
         )
+
+
+def unreadable_text(start: int, stop: int, reason: str) -> str:
+    """Return what is said of guest bytes that cannot be read."""
+    return f"guest bytes [{start}, {stop}) cannot be read: {reason}"
 
 
 def read(
@@ -115,7 +141,7 @@ def read(
 ) -> None:
     """Write some bytes of the partition to standard output.
 
-    N may be decimal, hexadecimal with 0x, and have one of the suffixes K, M, G and T.
+    N may be decimal, hexadecimal with 0x, and have one of the suffixes K, M, G and T: 4K, 4KiB.
 
     \b
     Examples:

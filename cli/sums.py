@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 def check_sums(catalog: Catalog, image_ids: Sequence[int]) -> int:
     """Check the files in the image directories of images; return the exit code they call for."""
-    paths = sorted({os.path.dirname(catalog.get(image_id).row.path) for image_id in image_ids})
+    rows = (catalog.get(image_id).row for image_id in image_ids)
+    paths = sorted({os.path.dirname(row.path) for row in rows if row.path is not None})
     worst = 0
     for path in paths:
         worst = max(worst, _check_directory(path))

@@ -56,7 +56,6 @@ def verify(
     """
     if bool(images) == all_images:
         raise typer.BadParameter("name images, or give --all", param_hint="IMAGE...")
-    from ..catalog.opening import composed as disks
     from .sums import check_sums
 
     reports: list[VerifyReport] = []
@@ -65,13 +64,15 @@ def verify(
         if images:
             chosen = catalog.resolve_many(images)
         else:
-            chosen = [
-                row.id for row, _volumes in catalog.list_images() if row.format != disks.FORMAT
-            ]
+            chosen = [row.id for row, _volumes in catalog.list_images()]
         if sums:
             worst = max(worst, check_sums(catalog, chosen))
+        # Those that are made of others last: by then their parts are done.
+        composed = catalog.parts()
+        chosen.sort(key=composed.__contains__)
+        done: dict[int, VerifyReport] = {}
         for image_id in chosen:
-            code, report = verify_one(catalog, image_id, jobs=jobs, silent=as_json)
+            code, report = verify_one(catalog, image_id, jobs=jobs, silent=as_json, done=done)
             worst = max(worst, code)
             reports += [report] if report else []
     if as_json:
@@ -88,7 +89,12 @@ def verify(
 
 
 def verify_one(
-    catalog: Catalog, image_id: int, *, jobs: int | None = None, silent: bool = False
+    catalog: Catalog,
+    image_id: int,
+    *,
+    jobs: int | None = None,
+    silent: bool = False,
+    done: dict[int, VerifyReport] | None = None,
 ) -> tuple[int, VerifyReport | None]:
     """Verify an image, print its result, and return the exit code that it calls for."""
     from ..catalog.errors import ImageChangedError, ImageNotFoundError
@@ -101,7 +107,7 @@ def verify_one(
         name = record.row.name
         total = sum(stream.plain_bytes for stream in record.streams) or record.row.stored_bytes
         with byte_bar(total, name) as progress:
-            report = verify_image(catalog, image_id, progress=progress, jobs=jobs)
+            report = verify_image(catalog, image_id, progress=progress, jobs=jobs, done=done)
     except (ImageNotFoundError, ImageChangedError, FormatError, OSError) as error:
         complain(f"{name}: {message_of(error)}")
         return code_of(error), None

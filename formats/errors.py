@@ -42,6 +42,13 @@ class MissingParentError(FormatError):
     """The image is a difference to another image that was not found."""
 
 
+class UnreadablePartError(FormatError):
+    """A part of an image that is made of others cannot be read; the others can."""
+
+    def __str__(self) -> str:
+        return f"{self.structure}: {self.detail}"
+
+
 class CorruptImageError(FormatError):
     """A structure contradicts itself or the rest of the image."""
 

@@ -13,28 +13,67 @@ if TYPE_CHECKING:
 
 
 class ExtentKind(enum.Enum):
-    """Where the bytes of an extent come from."""
+    """What is known of the bytes of an extent.
+
+    DATA: they are stored, one after the other.
+    ZERO: they are zeros, and not stored.
+    COMPRESSED: they are stored as one piece that must be decoded whole.
+    UNREADABLE: they cannot be had; the extent says why.
+    """
 
     DATA = "data"
     ZERO = "zero"
+    COMPRESSED = "compressed"
+    UNREADABLE = "unreadable"
 
 
 class Extent(NamedTuple):
     """Guest bytes ``[start, stop)`` of one kind, never empty.
 
-    ``source_offset`` is the byte of the stored stream that holds guest byte ``start`` of a DATA
-    extent, the rest following without a gap; it is -1 for a ZERO extent.
+    Attributes:
+        start: the first guest byte.
+        stop: the guest byte after the last.
+        kind: what is known of them.
+        source: what holds them: a `ByteSource`, or of an image that is made of others the
+            `ImageReader` of the child; None of a ZERO extent.
+        offset: the byte of `source` that holds guest byte `start`, the rest following without a
+            gap; of a COMPRESSED extent, where the stored piece begins. -1 of a ZERO extent.
+        stored_length: bytes of `source` that hold them, 0 where they are not stored.
+        reason: why they cannot be read, of an UNREADABLE extent.
     """
 
     start: int
     stop: int
     kind: ExtentKind
-    source_offset: int = -1
+    source: object = None
+    offset: int = -1
+    stored_length: int = 0
+    reason: str = ""
 
     @property
     def length(self) -> int:
         """The number of guest bytes, at least 1."""
         return self.stop - self.start
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether the image says of these bytes what they are: they may be unreadable."""
+        return self.kind is not ExtentKind.ZERO
+
+
+def zero(start: int, stop: int) -> Extent:
+    """Return guest bytes that are zeros."""
+    return Extent(start, stop, ExtentKind.ZERO)
+
+
+def data(start: int, stop: int, source: object, offset: int) -> Extent:
+    """Return guest bytes that are stored at an offset of a source."""
+    return Extent(start, stop, ExtentKind.DATA, source, offset, stop - start)
+
+
+def unreadable(start: int, stop: int, source: object, offset: int, reason: str) -> Extent:
+    """Return guest bytes that cannot be had."""
+    return Extent(start, stop, ExtentKind.UNREADABLE, source, offset, 0, reason)
 
 
 def check_cover(extents: Iterable[Extent], start: int, stop: int) -> None:
@@ -55,18 +94,24 @@ def check_cover(extents: Iterable[Extent], start: int, stop: int) -> None:
 
 
 def merged(extents: Iterable[Extent]) -> Iterator[Extent]:
-    """Yield adjacent `extents`, with neighbours of one kind as one; holds only one at a time.
+    """Yield adjacent `extents`, with neighbours of one kind and source as one; holds only one.
 
-    The ``source_offset`` of a DATA extent is where its first byte lies; the rest follow it with
-    gaps.
+    A reader ends an extent wherever a checksum lies between its bytes. Whoever asks what the guest
+    holds does not care: `offset` is where the first byte lies, the rest follow it with gaps.
     """
-    start, stop, kind, source_offset = 0, 0, None, -1
+    pending: Extent | None = None
     for extent in extents:
-        if extent.kind is kind:
-            stop = extent.stop
-            continue
-        if kind is not None:
-            yield Extent(start, stop, kind, source_offset)
-        start, stop, kind, source_offset = extent
-    if kind is not None:
-        yield Extent(start, stop, kind, source_offset)
+        if pending is None:
+            pending = extent
+        elif (
+            extent.kind is pending.kind
+            and extent.source is pending.source
+            and extent.reason == pending.reason
+        ):
+            length = pending.stored_length + extent.stored_length
+            pending = pending._replace(stop=extent.stop, stored_length=length)
+        else:
+            yield pending
+            pending = extent
+    if pending is not None:
+        yield pending

@@ -8,10 +8,10 @@ data is read.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
-from .extent import ExtentKind
 from .index.kind import IndexKind
+from .sources.byte_source import ByteSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -173,6 +173,38 @@ def read_bytes(reader: ImageReader, offset: int, length: int) -> bytes:
     return bytes(data)
 
 
-def is_data(extent: Extent) -> bool:
-    """Tell whether the bytes of `extent` are stored in the image."""
-    return extent.kind is ExtentKind.DATA
+def check_range(start: int, stop: int, size: int) -> None:
+    """Check that guest bytes ``[start, stop)`` are inside of an image.
+
+    Raises:
+        ValueError: not ``0 <= start <= stop <= size``.
+    """
+    if not 0 <= start <= stop <= size:
+        message = f"[{start}, {stop}) is not inside [0, {size})"
+        raise ValueError(message)
+
+
+class Origin(NamedTuple):
+    """Where the first byte of an extent comes from.
+
+    Attributes:
+        depth: images that lie between the one that was asked and the one that has it.
+        source: the stored bytes that hold it, None where it is stored nowhere.
+        offset: its place in `source`; of bytes that cannot be had, in the innermost image.
+    """
+
+    depth: int
+    source: ByteSource | None
+    offset: int
+
+
+def origin_of(extent: Extent) -> Origin:
+    """Return where the first byte of an extent comes from, through images that others are made of.
+
+    It may block.
+    """
+    depth, source, offset = 0, extent.source, extent.offset
+    while source is not None and not isinstance(source, ByteSource):
+        inner = next(iter(cast("ImageReader", source).extents(offset, offset + 1)))
+        depth, source, offset = depth + 1, inner.source, inner.offset
+    return Origin(depth, source, offset)

@@ -17,17 +17,21 @@ import trio
 from ..catalog.database import pins
 from ..catalog.database.moment import utc_now
 from ..catalog.errors import CatalogError, SchemaOutdatedError
-from ..catalog.opening.watched import ReaderFactory
+from ..catalog.opening.open import Shared, open_watched
 from ..catalog.store import Catalog
 from . import mounts, receiving
 from .errors import MountError
 from .operations import Operations
 from .request import STOPPING
+from .tree import Planner
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from ..catalog.opening.watched import WatchedReader
+    from ..catalog.records import MountEntry
     from .request import MountRequest
+    from .tree import Changes
 
 log = logging.getLogger("imgcat.daemon")
 
@@ -134,9 +138,14 @@ def _mount_and_run(
         _tune(mount_point)
         on_ready(Ready(mount_point, operations.image_count, allow_other))
 
-    readers = ReaderFactory(catalog)
-    operations = Operations(readers, receiving.install())
-    operations.show(catalog.mount_entries(only))
+    shared = Shared()
+
+    def open_entry(entry: MountEntry) -> WatchedReader:
+        return open_watched(catalog, entry.image_id, content_key=entry.content_key, shared=shared)
+
+    operations = Operations(open_entry, receiving.install())
+    planner = Planner(only)
+    operations.show(planner.plan(catalog.mount_rows()))
     options = {
         "default_permissions", "ro", "nosuid", "nodev", "fsname=imgcat", "subtype=imgcat",
     }  # fmt: skip
@@ -147,9 +156,9 @@ def _mount_and_run(
     except RuntimeError as error:
         raise MountError(f"{mount_point}: could not be mounted ({error})") from error
     try:
-        readers.shared.own_device = _device_number(mount_point)
+        shared.own_device = _device_number(mount_point)
         log.info("%s: mounted, %d images", mount_point, operations.image_count)
-        trio.run(_run, catalog, operations, only, tell_when_usable)
+        trio.run(_run, catalog, operations, planner, tell_when_usable)
     finally:
         operations.close_files()
         # Harmless if it was unmounted from outside: the kernel then has no such mount any more.
@@ -160,13 +169,13 @@ def _mount_and_run(
 async def _run(
     catalog: Catalog,
     operations: Operations,
-    only: Sequence[int] | None,
+    planner: Planner,
     tell_when_usable: Callable[[], Awaitable[None]],
 ) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(tell_when_usable)
         nursery.start_soon(_stop_on_signal, nursery.cancel_scope)
-        nursery.start_soon(_follow_catalog, catalog, operations, only)
+        nursery.start_soon(_follow_catalog, catalog, operations, planner)
         await pyfuse3.main(max_tasks=_MAX_TASKS)
         nursery.cancel_scope.cancel()
 
@@ -185,31 +194,31 @@ async def _stop_on_signal(scope: trio.CancelScope) -> None:
                 pyfuse3.terminate()
 
 
-async def _follow_catalog(
-    catalog: Catalog, operations: Operations, only: Sequence[int] | None
-) -> None:
-    """Show what other processes add, and hide what they remove."""
+async def _follow_catalog(catalog: Catalog, operations: Operations, planner: Planner) -> None:
+    """Show what other processes add, and hide what they remove.
+
+    What has changed is read and worked out in a thread; here it is only put in its place.
+    """
+
+    def look() -> Changes | None:
+        return planner.plan(catalog.mount_rows())
+
     with catalog.watching() as version_of:
-        seen = version_of()
-        # Once more after the first look: something may have changed between the two.
-        operations.show(catalog.mount_entries(only))
+        seen = None
         while True:
-            await trio.sleep(REFRESH_SECONDS)
             try:
                 version = await trio.to_thread.run_sync(version_of, abandon_on_cancel=True)
-                if version == seen:
-                    continue
-                entries = await trio.to_thread.run_sync(
-                    catalog.mount_entries, only, abandon_on_cancel=True
-                )
-                operations.show(entries)
+                if version != seen:
+                    # The first time too: something may have changed since the mount was made.
+                    changes = await trio.to_thread.run_sync(look, abandon_on_cancel=True)
+                    await operations.forget_data(operations.show(changes))
+                    seen = version
             except CatalogError as error:
                 log.warning("the catalog cannot be read just now: %s", error)
             except Exception:
                 # Whatever is in the catalog, the images that are shown go on being served.
                 log.exception("the catalog cannot be followed")
-            else:
-                seen = version
+            await trio.sleep(REFRESH_SECONDS)
 
 
 def _device_of(mount_point: str) -> str | None:

@@ -7,10 +7,8 @@ one request.
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import functools
-import itertools
 import logging
 import os
 import stat
@@ -21,27 +19,25 @@ import pyfuse3
 import trio
 
 from ..catalog.opening.errnos import errno_of, is_expected
-from .tree import ROOT_INODE, Node, Tree
+from .open_readers import OpenReaders
+from .tree import ROOT_INODE, Tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
-    from ..catalog.opening.watched import ReaderFactory, WatchedReader
     from ..catalog.records import MountEntry
+    from .open_readers import Opener
     from .receiving import Turns
+    from .tree import Changes, Node
 
 log = logging.getLogger("imgcat.mount")
 
 _MAX_READ = 1 << 20
 """The kernel asks for at most this many bytes at a time (FUSE_MAX_MAX_PAGES of 4 KiB)."""
 
-_THREADS_PER_FILE = 4
-"""Reads of one open file that may wait for its device at the same time."""
-
-_OPENING_THREADS = 16
-
 _NAME_MAX = 255
 _BLOCK = 512
+_GENERATION_MASK = (1 << 63) - 1
 _LONG = 3600.0
 _SHORT = 1.0
 
@@ -68,19 +64,15 @@ def _guarded(
     return wrapper
 
 
-@dataclasses.dataclass(slots=True, eq=False)
-class _OpenFile:
-    name: str
-    size: int
-    reader: WatchedReader
-    limiter: trio.CapacityLimiter
-
-
 class Operations(pyfuse3.Operations):
     """The handlers of one mount.
 
+    Nothing that one handler remembers is needed by another: a handle is its inode number, and a
+    directory is listed from the place where the last answer ended. So several processes can serve
+    one mount.
+
     Args:
-        readers: opens images.
+        opener: opens the image of an entry; it may block.
         turns: who receives the next request; passed on before a handler waits.
 
     Attributes:
@@ -89,16 +81,15 @@ class Operations(pyfuse3.Operations):
 
     supports_dot_lookup = True
 
-    def __init__(self, readers: ReaderFactory, turns: Turns) -> None:
+    def __init__(self, opener: Opener, turns: Turns) -> None:
         super().__init__()
         self._turns = turns
         self.kernel_is_there = trio.Event()
-        self._readers = readers
         self._tree = Tree()
-        self._files: dict[int, _OpenFile] = {}
-        self._directories: dict[int, list[Node]] = {}
-        self._handles = itertools.count(1)
-        self._opening = trio.CapacityLimiter(_OPENING_THREADS)
+        self._readers = OpenReaders(opener, self._in_thread)
+        self._open_readers = self._readers.get
+        self._doubtful: set[int] = set()
+        self._invalidating = trio.CapacityLimiter(1)
         self._changed_ns = time.time_ns()
         self._uid, self._gid = os.getuid(), os.getgid()
         # One buffer for every read that needs no waiting. pyfuse3 hands it to the kernel as soon
@@ -110,22 +101,42 @@ class Operations(pyfuse3.Operations):
         """The number of images shown."""
         return self._tree.image_count
 
-    def show(self, entries: Iterable[MountEntry]) -> None:
-        """Show these images from now on. Files that are open go on working."""
-        for gone in self._tree.update(entries):
+    def show(self, changes: Changes | None) -> list[int]:
+        """Show what has changed from now on. Files that are open go on working.
+
+        Returns:
+            Inode numbers of which the kernel must forget the data; see `forget_data`.
+        """
+        if changes is None:
+            return []
+        applied = self._tree.apply(changes)
+        for gone in applied.unlinked:
             pyfuse3.invalidate_entry_async(
                 pyfuse3.InodeT(gone.parent_inode),
                 pyfuse3.FileNameT(gone.name),
                 deleted=pyfuse3.InodeT(0),
                 ignore_enoent=True,
             )
+        self._doubtful.update(applied.reused)
         self._changed_ns = time.time_ns()
+        return applied.reused
+
+    async def forget_data(self, inodes: Sequence[int]) -> None:
+        """Have the kernel forget the data of inode numbers that stand for other contents now."""
+        for inode in inodes:
+            try:
+                # In a thread: the kernel waits for reads of it that are under way.
+                await trio.to_thread.run_sync(
+                    pyfuse3.invalidate_inode, pyfuse3.InodeT(inode),
+                    limiter=self._invalidating, abandon_on_cancel=True,
+                )  # fmt: skip
+            except OSError as error:
+                if error.errno != errno.ENOENT:
+                    log.warning("inode %d stays cached: %s", inode, error)
 
     def close_files(self) -> None:
         """Close what is still open, when the mount has ended."""
-        for file in self._files.values():
-            file.reader.close()
-        self._files.clear()
+        self._readers.close()
 
     # -- names and attributes ----------------------------------------------
 
@@ -150,14 +161,11 @@ class Operations(pyfuse3.Operations):
             node = self._tree.child(parent_inode, name)
         if node is None:
             raise pyfuse3.FUSEError(errno.ENOENT)
-        self._tree.looked_up(node)
         return self._attributes(node)
 
     @_guarded
     async def forget(self, inode_list: Sequence[tuple[pyfuse3.InodeT, int]]) -> None:
-        """Drop what the kernel does not know any more."""
-        for inode, count in inode_list:
-            self._tree.forget(inode, count)
+        """Do nothing: nothing is kept for the kernel's sake."""
 
     @_guarded
     async def getattr(
@@ -165,7 +173,10 @@ class Operations(pyfuse3.Operations):
         inode: pyfuse3.InodeT,
         ctx: pyfuse3.RequestContext,  # noqa: ARG002
     ) -> pyfuse3.EntryAttributes:
-        """Return what `stat` tells."""
+        """Return what `stat` tells, also of a file that has no name any more but is open."""
+        known = self._open_readers(inode)
+        if known is not None and self._tree.node(inode) is None:
+            return self._file_attributes(inode, known.entry)
         return self._attributes(self._node(inode))
 
     @_guarded
@@ -208,29 +219,21 @@ class Operations(pyfuse3.Operations):
         """Fix what the directory lists until it is closed."""
         if not self._node(inode).is_directory:
             raise pyfuse3.FUSEError(errno.ENOTDIR)
-        handle = next(self._handles)
-        self._directories[handle] = self._tree.children(inode)
-        return pyfuse3.FileHandleT(handle)
+        return pyfuse3.FileHandleT(inode)
 
     @_guarded
     async def readdir(
         self, fh: pyfuse3.FileHandleT, start_id: int, token: pyfuse3.ReaddirToken
     ) -> None:
-        """List the directory from entry `start_id` on."""
-        nodes = self._directories[fh]
-        for number in range(start_id, len(nodes)):
-            node = nodes[number]
-            if not node.linked:
-                continue
+        """List the directory from behind the place `start_id` on."""
+        for node in self._tree.children(fh, start_id):
             name = pyfuse3.FileNameT(node.name)
-            if not pyfuse3.readdir_reply(token, name, self._attributes(node), number + 1):
+            if not pyfuse3.readdir_reply(token, name, self._attributes(node), node.place):
                 break
-            self._tree.looked_up(node)
 
     @_guarded
     async def releasedir(self, fh: pyfuse3.FileHandleT) -> None:
-        """Close the directory."""
-        del self._directories[fh]
+        """Do nothing: nothing was kept."""
 
     # -- files -------------------------------------------------------------
 
@@ -242,24 +245,17 @@ class Operations(pyfuse3.Operations):
         ctx: pyfuse3.RequestContext,  # noqa: ARG002
     ) -> pyfuse3.FileInfo:
         """Open an image, if its file still is the one that was scanned."""
-        node = self._node(inode)
-        if node.entry is None:
-            raise pyfuse3.FUSEError(errno.EISDIR)
+        entry = self._entry(inode)
         if flags & os.O_ACCMODE != os.O_RDONLY:
             raise pyfuse3.FUSEError(errno.EROFS)
-        entry = node.entry
         try:
-            reader = await self._in_thread(
-                self._opening, self._readers.open, entry.image_id, entry.index_id
-            )
+            known = await self._readers.open(inode, entry)
         except Exception as error:  # noqa: BLE001 - each becomes an errno and a line in the log
             self._fail(entry.name, "open", error)
-        handle = next(self._handles)
-        self._files[handle] = _OpenFile(
-            entry.name, reader.size, reader, trio.CapacityLimiter(_THREADS_PER_FILE)
-        )
         # Of a file that was touched, what the kernel has cached may be from before.
-        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle), keep_cache=not reader.was_touched)
+        is_kept = not known.reader.was_touched and inode not in self._doubtful
+        self._doubtful.discard(inode)
+        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(inode), keep_cache=is_kept)
 
     async def read(self, fh: pyfuse3.FileHandleT, off: int, size: int) -> bytes:
         """Return guest bytes, fewer than asked for only at the image's end.
@@ -267,28 +263,40 @@ class Operations(pyfuse3.Operations):
         Not `_guarded`: it is the hot path, and catches everything itself.
         """
         try:
-            file = self._files[fh]
-            size = min(size, file.size - off)
-            if size <= 0:
-                return b""
-            if size <= _MAX_READ:
-                view = self._scratch[:size]
-                if file.reader.read_into_nowait(view, off):
-                    # pyfuse3 takes any buffer, though it declares bytes.
-                    return view  # type: ignore[return-value]
-            buffer = bytearray(size)
-            await self._in_thread(file.limiter, file.reader.read_into, memoryview(buffer), off)
+            known = self._open_readers(fh)
+            if known is not None:
+                rest = known.size - off
+                if size <= rest and size <= _MAX_READ:
+                    view = self._scratch[:size]
+                    if known.read_into_nowait(view, off):
+                        # pyfuse3 takes any buffer, though it declares bytes.
+                        return view  # type: ignore[return-value]
+            return await self._read_waiting(fh, off, size)
+        except pyfuse3.FUSEError:
+            raise
         except Exception as error:  # noqa: BLE001 - each becomes an errno and a line in the log
-            known = self._files.get(fh)
-            self._fail(
-                known.name if known else f"handle {fh}", f"read of {size} bytes at {off}", error
-            )
+            self._fail(self._name(fh), f"read of {size} bytes at {off}", error)
+
+    async def _read_waiting(self, inode: int, off: int, size: int) -> bytes:
+        """Read what may have to be waited for, or lies at the end, or nobody has opened here."""
+        known = self._open_readers(inode)
+        if known is None:
+            known = await self._readers.reading(inode, self._entry(inode))
+        size = min(size, known.size - off)
+        if size <= 0:
+            return b""
+        buffer = bytearray(size)
+        known.reads += 1
+        try:
+            await self._in_thread(known.limiter, known.reader.read_into, memoryview(buffer), off)
+        finally:
+            await self._readers.done_reading(known)
         return buffer  # type: ignore[return-value]
 
     @_guarded
     async def release(self, fh: pyfuse3.FileHandleT) -> None:
-        """Close the image."""
-        self._files.pop(fh).reader.close()
+        """Close the image, if this was its last handle."""
+        await self._readers.release(fh)
 
     # -- helpers -----------------------------------------------------------
 
@@ -310,6 +318,17 @@ class Operations(pyfuse3.Operations):
             raise pyfuse3.FUSEError(errno.ESTALE)
         return node
 
+    def _entry(self, inode: int) -> MountEntry:
+        entry = self._node(inode).entry
+        if entry is None:
+            raise pyfuse3.FUSEError(errno.EISDIR)
+        return entry
+
+    def _name(self, inode: int) -> str:
+        known, node = self._open_readers(inode), self._tree.node(inode)
+        entry = known.entry if known is not None else node and node.entry
+        return entry.name if entry else f"inode {inode}"
+
     def _fail(self, name: str, what: str, error: Exception) -> NoReturn:
         if is_expected(error):
             log.warning("%s: %s: %s", name, what, error)
@@ -318,26 +337,33 @@ class Operations(pyfuse3.Operations):
         raise pyfuse3.FUSEError(errno_of(error)) from None
 
     def _attributes(self, node: Node) -> pyfuse3.EntryAttributes:
+        if node.entry is not None:
+            return self._file_attributes(node.inode, node.entry)
         attributes = pyfuse3.EntryAttributes()
         attributes.st_ino = pyfuse3.InodeT(node.inode)
-        if node.entry is None:
-            # Short: the count of links and the time change when images come and go.
-            attributes.attr_timeout = attributes.entry_timeout = _SHORT
-            attributes.st_mode = pyfuse3.ModeT(stat.S_IFDIR | 0o555)
-            attributes.st_nlink = 2 + node.subdirectory_count
-            attributes.st_uid, attributes.st_gid = self._uid, self._gid
-            changed_ns = self._changed_ns
-        else:
-            attributes.attr_timeout = attributes.entry_timeout = _LONG
-            entry = node.entry
-            # Who may read the image's file may read the image, and nobody else.
-            attributes.st_mode = pyfuse3.ModeT(stat.S_IFREG | (entry.mode & 0o444))
-            attributes.st_nlink = 1
-            attributes.st_size = entry.size_bytes
-            attributes.st_blocks = -(-entry.used_bytes // _BLOCK)
-            attributes.st_blksize = 1 << 17
-            attributes.st_uid, attributes.st_gid = entry.uid, entry.gid
-            changed_ns = entry.mtime_ns
+        # Short: the count of links and the time change when images come and go.
+        attributes.attr_timeout = attributes.entry_timeout = _SHORT
+        attributes.st_mode = pyfuse3.ModeT(stat.S_IFDIR | 0o555)
+        attributes.st_nlink = 2 + node.subdirectory_count
+        attributes.st_uid, attributes.st_gid = self._uid, self._gid
+        changed_ns = self._changed_ns
+        attributes.st_atime_ns = attributes.st_mtime_ns = attributes.st_ctime_ns = changed_ns
+        return attributes
+
+    def _file_attributes(self, inode: int, entry: MountEntry) -> pyfuse3.EntryAttributes:
+        attributes = pyfuse3.EntryAttributes()
+        attributes.st_ino = pyfuse3.InodeT(inode)
+        # Should a number come again, the kernel still tells one content from another.
+        attributes.generation = entry.content_key & _GENERATION_MASK
+        attributes.attr_timeout = attributes.entry_timeout = _LONG
+        # Who may read the image's files may read the image, and nobody else.
+        attributes.st_mode = pyfuse3.ModeT(stat.S_IFREG | (entry.mode & 0o444))
+        attributes.st_nlink = 1
+        attributes.st_size = entry.size_bytes
+        attributes.st_blocks = -(-entry.used_bytes // _BLOCK)
+        attributes.st_blksize = 1 << 17
+        attributes.st_uid, attributes.st_gid = entry.uid, entry.gid
+        changed_ns = entry.mtime_ns
         attributes.st_atime_ns = attributes.st_mtime_ns = attributes.st_ctime_ns = changed_ns
         return attributes
 

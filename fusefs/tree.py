@@ -1,27 +1,46 @@
 """Names and inodes of a mount. Pure: no FUSE, no I/O.
 
-A name with ``/`` makes directories. An inode number stands for one image with one content: when an
-image is scanned anew and has changed, its name gets a new inode, so that no byte the kernel has
-cached for the old one is ever shown for the new one. Numbers are never used again.
+A name with ``/`` makes directories. Inode numbers are computed, not counted, so that every process
+and every mount of a catalog gives the same: `CONTENT_BITS` of them are the index of what a file
+holds, which is another one whenever that was scanned anew, and `FILE_BITS` are 0, being for files
+inside of images. Directories have numbers made of their paths. No number is remembered for the
+kernel's sake: what has no name any more is no more.
 
-Lookup counts follow the kernel's rule: a node that has no name any more is dropped when the
-kernel has forgotten it. Used by one thread only.
+A `Tree` is used by one thread only. What is to be changed is worked out by a `Planner`, in any
+other.
 """
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
+import hashlib
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..catalog.names import free_name
+from ..catalog.opening.entries import entries_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from typing import Any
 
     from ..catalog.records import MountEntry
 
+    Path = tuple[bytes, ...]
+
 ROOT_INODE = 1
+
+CONTENT_BITS = 24
+FILE_BITS = 40
+
+_FIRST_OF_FILES = 1 << (FILE_BITS + 1)
+"""Places in the listing of a directory: files come after all directories."""
+
+
+def inode_of(entry: MountEntry) -> int:
+    """Return the inode number of an image's file."""
+    return entry.index_id << FILE_BITS
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -33,8 +52,8 @@ class Node:
     name: bytes
     entry: MountEntry | None
     children: dict[bytes, Node] | None
-    lookups: int = 0
-    linked: bool = True
+    listing: list[Node] | None = None
+    subdirectory_count: int = 0
 
     @property
     def is_directory(self) -> bool:
@@ -42,9 +61,11 @@ class Node:
         return self.children is not None
 
     @property
-    def subdirectory_count(self) -> int:
-        """The number of directories directly inside."""
-        return sum(child.is_directory for child in (self.children or {}).values())
+    def place(self) -> int:
+        """Where it stands in the listing of its directory, whatever else is there; from 1 on."""
+        if self.entry is None:
+            return self.inode
+        return _FIRST_OF_FILES + self.entry.index_id
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -56,23 +77,54 @@ class Unlinked:
     inode: int
 
 
+class Changes(NamedTuple):
+    """What is to be changed in a tree.
+
+    Attributes:
+        removed: paths of files that go.
+        placed: paths of files that come, or are something else than before, and what they are.
+        image_count: files that there are then.
+        size_bytes: guest bytes of all of them.
+    """
+
+    removed: Sequence[Path]
+    placed: Sequence[tuple[Path, MountEntry]]
+    image_count: int
+    size_bytes: int
+
+
+class Applied(NamedTuple):
+    """What the kernel must be told.
+
+    Attributes:
+        unlinked: names that lead elsewhere, or nowhere.
+        reused: inode numbers that stood for another content before: only in a catalog that was put
+            back from a copy, or is another one altogether.
+        touched: inode numbers of which what `stat` tells has changed.
+    """
+
+    unlinked: list[Unlinked]
+    reused: list[int]
+    touched: list[int]
+
+
 class Tree:
-    """All nodes of a mount."""
+    """All nodes of a mount.
+
+    Attributes:
+        image_count: the number of files.
+        size_bytes: guest bytes of all of them.
+    """
 
     def __init__(self) -> None:
-        self.root = Node(ROOT_INODE, None, b"", None, {}, lookups=1)
+        self.root = Node(ROOT_INODE, None, b"", None, {})
         self._nodes = {ROOT_INODE: self.root}
-        self._last_inode = ROOT_INODE
-        self._image_count = 0
+        self._keys: dict[int, int] = {}
+        self.image_count = 0
         self.size_bytes = 0
 
-    @property
-    def image_count(self) -> int:
-        """The number of files."""
-        return self._image_count
-
     def node(self, inode: int) -> Node | None:
-        """Return the node of an inode number, or None if the kernel has forgotten it."""
+        """Return the node of an inode number, or None if there is none with a name."""
         return self._nodes.get(inode)
 
     def child(self, parent_inode: int, name: bytes) -> Node | None:
@@ -82,121 +134,215 @@ class Tree:
             return None
         return parent.children.get(name)
 
-    def children(self, inode: int) -> list[Node]:
-        """Return what is in a directory, by name."""
+    def children(self, inode: int, after: int = 0) -> list[Node]:
+        """Return what is in a directory, in the order of their places, from behind one on."""
         node = self._nodes.get(inode)
         if node is None or node.children is None:
             return []
-        return [child for _name, child in sorted(node.children.items())]
+        if node.listing is None:
+            node.listing = sorted(node.children.values(), key=lambda child: child.place)
+        first = bisect.bisect_right(node.listing, after, key=lambda child: child.place)
+        return node.listing[first:]
 
-    def looked_up(self, node: Node) -> None:
-        """Count that the kernel was told of the node once more."""
-        node.lookups += 1
+    def apply(self, changes: Changes) -> Applied:
+        """Change what is to be changed, and return what the kernel must be told."""
+        applied = Applied([], [], [])
+        self.image_count = changes.image_count
+        self.size_bytes = changes.size_bytes
+        for path in changes.removed:
+            self._remove(path, applied)
+        for path, entry in changes.placed:
+            self._place(path, entry, applied)
+        return applied
 
-    def forget(self, inode: int, count: int) -> None:
-        """Count that the kernel forgot the node `count` times."""
-        node = self._nodes.get(inode)
-        if node is None:
-            return
-        node.lookups = max(0, node.lookups - count)
-        if node.lookups == 0 and not node.linked:
-            del self._nodes[inode]
+    def _remove(self, path: Path, applied: Applied) -> None:
+        node: Node | None = self.root
+        for part in path:
+            node = None if node is None or node.children is None else node.children.get(part)
+        while node is not None and node.parent is not None and not node.children:
+            parent = node.parent
+            self._unlink(parent, node, applied)
+            node = parent
 
-    def update(self, entries: Iterable[MountEntry]) -> list[Unlinked]:
-        """Make the tree show `entries`, and return what vanished or now means something else."""
-        wanted = _arrange(entries)
-        self._image_count = len(wanted)
-        self.size_bytes = sum(entry.size_bytes for entry in wanted.values())
-        unlinked: list[Unlinked] = []
-        layout: _Directory = {}
-        for path, entry in wanted.items():
-            directory = layout
-            *parents, last = path
-            for part in parents:
-                inner = directory.setdefault(part, {})
-                assert isinstance(inner, dict)
-                directory = inner
-            directory[last] = entry
-        self._sync(self.root, layout, unlinked)
-        return unlinked
+    def _place(self, path: Path, entry: MountEntry, applied: Applied) -> None:
+        parent = self.root
+        *directories, name = path
+        for depth, part in enumerate(directories):
+            assert parent.children is not None
+            below = parent.children.get(part)
+            if below is None:
+                below = Node(self._directory_inode(path[: depth + 1]), parent, part, None, {})
+                self._link(parent, below)
+                parent.subdirectory_count += 1
+            parent = below
+        assert parent.children is not None
+        known = parent.children.get(name)
+        inode = inode_of(entry)
+        if known is not None:
+            assert known.entry is not None
+            if (known.inode, known.entry.content_key) == (inode, entry.content_key):
+                known.entry = entry
+                applied.touched.append(inode)
+                return
+            self._unlink(parent, known, applied)
+        if self._keys.setdefault(inode, entry.content_key) != entry.content_key:
+            self._keys[inode] = entry.content_key
+            applied.reused.append(inode)
+        self._link(parent, Node(inode, parent, name, entry, None))
 
-    def _sync(self, node: Node, wanted: _Directory, unlinked: list[Unlinked]) -> None:
-        assert node.children is not None
-        for name, child in list(node.children.items()):
-            if not _means_the_same(child, wanted.get(name)):
-                self._unlink(node, name, child, unlinked)
-        for name, what in wanted.items():
-            child = node.children.get(name) or self._link(node, name, what)
-            if isinstance(what, dict):
-                self._sync(child, what, unlinked)
-            else:
-                child.entry = what
-
-    def _link(self, parent: Node, name: bytes, what: _Directory | MountEntry) -> Node:
-        self._last_inode += 1
-        is_directory = isinstance(what, dict)
-        node = Node(
-            self._last_inode,
-            parent,
-            name,
-            None if isinstance(what, dict) else what,
-            {} if is_directory else None,
-        )
+    def _link(self, parent: Node, node: Node) -> None:
+        assert parent.children is not None
+        parent.children[node.name] = node
+        parent.listing = None
         self._nodes[node.inode] = node
-        assert parent.children is not None
-        parent.children[name] = node
-        return node
 
-    def _unlink(self, parent: Node, name: bytes, node: Node, unlinked: list[Unlinked]) -> None:
-        for child_name, child in list((node.children or {}).items()):
-            self._unlink(node, child_name, child, unlinked)
+    def _unlink(self, parent: Node, node: Node, applied: Applied) -> None:
         assert parent.children is not None
-        del parent.children[name]
-        node.linked = False
-        unlinked.append(Unlinked(parent.inode, name, node.inode))
-        if node.lookups == 0:
+        del parent.children[node.name]
+        parent.listing = None
+        parent.subdirectory_count -= node.is_directory
+        # Under another name it may be there already.
+        if self._nodes.get(node.inode) is node:
             del self._nodes[node.inode]
+        applied.unlinked.append(Unlinked(parent.inode, node.name, node.inode))
+
+    def _directory_inode(self, path: Path) -> int:
+        digest = hashlib.blake2b(b"/".join(path), digest_size=8).digest()
+        space = (1 << FILE_BITS) - ROOT_INODE - 1
+        number = int.from_bytes(digest, "little") % space
+        while ROOT_INODE + 1 + number in self._nodes:
+            number = (number + 1) % space
+        return ROOT_INODE + 1 + number
 
 
-_Directory = dict[bytes, "_Directory | MountEntry"]
+class Planner:
+    """Works out what a tree must change to show what the catalog has.
+
+    Only what differs from the last time is looked at. Used by one thread at a time.
+
+    Args:
+        only: ids of the images that are shown; all if None.
+    """
+
+    def __init__(self, only: Collection[int] | None = None) -> None:
+        self._only = only
+        self._rows: frozenset[tuple[Any, ...]] = frozenset()
+        self._entries: dict[int, MountEntry] = {}
+        self._paths: dict[int, Path] = {}
+        self._wanted: dict[Path, int] = {}
+        self._directories: dict[Path, int] = {}
+        self._is_arranged = False
+        self._size_bytes = 0
+
+    def plan(self, rows: Sequence[tuple[Any, ...]]) -> Changes | None:
+        """Return what is to be changed, None where nothing is.
+
+        Args:
+            rows: what the catalog has now, as `Catalog.mount_rows` gives it.
+        """
+        now = frozenset(rows)
+        changed = {row[0] for row in now ^ self._rows}
+        self._rows = now
+        entries = {
+            entry.image_id: entry
+            for entry in entries_of([row for row in rows if row[0] in changed], self._only)
+        }
+        before = {each: self._entries[each] for each in changed if each in self._entries}
+        differing = [
+            image_id
+            for image_id in sorted({*entries, *before})
+            if entries.get(image_id) != before.get(image_id)
+        ]
+        if not differing:
+            return None
+        for image_id in differing:
+            self._forget(image_id)
+        for image_id in differing:
+            if image_id in entries:
+                self._remember(entries[image_id])
+        return self._changes(differing)
+
+    def _changes(self, differing: Sequence[int]) -> Changes:
+        affected = differing
+        if self._is_arranged or any(map(self._is_in_conflict, differing)):
+            old = self._paths
+            self._paths = arrange(self._entries)
+            moved = (each for each in old if old[each] != self._paths.get(each))
+            affected = sorted({*differing, *moved})
+            self._is_arranged = any(
+                path != path_of(self._entries[each].name) for each, path in self._paths.items()
+            )
+        else:
+            old = {each: self._paths.pop(each) for each in differing if each in self._paths}
+            for each in differing:
+                if each in self._entries:
+                    self._paths[each] = path_of(self._entries[each].name)
+        return Changes(
+            removed=[
+                old[each] for each in affected if each in old and old[each] != self._paths.get(each)
+            ],
+            placed=[
+                (self._paths[each], self._entries[each]) for each in affected if each in self._paths
+            ],
+            image_count=len(self._entries),
+            size_bytes=self._size_bytes,
+        )
+
+    def _is_in_conflict(self, image_id: int) -> bool:
+        """Tell whether an image's name is that of a directory, or another's one of its own."""
+        entry = self._entries.get(image_id)
+        if entry is None:
+            return False
+        path = path_of(entry.name)
+        return path in self._directories or any(each in self._wanted for each in prefixes(path))
+
+    def _remember(self, entry: MountEntry) -> None:
+        path = path_of(entry.name)
+        self._entries[entry.image_id] = entry
+        self._size_bytes += entry.size_bytes
+        self._wanted[path] = entry.image_id
+        for prefix in prefixes(path):
+            self._directories[prefix] = self._directories.get(prefix, 0) + 1
+
+    def _forget(self, image_id: int) -> None:
+        entry = self._entries.pop(image_id, None)
+        if entry is None:
+            return
+        self._size_bytes -= entry.size_bytes
+        path = path_of(entry.name)
+        self._wanted.pop(path, None)
+        for prefix in prefixes(path):
+            self._directories[prefix] -= 1
+            if not self._directories[prefix]:
+                del self._directories[prefix]
 
 
-def _means_the_same(node: Node, what: _Directory | MountEntry | None) -> bool:
-    if what is None:
-        return False
-    if isinstance(what, dict):
-        return node.is_directory
-    return node.entry is not None and _content(node.entry) == _content(what)
-
-
-def _content(entry: MountEntry) -> tuple[int, int, int, int]:
-    return entry.image_id, entry.index_id, entry.mtime_ns, entry.size_bytes
-
-
-def _arrange(entries: Iterable[MountEntry]) -> dict[tuple[bytes, ...], MountEntry]:
-    """Return the path of every entry. A file whose name is a directory's gets `` (2)``."""
-    listed = sorted(entries, key=lambda entry: entry.image_id)
-    directories = {
-        prefix for entry in listed for prefix in _prefixes(os.fsencode(entry.name).split(b"/"))
-    }
+def arrange(entries: Mapping[int, MountEntry]) -> dict[int, Path]:
+    """Return the path of every entry, by id. A file whose name is a directory's gets `` (2)``."""
+    listed = [entries[image_id] for image_id in sorted(entries)]
+    directories = {prefix for entry in listed for prefix in prefixes(path_of(entry.name))}
     taken = {os.fsencode(entry.name) for entry in listed}
-    paths: dict[tuple[bytes, ...], MountEntry] = {}
+    paths: dict[int, Path] = {}
     for entry in listed:
-        path = tuple(os.fsencode(entry.name).split(b"/"))
+        path = path_of(entry.name)
         if path in directories:
             other = free_name(
                 entry.name,
-                lambda name: (
-                    os.fsencode(name) in taken
-                    or tuple(os.fsencode(name).split(b"/")) in directories
-                ),
+                lambda name: os.fsencode(name) in taken or path_of(name) in directories,
             )
             taken.add(os.fsencode(other))
-            path = tuple(os.fsencode(other).split(b"/"))
-        paths[path] = entry
+            path = path_of(other)
+        paths[entry.image_id] = path
     return paths
 
 
-def _prefixes(parts: list[bytes]) -> Iterator[tuple[bytes, ...]]:
+def path_of(name: str) -> Path:
+    """Return the parts of a name."""
+    return tuple(os.fsencode(name).split(b"/"))
+
+
+def prefixes(path: Iterable[bytes]) -> Iterator[Path]:
+    """Yield the paths of the directories above a path, the uppermost first."""
+    parts = tuple(path)
     for length in range(1, len(parts)):
-        yield tuple(parts[:length])
+        yield parts[:length]

@@ -1,34 +1,37 @@
-"""Image directories of Clonezilla: each partition an image, each disk one made of them."""
+"""Image directories of Clonezilla: each partition an image, each disk one that is made of them.
+
+What a directory tells is read once, when it is added or scanned again; all else is rows.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import os
-import time
 from typing import TYPE_CHECKING, Any
 
 from ...formats.clonezilla.directory import is_image_directory, read_directory
+from ...formats.clonezilla.disk import disk_layout
+from ...formats.clonezilla.evidence import row_name
 from ...formats.errors import CorruptImageError, FormatError
-from ...formats.partitions.text_tables import parse_sfdisk
+from ..database import reading
 from ..database.moment import utc_now
-from ..errors import ImageChangedError, NameTakenError
-from ..opening import composed as disks
-from ..opening.freshness import volume_from_stat
 from . import batch
-from .put import Outcome, put
-from .scan import ScannedFile
+from .put import Ingested
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
+
+    import sqlalchemy as sa
 
     from ...formats.clonezilla.records import ImageDirectory
     from ...formats.progress import Progress
     from ..store import Catalog
+    from .compose import Composition
 
 PARTITION = "partition"
 DISK = "disk"
 
-_TABLE_MAX = 1 << 20
+FORMAT = "disk"
+SUFFIX = ".disk"
 
 
 def add_directory(
@@ -54,8 +57,7 @@ def add_directory(
         CatalogError: the catalog itself cannot be used any more.
     """
     directory = read_directory(os.path.abspath(path))
-    found: dict[tuple[str, str], int] = {}
-    sizes: dict[str, int] = {}
+    found: dict[str, tuple[int, int]] = {}
     devices = {}
     items = []
     for partition in directory.partitions:
@@ -72,36 +74,118 @@ def add_directory(
         device = devices.get(result.path)
         if result.ingested is not None and device is not None:
             row = result.ingested.record.row
-            found[PARTITION, device] = row.id
-            sizes[device] = row.size_bytes
+            found[device] = row.id, row.size_bytes
         yield result
-    for disk in directory.disks:
-        result = add_disk(catalog, directory, disk, sizes)
-        if result.ingested is not None:
-            found[DISK, disk] = result.ingested.record.row.id
-        yield result
-    _write(catalog, directory, found)
+    yield from put_directory(catalog, directory, found)
 
 
-def add_disk(
-    catalog: Catalog, directory: ImageDirectory, disk: str, sizes: Mapping[str, int]
-) -> batch.Result:
-    """Add a disk of an image directory, whose partitions are in the catalog already."""
-    path = disks.disk_path(directory.path, disk)
-    began = time.monotonic()
-    try:
-        volumes = tuple(
-            volume_from_stat(name, os.stat(name)) for name in disks.metadata_files(directory, disk)
-        )
-        scan = disks.scan_disk(directory, disk, sizes)
-        scanned = ScannedFile(path, volumes, scan, {}, time.monotonic() - began)
-        known = catalog.find_path(path)
-        ingested = put(catalog, scanned, wish=f"{directory.name}/{disk}{disks.SUFFIX}")
-        if known is not None and known.fingerprint == scan.info.fingerprint:
-            ingested = dataclasses.replace(ingested, outcome=Outcome.UNCHANGED)
-    except (FormatError, OSError, ImageChangedError, NameTakenError) as error:
-        return batch.Result(path, error=error)
-    return batch.Result(path, ingested)
+def put_directory(
+    catalog: Catalog, directory: ImageDirectory, found: Mapping[str, tuple[int, int]]
+) -> list[batch.Result]:
+    """Write what a directory tells, and its disks, in one transaction; return the disks' results.
+
+    A directory that was moved here, images and all, is known by those: it keeps the ids of its
+    disks, and nothing of its old path stays.
+
+    Args:
+        catalog: where it goes.
+        directory: what lies in it.
+        found: id and guest bytes of its partitions' images, by device.
+
+    Raises:
+        CatalogError: the catalog could not be written; it is then as before.
+    """
+    # Imported when there is something to write: loading SQLAlchemy takes a while.
+    from ..database import writing
+    from ..database.transaction import driver_connection
+    from .compose import put_composition
+
+    composed = {disk: _composition_or_error(directory, disk, found) for disk in directory.disks}
+    with catalog.database.writing() as connection:
+        driver = driver_connection(connection)
+        moved_from = _moved_from(connection, directory, found)
+        known: dict[str, tuple[int, int]] = {}
+        for path in (*moved_from, directory.path):
+            known |= reading.directory_images(driver, path, DISK)
+        members = {(PARTITION, device): image_id for device, (image_id, _size) in found.items()}
+        done = {}
+        for disk, composition in composed.items():
+            if isinstance(composition, Exception):
+                continue
+            wish = f"{directory.name}/{disk}{SUFFIX}"
+            image_id = known.get(disk, (None, 0))[0]
+            done[disk] = put_composition(connection, composition, known=image_id, wish=wish)
+            members[DISK, disk] = done[disk][0]
+        writing.replace_directory(
+            connection, _columns(directory), members, list(_facts(directory)),
+            moved_from=moved_from,
+        )  # fmt: skip
+    results = []
+    for disk, composition in composed.items():
+        label = os.path.join(directory.path, disk + SUFFIX)
+        if isinstance(composition, Exception):
+            results.append(batch.Result(label, error=composition))
+        else:
+            image_id, outcome = done[disk]
+            results.append(batch.Result(label, Ingested(outcome, catalog.get(image_id))))
+    return results
+
+
+def compose_disk(
+    directory: ImageDirectory, disk: str, found: Mapping[str, tuple[int, int]]
+) -> Composition:
+    """Return what a disk of a directory is made of.
+
+    Args:
+        directory: where it was saved.
+        disk: its name.
+        found: id and guest bytes of the partitions' images, by device.
+
+    Raises:
+        CorruptImageError: nothing tells how large it is.
+        OSError: a file cannot be read.
+    """
+    from .compose import Composition
+
+    layout = disk_layout(directory, disk, {name: size for name, (_id, size) in found.items()})
+    return Composition(
+        format=FORMAT,
+        fs_type=layout.label or "none",
+        creator=directory.clonezilla_version,
+        size=layout.size,
+        block_size=layout.sector_size,
+        header={
+            "disk": disk,
+            "partition_table": layout.label,
+            "sector_size": layout.sector_size,
+            "saved_at": directory.saved_at,
+        },
+        segments=layout.segments,
+        children={name: image_id for name, (image_id, _size) in found.items()},
+        warnings=layout.problems,
+    )
+
+
+def compose_all(connection: sa.Connection) -> None:
+    """Compose the disks of all directories, in a catalog that has just been upgraded.
+
+    What cannot be composed stays as the upgrade has left it, and says so.
+    """
+    from ..database import writing
+    from ..database.transaction import driver_connection
+    from .compose import put_composition
+
+    driver = driver_connection(connection)
+    for path in reading.directory_paths(driver):
+        found = reading.directory_images(driver, path, PARTITION)
+        for disk, (image_id, _size) in reading.directory_images(driver, path, DISK).items():
+            try:
+                composition = compose_disk(read_directory(path), disk, found)
+            except (FormatError, OSError, ValueError, KeyError) as error:
+                detail = f"could not be put together when the catalog was upgraded: {error}"
+                writing.update_image(connection, image_id, status="failed", status_detail=detail)
+            else:
+                put_composition(connection, composition, known=image_id, wish="")
 
 
 def find_directories(path: str) -> Iterator[str]:
@@ -113,12 +197,28 @@ def find_directories(path: str) -> Iterator[str]:
             yield parent
 
 
-def _write(
-    catalog: Catalog, directory: ImageDirectory, found: Mapping[tuple[str, str], int]
-) -> None:
-    from ..database import writing
+def _composition_or_error(
+    directory: ImageDirectory, disk: str, found: Mapping[str, tuple[int, int]]
+) -> Composition | Exception:
+    try:
+        return compose_disk(directory, disk, found)
+    except (FormatError, OSError) as error:
+        return error
 
-    values = {
+
+def _moved_from(
+    connection: sa.Connection, directory: ImageDirectory, found: Mapping[str, tuple[int, int]]
+) -> list[str]:
+    """Return other paths that the directory's images were in, where no directory is any more."""
+    from ..database.transaction import driver_connection
+
+    image_ids = [image_id for image_id, _size in found.values()]
+    paths = reading.directories_of(driver_connection(connection), image_ids)
+    return [path for path in paths if path != directory.path and not is_image_directory(path)]
+
+
+def _columns(directory: ImageDirectory) -> dict[str, Any]:
+    return {
         "path": directory.path,
         "name": directory.name,
         "clonezilla_version": directory.clonezilla_version,
@@ -126,8 +226,6 @@ def _write(
         "is_broken": int(directory.is_broken),
         "scanned_at": utc_now(),
     }
-    with catalog.database.writing() as connection:
-        writing.replace_directory(connection, values, found, list(_facts(directory)))
 
 
 def _facts(directory: ImageDirectory) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -151,47 +249,33 @@ def _facts(directory: ImageDirectory) -> Iterator[tuple[str, str, dict[str, Any]
     for group in directory.volume_groups:
         yield "volume_group", group.name, {"device": group.device, "uuid": group.uuid}
     for volume in directory.logical_volumes:
-        yield (
-            "logical_volume",
-            volume.name,
-            {
-                "device": volume.device,
-                "description": volume.description,
-            },
-        )
+        detail = {"device": volume.device, "description": volume.description}
+        yield "logical_volume", volume.name, detail
     for device in directory.luks_devices:
         yield "luks", device.device, {"uuid": device.uuid, "mapped": device.mapped}
-    for name in directory.checksum_files:
-        yield "checksum_file", name, {}
-    for name in directory.files:
-        yield "file", name, {}
+    yield from _names("checksum_file", directory.checksum_files)
+    yield from _names("file", directory.files)
     for problem in directory.problems:
         yield "problem", "", {"text": problem}
 
 
+def _names(kind: str, names: Sequence[str]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    return ((kind, name, {}) for name in names)
+
+
 def _table_rows(directory: ImageDirectory, disk: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    name = f"{disk}-pt.sf"
-    if name not in directory.files:
-        return
-    try:
-        with open(os.path.join(directory.path, name), encoding="utf-8", errors="replace") as file:
-            table = parse_sfdisk(file.read(_TABLE_MAX))
-    except (FormatError, OSError) as error:
-        yield "problem", name, {"text": str(error)}
+    table = directory.evidence[disk].table
+    if table is None:
         return
     yield (
         "partition_table",
         disk,
-        {
-            "label": table.label,
-            "label_id": table.label_id,
-            "sector_size": table.sector_size,
-        },
+        {"label": table.label, "label_id": table.label_id, "sector_size": table.sector_size},
     )
     for row in table.rows:
         yield (
             "table_row",
-            os.path.basename(row.device),
+            row_name(row, table, disk),
             {
                 "start": row.start,
                 "stop": row.stop,

@@ -63,6 +63,17 @@ def _is_outdated(record: ImageRecord) -> bool:
     return any(stream.index_version != INDEX_VERSION for stream in record.streams)
 
 
+def _is_as_it_was(known: ImageRecord, scanned: ScannedFile) -> bool:
+    """Tell whether neither the index nor what it was made of can have changed.
+
+    The fingerprint is of samples. Where a file's time is another one, its data may be too, and what
+    the kernel has cached of the old ones must not be shown: that takes an index of its own.
+    """
+    before = [(volume.mtime_ns, volume.size_bytes) for volume in known.volumes]
+    now = [(volume.mtime_ns, volume.size_bytes) for volume in scanned.volumes]
+    return before == now and not _is_outdated(known)
+
+
 def put(
     catalog: Catalog,
     scanned: ScannedFile,
@@ -88,7 +99,7 @@ def put(
         CatalogError: the catalog could not be written; it is then as before.
     """
     # Imported when there is something to write: SQLAlchemy is loaded while the scan runs.
-    from ..database import writing
+    from ..database import composing, writing
     from ..database.transaction import driver_connection
 
     if name is not None:
@@ -101,14 +112,11 @@ def put(
             known = _moved_from(asking, scanned)
             outcome = Outcome.ADDED if known is None else Outcome.MOVED
         same_bytes = known is not None and known.fingerprint == scanned.scan.info.fingerprint
-        if known is not None and same_bytes and not renew and not _is_outdated(known):
+        if known is not None and same_bytes and not renew and _is_as_it_was(known, scanned):
             index_id = known.index_id
         else:
             index_id = writing.insert_index(connection, scanned.scan)
-            if scanned.streams:
-                writing.insert_streams(
-                    connection, index_id, scanned.streams, scanned.stream_volumes
-                )
+            writing.insert_streams(connection, index_id, scanned.streams)
         values = _values(scanned) | {"index_id": index_id}
         if name is not None:
             values["name"] = writing.claim_name(connection, name, known.row.id if known else None)
@@ -120,10 +128,11 @@ def put(
         else:
             image_id = known.row.id
             if not same_bytes:
-                values |= {"verified_at": None, "verify_result": None, "verify_detail": None}
+                values |= writing.UNVERIFIED
                 writing.replace_bad_ranges(connection, image_id, ())
             writing.update_image(connection, image_id, **values)
         writing.replace_volumes(connection, image_id, scanned.volumes)
+        composing.refresh_above(connection, [image_id])
     return Ingested(outcome, catalog.get(image_id), scanned.scan.is_right)
 
 
@@ -140,7 +149,7 @@ def replace(catalog: Catalog, scanned: ScannedFile, *, before: ImageRecord) -> I
         NameTakenError: another entry is of that file.
         CatalogError: the catalog could not be written; it is then as before.
     """
-    from ..database import writing
+    from ..database import composing, writing
     from ..database.transaction import driver_connection
 
     image_id = before.row.id
@@ -153,9 +162,10 @@ def replace(catalog: Catalog, scanned: ScannedFile, *, before: ImageRecord) -> I
         if other is not None and other.row.id != image_id:
             raise NameTakenError(f"{scanned.path}: is in the catalog already, as {other.row.name}")
         index_id = writing.insert_index(connection, scanned.scan)
-        writing.insert_streams(connection, index_id, scanned.streams, scanned.stream_volumes)
+        writing.insert_streams(connection, index_id, scanned.streams)
         writing.update_image(connection, image_id, **(_values(scanned) | {"index_id": index_id}))
         writing.replace_volumes(connection, image_id, scanned.volumes)
+        composing.refresh_above(connection, [image_id])
     return catalog.get(image_id)
 
 
@@ -216,7 +226,7 @@ def _values(scanned: ScannedFile) -> dict[str, Any]:
         "status_detail": scanned.status_detail,
         "warnings": list(info.warnings),
         "header": dict(info.header),
-        "layout": dict(scanned.layout),
+        "layout": dict(info.layout),
         "fingerprint": info.fingerprint,
         "scanned_at": utc_now(),
         "scan_seconds": round(scanned.seconds, 6),

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from ...formats.clonezilla.directory import read_directory
 from ...formats.errors import FormatError
 from ...formats.raw import reader as raw
+from ..database import reading
 from ..errors import ImageChangedError
 from ..opening.freshness import Freshness, freshness
 from ..records import FAILED, MISSING, ImageRecord
+from .clonezilla import DISK, PARTITION, put_directory
 from .put import Ingested, Outcome, needs_scan, put
 from .scan import scan_file
 
@@ -20,11 +23,16 @@ if TYPE_CHECKING:
 def rescan(catalog: Catalog, image_id: int) -> Ingested:
     """Look at the files of an image and mend its entry.
 
+    What is made of it is brought up to date in the same transaction. Of an image that is made of
+    others, what tells how it is made is read again; the others are not looked at.
+
     Raises:
         ImageNotFoundError: there is no such image.
         CatalogError: the catalog could not be written.
     """
     record = catalog.get(image_id)
+    if record.is_composed:
+        return _rescan_disk(catalog, record)
     state = freshness(record.volumes)
     if state is Freshness.MISSING:
         paths = (volume.path for volume in record.volumes)
@@ -32,6 +40,7 @@ def rescan(catalog: Catalog, image_id: int) -> Ingested:
         return _set_status(catalog, record, MISSING, f"{gone} is not there", Outcome.MISSING)
     if not needs_scan(record) and record.row.status != MISSING:
         return Ingested(Outcome.UNCHANGED, record)
+    assert record.row.path is not None
     try:
         scanned = scan_file(record.row.path, is_raw=record.row.format == raw.NAME)
     except (FormatError, OSError, ImageChangedError) as error:
@@ -39,6 +48,32 @@ def rescan(catalog: Catalog, image_id: int) -> Ingested:
     ingested = put(catalog, scanned)
     catalog.purge_unused_indexes()
     return ingested
+
+
+def _rescan_disk(catalog: Catalog, record: ImageRecord) -> Ingested:
+    """Read again what the directory tells of a disk, which goes on being what it was meanwhile."""
+    with catalog.database.reading() as connection:
+        where = reading.directory_of_image(connection, record.row.id, DISK)
+        found = {} if where is None else reading.directory_images(connection, where[0], PARTITION)
+    if where is None:
+        return Ingested(Outcome.UNCHANGED, record)
+    path, device = where
+    if not os.path.isdir(path):
+        return _set_status(catalog, record, MISSING, f"{path} is not there", Outcome.MISSING)
+    try:
+        directory = read_directory(path)
+        if device not in directory.disks:
+            return _set_status(
+                catalog, record, MISSING, f"{path} has no disk {device} any more", Outcome.MISSING
+            )
+        results = put_directory(catalog, directory, found)
+    except (FormatError, OSError) as error:
+        return _set_status(catalog, record, FAILED, str(error), Outcome.FAILED)
+    result = results[directory.disks.index(device)]
+    if result.ingested is None:
+        return _set_status(catalog, record, FAILED, str(result.error), Outcome.FAILED)
+    catalog.purge_unused_indexes()
+    return result.ingested
 
 
 def _set_status(

@@ -15,8 +15,6 @@ from ..opening.freshness import Freshness, compare, volume_from_stat
 from ..records import DAMAGED, NEEDS_REPACK, READY, Volume
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from ...formats.codecs.seek_points import StreamIndex
     from ...formats.progress import Progress
     from ...formats.reader import Scan
@@ -29,10 +27,8 @@ class ScannedFile:
     path: str
     volumes: tuple[Volume, ...]
     scan: Scan
-    layout: Mapping[str, int]
     seconds: float
     streams: tuple[StreamIndex, ...] = ()
-    stream_volumes: tuple[int, ...] = ()
 
     @property
     def status(self) -> str:
@@ -85,8 +81,14 @@ def scan_file(
         OSError: the operating system could not read it.
     """
     began = time.monotonic()
-    with detect.open_files(os.path.abspath(path)) as stored:
-        volumes = tuple(volume_from_stat(file.path, file.stat, file.size) for file in stored.files)
+    with detect.open_files(os.path.abspath(path), is_raw=is_raw) as stored:
+        streams = (
+            number for number, count in enumerate(stored.stream_volumes) for _ in range(count)
+        )
+        volumes = tuple(
+            volume_from_stat(file.path, file.stat, file.size, stream)
+            for file, stream in zip(stored.files, streams, strict=True)
+        )
         scan = scan_files(stored, progress, spacing=spacing, is_raw=is_raw, verify=verify)
         for file, volume in zip(stored.files, volumes, strict=True):
             size = file.size if file.size != file.stat.st_size else None
@@ -94,20 +96,7 @@ def scan_file(
                 raise ImageChangedError(
                     f"{file.path}: was changed while it was scanned: try again later"
                 )
-        layout = dict(scan.info.layout)
-        if stored.volume_header_size:
-            layout["volume_header_size"] = stored.volume_header_size
-        if stored.indexes:
-            layout["streams"] = len(stored.indexes)
-    return ScannedFile(
-        volumes[0].path,
-        volumes,
-        scan,
-        layout,
-        time.monotonic() - began,
-        stored.indexes,
-        stored.stream_volumes,
-    )
+    return ScannedFile(volumes[0].path, volumes, scan, time.monotonic() - began, stored.indexes)
 
 
 def moved(scanned: ScannedFile, path: str) -> ScannedFile:

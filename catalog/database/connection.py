@@ -143,6 +143,32 @@ class Database:
             yield connection
 
     @contextlib.contextmanager
+    def migrating(self) -> Iterator[sa.Connection]:
+        """Give a connection as `writing` does, for a change of the schema itself.
+
+        A table that is made anew is dropped and renamed, and what refers to its rows must not
+        follow: that foreign keys hold is looked at once, at the end.
+
+        Raises:
+            CatalogError: as `writing`, or a row refers to one that is not there.
+        """
+        from . import transaction
+
+        engine = transaction.make_engine(lambda: self._connect(foreign_keys=False))
+        try:
+            with self._translated(), transaction.immediate(engine) as connection:
+                yield connection
+                driver = transaction.driver_connection(connection)
+                broken = driver.execute("PRAGMA foreign_key_check").fetchone()
+                if broken is not None:
+                    raise CatalogError(
+                        f"{self.path}: not upgraded: row {broken[1]} of {broken[0]} refers to a "
+                        f"row of {broken[2]} that is not there: see `imgcat db check`"
+                    )
+        finally:
+            engine.dispose()
+
+    @contextlib.contextmanager
     def raw(self) -> Iterator[sqlite3.Connection]:
         """Give a driver connection of one's own, without a transaction.
 
@@ -183,11 +209,11 @@ class Database:
         if engine is not None:
             engine.dispose()
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self, *, foreign_keys: bool = True) -> sqlite3.Connection:
         connection = self._connect_as(self._mode)
         try:
             try:
-                self._set_up(connection)
+                self._set_up(connection, foreign_keys=foreign_keys)
             except sqlite3.OperationalError as error:
                 mode = None if self.write else self._other_mode(error)
                 if mode is None:
@@ -225,10 +251,10 @@ class Database:
             check_same_thread=False,
         )
 
-    def _set_up(self, connection: sqlite3.Connection) -> None:
+    def _set_up(self, connection: sqlite3.Connection, *, foreign_keys: bool = True) -> None:
         if self.write:
             connection.execute("PRAGMA synchronous = NORMAL")
-            connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute(f"PRAGMA foreign_keys = {'ON' if foreign_keys else 'OFF'}")
         else:
             connection.execute("PRAGMA query_only = ON")
         connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()

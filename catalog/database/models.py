@@ -46,6 +46,7 @@ indexes = sa.Table(
     sa.Column("kind", sa.Text, nullable=False),
     sa.Column("total_units", sa.BigInteger, nullable=False),
     sa.Column("created_at", sa.Text, nullable=False),
+    sa.Column("content_key", sa.BigInteger, nullable=False, server_default=sa.text("0")),
     # An id is never used again: a daemon may still read by an old one.
     sqlite_autoincrement=True,
 )
@@ -86,7 +87,7 @@ images = sa.Table(
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("name", FileName, nullable=False, unique=True),
-    sa.Column("path", FileName, nullable=False, unique=True),
+    sa.Column("path", FileName, unique=True),
     sa.Column("format", sa.Text, nullable=False),
     sa.Column("format_version", sa.Text, nullable=False),
     sa.Column("creator", sa.Text),
@@ -106,7 +107,7 @@ images = sa.Table(
     sa.Column("header", sa.JSON, nullable=False),
     sa.Column("layout", sa.JSON, nullable=False),
     sa.Column("fingerprint", sa.LargeBinary, nullable=False, index=True),
-    sa.Column("index_id", sa.Integer, sa.ForeignKey("indexes.id"), nullable=False),
+    sa.Column("index_id", sa.Integer, sa.ForeignKey("indexes.id"), nullable=False, index=True),
     sa.Column("added_at", sa.Text, nullable=False),
     sa.Column("scanned_at", sa.Text, nullable=False),
     sa.Column("scan_seconds", sa.Float, nullable=False),
@@ -114,6 +115,7 @@ images = sa.Table(
     sa.Column("verify_result", sa.Text),
     sa.Column("verify_detail", sa.Text),
     sa.Column("content", sa.Text, nullable=False, server_default=sa.text("'full'")),
+    sa.Column("parent_id", sa.Integer, sa.ForeignKey("images.id", ondelete="CASCADE")),
     sa.CheckConstraint(
         "status IN ('ready', 'stale', 'missing', 'damaged', 'failed', 'needs-repack')",
         name="status",
@@ -139,6 +141,7 @@ volumes = sa.Table(
     sa.Column("mode", sa.Integer, nullable=False),
     sa.Column("uid", sa.Integer, nullable=False),
     sa.Column("gid", sa.Integer, nullable=False),
+    sa.Column("stream", sa.Integer, nullable=False, server_default=sa.text("0")),
 )
 
 bad_ranges = sa.Table(
@@ -165,8 +168,6 @@ streams = sa.Table(
         "index_id", sa.Integer, sa.ForeignKey("indexes.id", ondelete="CASCADE"), nullable=False
     ),
     sa.Column("ordinal", sa.Integer, nullable=False),
-    sa.Column("first_volume", sa.Integer, nullable=False),
-    sa.Column("volume_count", sa.Integer, nullable=False),
     sa.Column("codec", sa.Text, nullable=False),
     sa.Column("library", sa.Text, nullable=False),
     sa.Column("index_version", sa.Integer, nullable=False),
@@ -208,6 +209,28 @@ page_hashes = sa.Table(
     sa.Column("hashes", sa.LargeBinary, nullable=False),
 )
 
+segments = sa.Table(
+    "segments",
+    metadata,
+    sa.Column(
+        "index_id",
+        sa.Integer,
+        sa.ForeignKey("indexes.id", ondelete="CASCADE"),
+        primary_key=True,
+        nullable=False,
+    ),
+    sa.Column("start_byte", sa.BigInteger, primary_key=True, nullable=False),
+    sa.Column("stop_byte", sa.BigInteger, nullable=False),
+    sa.Column("child_name", FileName),
+    sa.Column("child_id", sa.Integer, sa.ForeignKey("images.id", ondelete="SET NULL"), index=True),
+    sa.Column("child_key", sa.BigInteger),
+    sa.Column("child_offset", sa.BigInteger),
+    sa.Column("literal", sa.LargeBinary),
+    sa.CheckConstraint(
+        "stop_byte > start_byte AND (literal IS NULL) <> (child_name IS NULL)", name="content"
+    ),
+)
+
 image_directories = sa.Table(
     "image_directories",
     metadata,
@@ -233,7 +256,11 @@ directory_images = sa.Table(
     sa.Column("role", sa.Text, primary_key=True, nullable=False),
     sa.Column("device", FileName, primary_key=True, nullable=False),
     sa.Column(
-        "image_id", sa.Integer, sa.ForeignKey("images.id", ondelete="CASCADE"), nullable=False
+        "image_id",
+        sa.Integer,
+        sa.ForeignKey("images.id", ondelete="CASCADE"),
+        nullable=False,
+        index=True,
     ),
 )
 

@@ -20,6 +20,7 @@ from ..records import (
     ImageRow,
     MountEntry,
     OpenSpec,
+    SegmentRow,
     StreamCost,
     StreamSpec,
     Volume,
@@ -27,14 +28,18 @@ from ..records import (
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Iterable
 
     from ...formats.index.ranges import RangeList
 
 _ROW_FIELDS = tuple(ImageRow.__dataclass_fields__)
 _VOLUME_FIELDS = tuple(Volume.__dataclass_fields__)
-_ROW_COLUMNS = ", ".join(f"images.{field}" for field in _ROW_FIELDS)
+_PARENT = "(SELECT parents.name FROM images AS parents WHERE parents.id = images.parent_id)"
+_ROW_COLUMNS = ", ".join(
+    _PARENT if field == "parent" else f"images.{field}" for field in _ROW_FIELDS
+)
 _VOLUME_COLUMNS = ", ".join(f"volumes.{field}" for field in _VOLUME_FIELDS)
-_NAME, _PATH = _ROW_FIELDS.index("name"), _ROW_FIELDS.index("path")
+_FILE_NAMES = tuple(_ROW_FIELDS.index(field) for field in ("name", "path", "parent"))
 _VOLUME_COUNT = len(_VOLUME_FIELDS)
 
 _LIST = f"SELECT {_ROW_COLUMNS} FROM images ORDER BY name"  # noqa: S608 - our own columns
@@ -45,23 +50,59 @@ _RECORD = f"""
            images.index_id, indexes.kind
     FROM images JOIN indexes ON indexes.id = images.index_id
 """  # noqa: S608
-_MOUNT_ENTRIES = """
-    SELECT images.id, images.name, images.size_bytes, images.used_bytes, images.index_id,
-           volumes.mtime_ns, volumes.mode, volumes.uid, volumes.gid
-    FROM images JOIN volumes ON volumes.image_id = images.id
-    WHERE volumes.ordinal = 0
-    ORDER BY images.name
+# Of an image that is made of others, what its files are: those of all images below it.
+_FILES_BELOW = """
+    WITH RECURSIVE below (image_id, child_id) AS (
+        SELECT images.id, segments.child_id
+        FROM images JOIN segments ON segments.index_id = images.index_id
+        WHERE segments.child_id IS NOT NULL {condition}
+        UNION
+        SELECT below.image_id, segments.child_id
+        FROM below JOIN images ON images.id = below.child_id
+        JOIN segments ON segments.index_id = images.index_id
+        WHERE segments.child_id IS NOT NULL
+    )
 """
+_ENTRY = """
+    images.id, images.name, images.size_bytes, images.used_bytes, images.index_id,
+    indexes.content_key
+"""
+_MOUNT_ENTRIES = f"""
+    SELECT {_ENTRY}, volumes.mtime_ns, volumes.mode, volumes.uid, volumes.gid
+    FROM images JOIN indexes ON indexes.id = images.index_id
+    JOIN volumes ON volumes.image_id = images.id
+    WHERE volumes.ordinal = 0 AND indexes.kind <> 'segments'
+"""  # noqa: S608 - our own columns
+_COMPOSED_ENTRIES = f"""
+    {_FILES_BELOW.format(condition="")}
+    SELECT {_ENTRY}, volumes.mtime_ns, volumes.mode, volumes.uid, volumes.gid
+    FROM images JOIN indexes ON indexes.id = images.index_id
+    LEFT JOIN below ON below.image_id = images.id
+    LEFT JOIN volumes ON volumes.image_id = below.child_id
+    WHERE indexes.kind = 'segments'
+"""  # noqa: S608
+_VOLUMES_BELOW = f"""
+    {_FILES_BELOW.format(condition="AND images.id = ?")}
+    SELECT {_VOLUME_COLUMNS} FROM below JOIN volumes ON volumes.image_id = below.child_id
+"""  # noqa: S608
 _OPEN = f"""
-    SELECT {_VOLUME_COLUMNS}, images.name, images.path, images.format, images.layout,
-           images.fingerprint,
-           images.index_id, indexes.kind, images.total_blocks
+    SELECT {_VOLUME_COLUMNS}, images.name, images.format, images.size_bytes, images.layout,
+           images.fingerprint, images.index_id, indexes.kind, indexes.content_key,
+           images.total_blocks, images.compression
     FROM images
     JOIN indexes ON indexes.id = images.index_id
-    JOIN volumes ON volumes.image_id = images.id
+    LEFT JOIN volumes ON volumes.image_id = images.id
     WHERE images.id = ?
     ORDER BY volumes.ordinal
 """  # noqa: S608
+_SEGMENTS = """
+    SELECT start_byte, stop_byte, child_name, child_id, child_offset
+    FROM segments WHERE index_id = ? ORDER BY start_byte
+"""
+_SEGMENTS_COST = """
+    SELECT count(*), coalesce(sum(coalesce(length(literal), 0) + 48), 0)
+    FROM segments WHERE index_id = ?
+"""
 
 
 _CHUNKS_COST = """
@@ -70,7 +111,7 @@ _CHUNKS_COST = """
 # Three numbers of at most eight bytes, and the row's own header.
 _RANGES_COST = "SELECT count(*), 24 * count(*) FROM cluster_ranges WHERE index_id = ?"
 _STREAMS = """
-    SELECT id, codec, library, volume_count, plain_bytes, span_bytes, index_version
+    SELECT id, codec, library, plain_bytes, span_bytes, index_version
     FROM streams WHERE index_id = ? ORDER BY ordinal
 """
 _SPAN = """
@@ -129,7 +170,8 @@ def record_of_path(connection: sqlite3.Connection, path: str) -> ImageRecord | N
 def paths_of_fingerprint(connection: sqlite3.Connection, fingerprint: bytes) -> list[str]:
     """Return the paths of the images with this fingerprint, by id."""
     rows = connection.execute(
-        "SELECT path FROM images WHERE fingerprint = ? ORDER BY id", (fingerprint,)
+        "SELECT path FROM images WHERE fingerprint = ? AND path IS NOT NULL ORDER BY id",
+        (fingerprint,),
     )
     return [file_name(path) for (path,) in rows]
 
@@ -142,22 +184,54 @@ def owner_of_name(connection: sqlite3.Connection, name: str) -> int | None:
     return None if row is None else int(row[0])
 
 
-def identities(connection: sqlite3.Connection) -> list[tuple[int, str, str]]:
+def identities(connection: sqlite3.Connection) -> list[tuple[int, str, str | None]]:
     """Return id, name and path of every image, by name. One statement."""
     rows = connection.execute("SELECT id, name, path FROM images ORDER BY name")
-    return [(image_id, file_name(name), file_name(path)) for image_id, name, path in rows]
+    return [(image_id, file_name(name), _file_name(path)) for image_id, name, path in rows]
 
 
-def mount_entries(connection: sqlite3.Connection) -> list[MountEntry]:
-    """Return what a mount shows, by name. One statement."""
+def parts(connection: sqlite3.Connection) -> dict[int, tuple[int | None, ...]]:
+    """Return the children of every image that is made of others; None is one that is gone."""
+    found: dict[int, dict[int | None, None]] = {}
+    rows = connection.execute(
+        """
+        SELECT images.id, segments.child_id
+        FROM images JOIN indexes ON indexes.id = images.index_id
+        LEFT JOIN segments ON segments.index_id = indexes.id AND child_name IS NOT NULL
+        WHERE indexes.kind = 'segments'
+        ORDER BY images.id, segments.start_byte
+        """
+    )
+    for image_id, child_id in rows:
+        found.setdefault(image_id, {})[child_id] = None
+    return {image_id: tuple(children) for image_id, children in found.items()}
+
+
+def mount_entries(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
+    """Return the rows of what a mount shows, as `mount_entry` takes them. Two statements.
+
+    Of an image that is made of others there is a row for each of its files.
+    """
     return [
-        MountEntry(image_id, file_name(name), *rest)
-        for image_id, name, *rest in connection.execute(_MOUNT_ENTRIES)
+        *connection.execute(_MOUNT_ENTRIES).fetchall(),
+        *connection.execute(_COMPOSED_ENTRIES).fetchall(),
     ]
 
 
+def mount_entry(image_id: int, name: str | bytes, *rest: Any) -> MountEntry:  # noqa: ANN401 - a row
+    """Return what a mount shows of a row."""
+    return MountEntry(image_id, file_name(name), *rest)
+
+
+def volumes_below(connection: sqlite3.Connection, image_id: int) -> tuple[Volume, ...]:
+    """Return the files of all images that an image is made of. One statement."""
+    return tuple(_volume(row) for row in connection.execute(_VOLUMES_BELOW, (image_id,)))
+
+
 def open_spec(connection: sqlite3.Connection, image_id: int) -> OpenSpec:
-    """Return what opening an image needs. One statement, two where it is compressed.
+    """Return what opening an image needs.
+
+    One statement; two where it is compressed, or made of other images.
 
     Raises:
         ImageNotFoundError: the image was removed.
@@ -165,26 +239,44 @@ def open_spec(connection: sqlite3.Connection, image_id: int) -> OpenSpec:
     rows = connection.execute(_OPEN, (image_id,)).fetchall()
     if not rows:
         raise ImageNotFoundError(f"image {image_id} was removed from the catalog")
-    name, path, image_format, layout, fingerprint, index_id, kind, total = rows[0][_VOLUME_COUNT:]
-    fields = json.loads(layout)
+    (
+        name, image_format, size, layout, fingerprint, index_id, kind, key, total, compression,
+    ) = rows[0][_VOLUME_COUNT:]  # fmt: skip
     streams: tuple[StreamSpec, ...] = ()
-    if fields.get("streams"):
-        streams = tuple(
-            StreamSpec(*row) for row in connection.execute(_STREAMS, (index_id,)).fetchall()
-        )
+    segments: tuple[SegmentRow, ...] = ()
+    if compression is not None:
+        streams = tuple(StreamSpec(*row) for row in connection.execute(_STREAMS, (index_id,)))
+    if kind == IndexKind.SEGMENTS:
+        segments = _segments(connection, index_id)
     return OpenSpec(
         image_id=image_id,
         name=file_name(name),
-        path=file_name(path),
         format=image_format,
-        layout=fields,
+        size_bytes=size,
+        layout=json.loads(layout),
         fingerprint=fingerprint,
-        volumes=tuple(_volume(row[:_VOLUME_COUNT]) for row in rows),
+        volumes=tuple(_volume(row[:_VOLUME_COUNT]) for row in rows if row[0] is not None),
         index_id=index_id,
         index_kind=kind,
+        content_key=key,
         total_blocks=total,
         streams=streams,
+        segments=segments,
     )
+
+
+def literal(connection: sqlite3.Connection, index_id: int, start: int) -> bytes:
+    """Return the literal bytes of a segment as they are stored. One statement, by key.
+
+    Raises:
+        ChunkMissingError: the index was deleted.
+    """
+    row = connection.execute(
+        "SELECT literal FROM segments WHERE index_id = ? AND start_byte = ?", (index_id, start)
+    ).fetchone()
+    if row is None or row[0] is None:
+        raise ChunkMissingError(f"the segments of index {index_id} are gone")
+    return bytes(row[0])
 
 
 def rank_chunk(connection: sqlite3.Connection, index_id: int, number: int) -> RankChunk:
@@ -252,17 +344,54 @@ def page_hashes(connection: sqlite3.Connection, stream_id: int, group: int) -> b
     return bytes(row[0])
 
 
-def partition_image(connection: sqlite3.Connection, directory: str, device: str) -> int | None:
-    """Return the id of the image of a partition in an image directory, or None."""
+def directory_of_image(
+    connection: sqlite3.Connection, image_id: int, role: str
+) -> tuple[str, str] | None:
+    """Return path and device of an image in its image directory, or None where it is in none."""
     row = connection.execute(
         """
-        SELECT image_id FROM directory_images
+        SELECT image_directories.path, device FROM directory_images
         JOIN image_directories ON image_directories.id = directory_images.directory_id
-        WHERE image_directories.path = ? AND role = 'partition' AND device = ?
+        WHERE image_id = ? AND role = ? ORDER BY directory_id DESC
         """,
-        (stored_name(directory), stored_name(device)),
+        (image_id, role),
     ).fetchone()
-    return None if row is None else int(row[0])
+    return None if row is None else (file_name(row[0]), file_name(row[1]))
+
+
+def directory_paths(connection: sqlite3.Connection) -> list[str]:
+    """Return the paths of all image directories."""
+    rows = connection.execute("SELECT path FROM image_directories ORDER BY id")
+    return [file_name(path) for (path,) in rows]
+
+
+def directory_images(
+    connection: sqlite3.Connection, path: str, role: str
+) -> dict[str, tuple[int, int]]:
+    """Return id and guest bytes of the images of a role in a directory, by device."""
+    rows = connection.execute(
+        """
+        SELECT device, images.id, images.size_bytes FROM directory_images
+        JOIN image_directories ON image_directories.id = directory_images.directory_id
+        JOIN images ON images.id = directory_images.image_id
+        WHERE image_directories.path = ? AND role = ?
+        """,
+        (stored_name(path), role),
+    )
+    return {file_name(device): (image_id, size) for device, image_id, size in rows}
+
+
+def directories_of(connection: sqlite3.Connection, image_ids: Iterable[int]) -> list[str]:
+    """Return the paths of the image directories that any of these images is in."""
+    wanted = ", ".join(str(int(image_id)) for image_id in image_ids)
+    rows = connection.execute(
+        f"""
+        SELECT DISTINCT image_directories.path FROM directory_images
+        JOIN image_directories ON image_directories.id = directory_images.directory_id
+        WHERE image_id IN ({wanted}) ORDER BY 1
+        """  # noqa: S608 - numbers
+    )
+    return [file_name(path) for (path,) in rows]
 
 
 def has_unused_indexes(connection: sqlite3.Connection) -> bool:
@@ -278,8 +407,9 @@ def _record(connection: sqlite3.Connection, row: tuple[Any, ...]) -> ImageRecord
     total, used, seconds, warnings, header, layout, fingerprint, index_id, kind = row[
         len(_ROW_FIELDS) :
     ]
+    cost = {IndexKind.RANGES: _RANGES_COST, IndexKind.SEGMENTS: _SEGMENTS_COST}
     index_rows, index_bytes = connection.execute(
-        _RANGES_COST if kind == IndexKind.RANGES else _CHUNKS_COST, (index_id,)
+        cost.get(kind, _CHUNKS_COST), (index_id,)
     ).fetchone()
     bad = connection.execute(_BAD_RANGES, (listed.id,))
     volumes = _volumes_by_image(
@@ -303,12 +433,25 @@ def _record(connection: sqlite3.Connection, row: tuple[Any, ...]) -> ImageRecord
         streams=tuple(
             StreamCost(*fields) for fields in connection.execute(_STREAMS_COST, (index_id,))
         ),
+        segments=_segments(connection, index_id) if kind == IndexKind.SEGMENTS else (),
     )
+
+
+def _segments(connection: sqlite3.Connection, index_id: int) -> tuple[SegmentRow, ...]:
+    return tuple(
+        SegmentRow(start, stop, _file_name(name), child_id, offset)
+        for start, stop, name, child_id, offset in connection.execute(_SEGMENTS, (index_id,))
+    )
+
+
+def _file_name(value: str | bytes | None) -> str | None:
+    return None if value is None else file_name(value)
 
 
 def _image_row(row: tuple[Any, ...]) -> ImageRow:
     fields = list(row)
-    fields[_NAME], fields[_PATH] = file_name(fields[_NAME]), file_name(fields[_PATH])
+    for number in _FILE_NAMES:
+        fields[number] = _file_name(fields[number])
     return ImageRow(*fields)
 
 

@@ -10,17 +10,20 @@ from typing import TYPE_CHECKING
 from ..errors import CatalogSchemaError, SchemaOutdatedError, SchemaTooNewError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import sqlalchemy as sa
 
     from .connection import Database
 
-REVISIONS: tuple[str, ...] = ("0001", "0002", "0003")
+REVISIONS: tuple[str, ...] = ("0001", "0002", "0003", "0004")
 """Every revision of the schema, oldest first."""
 
 APPLICATION_ID = 0x494D4743
 """``IMGC``, in the header of every catalog."""
+
+completions: dict[str, Callable[[sa.Connection], None]] = {}
+"""By revision, what fills in behind it what it cannot know, in the same transaction."""
 
 MIGRATIONS = Path(__file__).resolve().parent.parent.parent / "migrations"
 
@@ -93,13 +96,16 @@ def ensure_current(
     if current is None:
         database.use_wal()
     copy = None if current is None else _copy_before(database, current)
-    with database.writing() as connection:
+    with database.migrating() as connection:
         from .transaction import driver_connection
 
         # Another process may have been quicker.
         if revision_of(driver_connection(connection), database.path) == head:
             return None
         _upgrade(connection, migrations)
+        for revision, complete in completions.items():
+            if current is not None and current < revision:
+                complete(connection)
         connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.exec_driver_sql(f"PRAGMA user_version = {int(head)}")
     if copy is None:

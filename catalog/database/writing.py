@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import secrets
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from ...formats.codecs.seek_points import INDEX_VERSION
+from ...formats.index.kind import IndexKind
 from .. import names
-from ..errors import NameTakenError
+from ..errors import CatalogError, NameTakenError
 from . import models, reading
 from .moment import utc_now
 from .transaction import driver_connection
@@ -22,17 +24,49 @@ if TYPE_CHECKING:
     from ..records import BadRange, Volume
 
 
-def insert_index(connection: sa.Connection, scan: Scan) -> int:
-    """Write the index of a scan and return its id."""
+_LARGEST_INDEX = (1 << 24) - 1
+"""Inode numbers of a mount have 24 bits for the index of what they stand for."""
+
+UNVERIFIED = {"verified_at": None, "verify_result": None, "verify_detail": None}
+"""What the columns of an image are before it was verified."""
+
+
+def new_index(connection: sa.Connection, kind: IndexKind, total_units: int) -> int:
+    """Write an index without its rows, with a key that no other has, and return its id.
+
+    Raises:
+        CatalogError: there were too many before.
+    """
     index_id = _new_id(
         connection.execute(
             sa.insert(models.indexes).values(
-                kind=scan.index_kind.value,
-                total_units=scan.info.total_blocks,
+                kind=kind.value,
+                total_units=total_units,
                 created_at=utc_now(),
+                content_key=1 + secrets.randbelow((1 << 63) - 1),
             )
         )
     )
+    if index_id > _LARGEST_INDEX:
+        raise CatalogError(
+            f"{_LARGEST_INDEX} scans are in this catalog: no more can be numbered: begin another"
+        )
+    return index_id
+
+
+def copy_index(connection: sa.Connection, index_id: int) -> int:
+    """Write an index like another, without its rows and with a key of its own; return its id."""
+    kind, total_units = connection.execute(
+        sa.select(models.indexes.c.kind, models.indexes.c.total_units).where(
+            models.indexes.c.id == index_id
+        )
+    ).one()
+    return new_index(connection, IndexKind(kind), total_units)
+
+
+def insert_index(connection: sa.Connection, scan: Scan) -> int:
+    """Write the index of a scan and return its id. Raises as `new_index`."""
+    index_id = new_index(connection, scan.index_kind, scan.info.total_blocks)
     # On the driver's connection: a million rows through SQLAlchemy would take a minute.
     driver = driver_connection(connection)
     if scan.chunks:
@@ -50,10 +84,7 @@ def insert_index(connection: sa.Connection, scan: Scan) -> int:
 
 
 def insert_streams(
-    connection: sa.Connection,
-    index_id: int,
-    streams: Sequence[StreamIndex],
-    stream_volumes: Sequence[int],
+    connection: sa.Connection, index_id: int, streams: Sequence[StreamIndex]
 ) -> None:
     """Write the seek points and page hashes of an image's compressed streams.
 
@@ -61,18 +92,14 @@ def insert_streams(
         connection: in a transaction.
         index_id: the image's index, which they belong to.
         streams: what the scan found, in order.
-        stream_volumes: how many of the image's files make each.
     """
     driver = driver_connection(connection)
-    first = 0
-    for ordinal, (stream, count) in enumerate(zip(streams, stream_volumes, strict=True)):
+    for ordinal, stream in enumerate(streams):
         stream_id = _new_id(
             connection.execute(
                 sa.insert(models.streams).values(
                     index_id=index_id,
                     ordinal=ordinal,
-                    first_volume=first,
-                    volume_count=count,
                     codec=stream.codec,
                     library=stream.library,
                     index_version=INDEX_VERSION,
@@ -82,7 +109,6 @@ def insert_streams(
                 )
             )
         )
-        first += count
         driver.executemany(
             "INSERT INTO seek_points"
             " (stream_id, plain_offset, stored_offset, state, window_bytes, window)"
@@ -112,6 +138,11 @@ def delete_image(connection: sa.Connection, image_id: int) -> None:
     connection.execute(sa.delete(models.images).where(models.images.c.id == image_id))
 
 
+def delete_index(connection: sa.Connection, index_id: int) -> None:
+    """Delete an index that no image uses, and that nobody can have opened."""
+    connection.execute(sa.delete(models.indexes).where(models.indexes.c.id == index_id))
+
+
 def delete_unused_indexes(connection: sa.Connection) -> None:
     """Delete the indexes that no image uses."""
     used = sa.select(models.images.c.index_id)
@@ -121,6 +152,8 @@ def delete_unused_indexes(connection: sa.Connection) -> None:
 def replace_volumes(connection: sa.Connection, image_id: int, volumes: tuple[Volume, ...]) -> None:
     """Let these be the files of an image."""
     connection.execute(sa.delete(models.volumes).where(models.volumes.c.image_id == image_id))
+    if not volumes:
+        return
     connection.execute(
         sa.insert(models.volumes),
         [
@@ -156,6 +189,8 @@ def replace_directory(
     values: dict[str, Any],
     images: Mapping[tuple[str, str], int],
     facts: Sequence[tuple[str, str, dict[str, Any]]],
+    *,
+    moved_from: Sequence[str] = (),
 ) -> None:
     """Write what an image directory is and tells, in place of what was known of its path.
 
@@ -164,9 +199,10 @@ def replace_directory(
         values: its columns.
         images: the ids of its images, by role and device.
         facts: kind, name and detail of what it tells.
+        moved_from: paths that it had before, of which nothing is known from then on.
     """
     table = models.image_directories
-    connection.execute(sa.delete(table).where(table.c.path == values["path"]))
+    connection.execute(sa.delete(table).where(table.c.path.in_([values["path"], *moved_from])))
     directory_id = _new_id(connection.execute(sa.insert(table).values(values)))
     members = [
         {"directory_id": directory_id, "role": role, "device": device, "image_id": image_id}

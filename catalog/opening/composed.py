@@ -1,137 +1,101 @@
-"""Disks out of image directories: shown as a whole, made of the images of their partitions."""
+"""Opening an image that is made of others: from its rows, and nothing else."""
 
 from __future__ import annotations
 
-import errno
-import os
 from typing import TYPE_CHECKING
 
-import xxhash
-
-from ...formats.clonezilla.directory import read_directory
-from ...formats.clonezilla.disk import disk_layout
-from ...formats.composed.reader import DiskReader
-from ...formats.composed.segments import FileBytes, MadeBytes
-from ...formats.reader import ImageInfo, Scan
+from ...formats.composed.parts import Child, Literal
+from ...formats.composed.reader import ComposedReader, Slice
+from ...formats.errors import UnreadablePartError
+from ...formats.index.rank_chunk import ChunkMissingError
+from ..database.composing import unpack_literal
+from ..errors import CatalogError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator
 
-    from ...formats.clonezilla.disk import DiskLayout
-    from ...formats.clonezilla.records import ImageDirectory
+    from ...formats.composed.parts import Part
+    from ...formats.extent import Extent
+    from ...formats.index.cache import IndexCache
     from ...formats.reader import ImageReader
+    from ..records import OpenSpec, SegmentRow
     from ..store import Catalog
 
-FORMAT = "disk"
-SUFFIX = ".disk"
 
-_METADATA = ("-pt.sf", "-pt.parted", "-mbr", "-gpt-1st", "-gpt-2nd", "-hidden-data-after-mbr")
-_LISTS = ("disk", "parts")
+def open_composed(
+    catalog: Catalog, spec: OpenSpec, cache: IndexCache, open_child: Callable[[int], ImageReader]
+) -> ComposedReader:
+    """Return a reader over an image that is made of others. They are opened when they are read.
 
-
-def disk_path(directory: str, disk: str) -> str:
-    """Return what stands for the path of a disk, which has no file of its own."""
-    return os.path.join(directory, disk + SUFFIX)
-
-
-def metadata_files(directory: ImageDirectory, disk: str) -> list[str]:
-    """Return the files that tell what the disk is made of."""
-    names = [name for name in _LISTS if os.path.exists(os.path.join(directory.path, name))]
-    names += [name for suffix in _METADATA if (name := disk + suffix) in directory.files]
-    names += [name for name in directory.files if name.endswith("-ebr")]
-    return [os.path.join(directory.path, name) for name in names]
-
-
-def scan_disk(directory: ImageDirectory, disk: str, sizes: Mapping[str, int]) -> Scan:
-    """Return what is to say of a disk.
+    What cannot be read of one of them is an `UnreadablePartError` that names it.
 
     Args:
-        directory: where it was saved.
-        disk: its name.
-        sizes: guest bytes of the partitions' images, by name.
-
-    Raises:
-        CorruptImageError: nothing tells how large it is.
-        OSError: a file cannot be read.
+        catalog: where it is.
+        spec: what it is made of.
+        cache: where literal bytes are kept.
+        open_child: opens an image by its id, watched.
     """
-    layout = disk_layout(directory, disk, sizes)
-    used = sum(segment.stop - segment.start for segment in layout.segments)
-    sector = layout.sector_size
-    return Scan(
-        ImageInfo(
-            format=FORMAT,
-            format_version="",
-            creator=directory.clonezilla_version,
-            fs_type=layout.label or "none",
-            size=layout.size,
-            block_size=sector,
-            total_blocks=layout.size // sector,
-            used_blocks=-(-used // sector),
-            used_bytes=used,
-            checksum="none",
-            header={
-                "disk": disk,
-                "partition_table": layout.label,
-                "sector_size": sector,
-                "saved_at": directory.saved_at,
-            },
-            layout={},
-            fingerprint=_fingerprint(layout),
-            warnings=layout.problems,
-        ),
-        chunks=None,
-    )
-
-
-def fingerprint(path: str) -> bytes:
-    """Return the fingerprint of a disk by what stands for its path. Raises as `scan_disk`."""
-    directory, disk = _parts_of(path)
-    return _fingerprint(disk_layout(read_directory(directory), disk))
-
-
-def open_disk(catalog: Catalog, path: str, open_image: Callable[[int], ImageReader]) -> ImageReader:
-    """Return a reader over a disk. Its partitions are opened when they are read.
-
-    Args:
-        catalog: where the partitions are.
-        path: what stands for the disk's path.
-        open_image: opens an image by its id.
-
-    Raises:
-        FormatError: the directory is no image directory any more.
-        OSError: a file cannot be read.
-    """
-    directory, disk = _parts_of(path)
-
-    def open_partition(device: str) -> ImageReader:
-        image_id = catalog.partition_image(directory, device)
-        if image_id is None:
-            # Not that the disk is missing: a piece of it cannot be read.
-            raise OSError(errno.EIO, f"{device} is not in the catalog: add it again", directory)
-        return open_image(image_id)
-
-    layout = disk_layout(read_directory(directory), disk)
-    return DiskReader(layout.size, layout.segments, open_partition)
-
-
-def _parts_of(path: str) -> tuple[str, str]:
-    directory, name = os.path.split(path)
-    return directory, name.removesuffix(SUFFIX)
-
-
-def _fingerprint(layout: DiskLayout) -> bytes:
-    """Return a hash of where everything lies, and of the saved sectors."""
-    hasher = xxhash.xxh3_128()
-    hasher.update(repr((layout.name, layout.size, layout.sector_size)).encode())
-    for segment in layout.segments:
-        content = segment.content
-        hasher.update(repr((segment.start, segment.stop)).encode())
-        if isinstance(content, FileBytes):
-            with open(content.path, "rb") as file:
-                file.seek(content.offset)
-                hasher.update(file.read(segment.stop - segment.start))
-        elif isinstance(content, MadeBytes):
-            hasher.update(content.data)
+    children: dict[str, Child] = {}
+    slices = []
+    for row in spec.segments:
+        part: Part
+        if row.child_name is None:
+            part, offset = _literal(catalog, spec, row, cache), 0
         else:
-            hasher.update(os.fsencode(content.name))
-    return hasher.digest()
+            offset = row.child_offset or 0
+            if row.child_name not in children:
+                children[row.child_name] = _child(row.child_name, row.child_id, open_child)
+            part = children[row.child_name]
+        slices.append(Slice(row.start, row.stop, part, offset))
+    return ComposedReader(spec.size_bytes, slices)
+
+
+def _literal(catalog: Catalog, spec: OpenSpec, row: SegmentRow, cache: IndexCache) -> Literal:
+    size = row.stop - row.start
+
+    def load() -> bytes:
+        return unpack_literal(catalog.load_literal(spec.index_id, row.start), size)
+
+    return Literal(size, load, cache, (spec.content_key, row.start))
+
+
+def _child(name: str, child_id: int | None, open_child: Callable[[int], ImageReader]) -> Child:
+    def open_it() -> ImageReader:
+        if child_id is None:
+            raise UnreadablePartError(name, 0, "is not in the catalog: add it again")
+        try:
+            return _NamedReader(name, open_child(child_id))
+        except (CatalogError, OSError) as error:
+            raise _named(name, error) from error
+
+    return Child(name, open_it)
+
+
+class _NamedReader:
+    """A reader whose errors name the part that it reads. See `ImageReader`."""
+
+    def __init__(self, name: str, reader: ImageReader) -> None:
+        self._name = name
+        self._reader = reader
+        self.read_into_nowait = reader.read_into_nowait
+        self.close = reader.close
+
+    @property
+    def size(self) -> int:
+        return self._reader.size
+
+    def read_into(self, view: memoryview, offset: int) -> None:
+        try:
+            self._reader.read_into(view, offset)
+        except (CatalogError, ChunkMissingError) as error:
+            raise _named(self._name, error) from error
+
+    def extents(self, start: int, stop: int) -> Iterator[Extent]:
+        try:
+            yield from self._reader.extents(start, stop)
+        except (CatalogError, ChunkMissingError) as error:
+            raise _named(self._name, error) from error
+
+
+def _named(name: str, error: Exception) -> UnreadablePartError:
+    return UnreadablePartError(name, 0, f"cannot be read: {error}")

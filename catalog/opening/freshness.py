@@ -8,10 +8,12 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from ..records import MISSING, STALE, Volume
+from ..records import DAMAGED, FAILED, MISSING, READY, STALE, Volume
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from ..records import ImageRow
 
 
 class Freshness(enum.Enum):
@@ -37,8 +39,10 @@ _WORST_LAST = [
 ]
 
 
-def volume_from_stat(path: str, status: os.stat_result, size: int | None = None) -> Volume:
-    """Return the volume record for a file that was just looked at."""
+def volume_from_stat(
+    path: str, status: os.stat_result, size: int | None = None, stream: int = 0
+) -> Volume:
+    """Return the volume record for a file that was just looked at, and is part of a stream."""
     return Volume(
         path=path,
         size_bytes=status.st_size if size is None else size,
@@ -47,6 +51,7 @@ def volume_from_stat(path: str, status: os.stat_result, size: int | None = None)
         mode=status.st_mode & 0o777,
         uid=status.st_uid,
         gid=status.st_gid,
+        stream=stream,
     )
 
 
@@ -96,3 +101,46 @@ def _freshness_of(volume: Volume) -> Freshness:
     # stat tells no size for a block device; only opening it does.
     size = volume.size_bytes if stat.S_ISBLK(status.st_mode) else None
     return compare(volume, status, size)
+
+
+class Observed:
+    """What images are, by their entries and by what `stat` tells now. Reads no image data.
+
+    Args:
+        listed: every image with its files.
+        parts: the children of those that are made of others; None is one that is gone.
+    """
+
+    def __init__(
+        self,
+        listed: Iterable[tuple[ImageRow, Sequence[Volume]]],
+        parts: Mapping[int, Sequence[int | None]],
+    ) -> None:
+        self._listed = {row.id: (row, volumes) for row, volumes in listed}
+        self._parts = parts
+        self._known: dict[int, str] = {}
+
+    def status(self, image_id: int) -> str:
+        """Return the status of an image; of one that is gone, that it is missing.
+
+        An image that is made of others is damaged where one of them cannot be read, and missing
+        where none can.
+        """
+        if image_id not in self._known:
+            # What is made of itself, as only a damaged catalog can say, ends here.
+            self._known[image_id] = DAMAGED
+            self._known[image_id] = self._look(image_id)
+        return self._known[image_id]
+
+    def _look(self, image_id: int) -> str:
+        if image_id not in self._listed:
+            return MISSING
+        row, volumes = self._listed[image_id]
+        if image_id not in self._parts:
+            return observed_status(row.status, volumes)
+        states = [MISSING if each is None else self.status(each) for each in self._parts[image_id]]
+        if states and all(state not in {READY, DAMAGED} for state in states):
+            return MISSING
+        if any(state != READY for state in states):
+            return DAMAGED
+        return row.status if row.status == FAILED else READY

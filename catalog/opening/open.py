@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import errno
 import os
@@ -18,19 +19,22 @@ from ...formats.files.image_files import StoredFiles
 from ...formats.index.cache import IndexCache
 from ...formats.index.kind import IndexKind
 from ...formats.index.stored import StoredIndex
-from ...formats.sources.file import NotAFileError
+from ...formats.sources.file import NotAFileError, state_of
 from ..errors import CatalogError, ImageChangedError, NeedsRepackError
-from . import composed as disks
-from .freshness import Freshness, compare
+from .composed import open_composed
+from .freshness import Freshness, compare, freshness
+from .watched import WatchedReader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ...formats.codecs.seek_points import Span
     from ...formats.image import Image
     from ...formats.reader import ImageReader
     from ..records import OpenSpec, StreamSpec
     from ..store import Catalog
+
+
+_MOST_STREAMS = 1 << 16
+"""What a content key is multiplied by, so that each stream of an image has a key of its own."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -55,15 +59,23 @@ class OpenImage:
 
     Attributes:
         reader: reads the guest bytes.
-        stored: its files.
+        stored: its files; none of an image that is made of others.
         index: its index.
         spec: what the catalog knows of it.
+        was_touched: a file, of it or of an image that it is made of, has other times than when it
+            was scanned.
     """
 
     reader: ImageReader
     stored: StoredFiles
     index: StoredIndex
     spec: OpenSpec
+    was_touched: bool
+
+    @property
+    def is_composed(self) -> bool:
+        """Whether it has no bytes of its own, but is made of other images."""
+        return self.index.kind is IndexKind.SEGMENTS
 
     def close(self) -> None:
         """Close the files."""
@@ -79,22 +91,20 @@ def open_image(
     catalog: Catalog,
     image_id: int,
     *,
-    index_id: int | None = None,
+    content_key: int | None = None,
     shared: Shared | None = None,
     at_any_cost: bool = False,
-    open_partition: Callable[[int], ImageReader] | None = None,
 ) -> OpenImage:
     """Open an image; reads nothing of files that are as they were.
 
-    One SQL statement, two where it is compressed.
+    One SQL statement; two where it is compressed, three where it is made of others.
 
     Args:
         catalog: where the image is.
         image_id: the image.
-        index_id: the index that the caller believes it has; None for whichever.
+        content_key: what the caller believes that it holds; None for whatever it does.
         shared: what open images share; something of its own if None.
         at_any_cost: also where a read may have to decode all that comes before it.
-        open_partition: opens the images that a disk is made of, by id; as this one is if None.
 
     Raises:
         ImageNotFoundError: it was removed from the catalog.
@@ -102,30 +112,84 @@ def open_image(
         NeedsRepackError: reading it would mean decoding too much.
         OSError: a file cannot be opened.
     """
+    return _open(catalog, image_id, content_key, shared or Shared(), at_any_cost=at_any_cost)
+
+
+def _open(
+    catalog: Catalog,
+    image_id: int,
+    content_key: int | None,
+    shared: Shared,
+    *,
+    at_any_cost: bool,
+    above: tuple[int, ...] = (),
+) -> OpenImage:
+    """Open an image that those `above` are made of."""
+    if image_id in above:
+        # A catalog refuses to write that; something else has.
+        raise CatalogError(f"image {image_id}: is made of itself: add it again")
     spec = catalog.open_spec(image_id)
-    if index_id not in {None, spec.index_id}:
+    if content_key not in {None, spec.content_key}:
         raise ImageChangedError(f"{spec.name}: was scanned anew: open it again")
     _check_streams(spec, at_any_cost=at_any_cost)
-    shared = shared or Shared()
+    index = _index_of(catalog, spec, shared.indexes)
+    if index.kind is IndexKind.SEGMENTS:
+        above = (*above, image_id)
+        return _open_composed(catalog, spec, index, shared, at_any_cost=at_any_cost, above=above)
     stored = _open_files(catalog, spec, shared)
     try:
-        index = _index_of(catalog, spec, shared.indexes)
-        if spec.format == disks.FORMAT:
-            reader = disks.open_disk(catalog, spec.path, open_partition or _opener(catalog, shared))
-        else:
-            reader = registry.open_reader(spec.format, stored.source, spec.layout, index)
+        reader = registry.open_reader(spec.format, stored.source, spec.layout, index)
     except BaseException:
         stored.close()
         raise
-    return OpenImage(reader, stored, index, spec)
+    was_touched = any(
+        state_of(file.stat) != (volume.mtime_ns, volume.size_bytes)
+        for file, volume in zip(stored.files, spec.volumes, strict=True)
+    )
+    return OpenImage(reader, stored, index, spec, was_touched)
 
 
-def _opener(catalog: Catalog, shared: Shared) -> Callable[[int], ImageReader]:
-    return lambda image_id: open_image(catalog, image_id, shared=shared).reader
+def open_watched(
+    catalog: Catalog,
+    image_id: int,
+    *,
+    content_key: int | None = None,
+    shared: Shared | None = None,
+    at_any_cost: bool = False,
+) -> WatchedReader:
+    """Do as `open_image`, and return a reader that gives no bytes of a file that was changed."""
+    return WatchedReader(
+        open_image(
+            catalog, image_id, content_key=content_key, shared=shared, at_any_cost=at_any_cost
+        )
+    )  # fmt: skip
+
+
+def _open_composed(
+    catalog: Catalog,
+    spec: OpenSpec,
+    index: StoredIndex,
+    shared: Shared,
+    *,
+    at_any_cost: bool,
+    above: tuple[int, ...],
+) -> OpenImage:
+    def open_child(child_id: int) -> ImageReader:
+        return WatchedReader(
+            _open(catalog, child_id, None, shared, at_any_cost=at_any_cost, above=above)
+        )
+
+    # Its files are those of the images below it: it has none of its own.
+    spec = dataclasses.replace(spec, volumes=catalog.volumes_below(spec.image_id))
+    state = freshness(spec.volumes)
+    reader = open_composed(catalog, spec, shared.indexes, open_child)
+    return OpenImage(reader, StoredFiles(()), index, spec, state is not Freshness.FRESH)
 
 
 def open_by_name(catalog: Catalog, token: str) -> Image:
     """Open the image in a catalog that a name, an id or a path names.
+
+    Six SQL statements besides those of `open_image`: what is known of an image is in many tables.
 
     Raises:
         ImageNotFoundError: none does.
@@ -168,7 +232,7 @@ def _index_of(catalog: Catalog, spec: OpenSpec, cache: IndexCache) -> StoredInde
         ) from None
     return StoredIndex(
         kind,
-        spec.index_id,
+        spec.content_key,
         spec.total_blocks,
         lambda number: catalog.load_chunk(spec.index_id, number),
         lambda start, stop: catalog.load_ranges(spec.index_id, start, stop),
@@ -217,10 +281,11 @@ def _open_files(catalog: Catalog, spec: OpenSpec, shared: Shared) -> StoredFiles
         for path in paths:
             if shared.own_device is not None and os.stat(path).st_dev == shared.own_device:
                 raise ImageChangedError(f"{path}: lies inside of this mount itself")
+        counts = collections.Counter(volume.stream for volume in spec.volumes)
         stored = StoredFiles(
             paths,
-            spec.layout.get("volume_header_size", 0),
-            stream_volumes=[stream.volume_count for stream in spec.streams] or None,
+            registry.named(spec.format).volume_header_size,
+            stream_volumes=[counts[number] for number in sorted(counts)],
         )
         stored.use_plain(
             [
@@ -228,10 +293,12 @@ def _open_files(catalog: Catalog, spec: OpenSpec, shared: Shared) -> StoredFiles
                     source,
                     codecs.named(each.codec),
                     _CatalogTable(catalog, each),
-                    each.id,
+                    spec.content_key * _MOST_STREAMS + number,
                     shared.decoding,
                 )
-                for source, each in zip(stored.streams, spec.streams, strict=False)
+                for number, (source, each) in enumerate(
+                    zip(stored.streams, spec.streams, strict=False)
+                )
             ]
         )
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError, NotAFileError) as error:
@@ -261,8 +328,6 @@ def _are_the_scanned_files(spec: OpenSpec, stored: StoredFiles) -> bool:
 
 def _has_fingerprint(spec: OpenSpec, stored: StoredFiles) -> bool:
     try:
-        if spec.format == disks.FORMAT:
-            return disks.fingerprint(spec.path) == spec.fingerprint
         return registry.fingerprint(spec.format, stored.source) == spec.fingerprint
     except FormatError:
         return False

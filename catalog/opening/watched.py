@@ -1,7 +1,6 @@
-"""Opening catalogued images for reading, and making sure that they are what was scanned.
+"""Reading an open image only as long as its files are the ones that were scanned.
 
-Everything here may block, but for `WatchedReader.read_into_nowait`; the mount calls it from worker
-threads.
+Everything here may block, but for `WatchedReader.read_into_nowait`.
 """
 
 from __future__ import annotations
@@ -10,8 +9,9 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from ...formats.sources.file import state_of
 from ..errors import ImageChangedError
-from .open import Shared, open_image
+from .freshness import Freshness, freshness
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from ...formats.extent import Extent
     from ...formats.sources.file import FileSource
     from ...formats.sources.file_pool import ChunkSource
-    from ..store import Catalog
     from .open import OpenImage
 
     _State = tuple[tuple[int, int], ...]
@@ -43,19 +42,25 @@ class WatchedReader:
     def __init__(self, image: OpenImage) -> None:
         self._image = image
         self._reader = image.reader
+        self._read_into_nowait = image.reader.read_into_nowait
         self._files = image.stored.files
         self._sizes = tuple(file.stat.st_size for file in self._files)
-        self._seen = tuple((file.stat.st_mtime_ns, file.stat.st_size) for file in self._files)
+        self._seen = tuple(state_of(file.stat) for file in self._files)
         self._lock = threading.Lock()
         self._looked_at = 0.0
         self.size = image.reader.size
-        self.was_touched = self._seen != tuple(
-            (volume.mtime_ns, volume.size_bytes) for volume in image.spec.volumes
-        )
+        self.was_touched = image.was_touched
 
     def read_into_nowait(self, view: memoryview, offset: int) -> bool:
         """Fill `view` from guest byte `offset` on, unless that needs waiting, or a closer look."""
-        return self._reader.read_into_nowait(view, offset) and self._is_as_before()
+        return self._read_into_nowait(view, offset) and self._is_as_before()
+
+    def is_current(self) -> bool:
+        """Tell whether its paths lead to the files that were scanned, and those are as they were.
+
+        What it has open may be another file by now, or one that was written. It may block.
+        """
+        return freshness(self._image.spec.volumes) is Freshness.FRESH
 
     def read_into(self, view: memoryview, offset: int) -> None:
         """Fill `view` from guest byte `offset` on.
@@ -77,11 +82,17 @@ class WatchedReader:
 
     def _is_as_before(self) -> bool:
         """Tell whether no file has changed since one has looked last."""
-        now = time.monotonic()
-        if len(self._files) > _FEW_FILES and now - self._looked_at < _LOOK_EVERY:
-            return True
-        self._looked_at = now
-        return _state(self._files) == self._seen
+        files = self._files
+        if len(files) == 1:
+            status = files[0].current_stat()
+            mtime_ns, size = self._seen[0]
+            return status.st_mtime_ns == mtime_ns and status.st_size == size
+        if len(files) > _FEW_FILES:
+            now = time.monotonic()
+            if now - self._looked_at < _LOOK_EVERY:
+                return True
+            self._looked_at = now
+        return _state(files) == self._seen
 
     def extents(self, start: int, stop: int) -> Iterator[Extent]:
         """Yield what guest bytes ``[start, stop)`` are made of; see `ImageReader.extents`."""
@@ -92,42 +103,5 @@ class WatchedReader:
         self._image.close()
 
 
-class ReaderFactory:
-    """Opens readers over one catalog; loaded pieces of indexes are shared by all of them.
-
-    Args:
-        catalog: where the images are.
-        shared: what the open images share.
-    """
-
-    def __init__(self, catalog: Catalog, shared: Shared | None = None) -> None:
-        self._catalog = catalog
-        self.shared = Shared() if shared is None else shared
-
-    def open(self, image_id: int, index_id: int | None = None) -> WatchedReader:
-        """Open an image; reads nothing of files that are as they were.
-
-        Args:
-            image_id: the image.
-            index_id: the index that the caller believes it has; None for whichever.
-
-        Raises:
-            As `open_image`.
-        """
-        return WatchedReader(
-            open_image(
-                self._catalog,
-                image_id,
-                index_id=index_id,
-                shared=self.shared,
-                open_partition=self.open,
-            )
-        )
-
-
 def _state(files: Iterable[FileSource | ChunkSource]) -> _State:
-    found = []
-    for file in files:
-        status = file.current_stat()
-        found.append((status.st_mtime_ns, status.st_size))
-    return tuple(found)
+    return tuple(state_of(file.current_stat()) for file in files)

@@ -13,13 +13,10 @@ from ...formats.raw import reader as raw
 from ..adding.put import replace
 from ..adding.scan import ScannedFile, moved, scan_file
 from ..errors import ImageChangedError
-from ..opening import composed as disks
 from ..opening.open import open_image
 
 if TYPE_CHECKING:
     from ...formats.progress import Progress
-    from ...formats.sources.file import FileSource
-    from ...formats.sources.file_pool import ChunkSource
     from ..records import ImageRecord
     from ..store import Catalog
 
@@ -66,15 +63,15 @@ def repack(
     Raises:
         ImageNotFoundError: there is no such image.
         ImageChangedError: it was changed meanwhile.
-        UnsupportedFeatureError: it is a disk, which has no stream.
+        UnsupportedFeatureError: it is made of other images, and has no stream.
         TargetError: the file is there already.
         FormatError: the image cannot be read, or what was written is not the same.
         OSError: the operating system could not read or write.
     """
     record = catalog.get(image_id)
     row = record.row
-    if row.format == disks.FORMAT:
-        raise UnsupportedFeatureError("disk", 0, "is made of its partitions: repack those")
+    if record.is_composed:
+        raise UnsupportedFeatureError(row.name, 0, "is made of other images: repack those")
     opened = open_image(catalog, image_id, at_any_cost=True)
     try:
         source = opened.stored.whole_stream()
@@ -92,7 +89,7 @@ def repack(
                 raise CorruptImageError(
                     "repack", 0, f"{out}: what was written does not read as it should: try again"
                 )
-            if any(_is_changed(file) for file in opened.stored.files):
+            if opened.stored.changed_file() is not None:
                 raise ImageChangedError(f"{row.name}: was changed while it was repacked")
     finally:
         opened.close()
@@ -110,8 +107,3 @@ def adopt(catalog: Catalog, repacked: Repacked) -> ImageRecord:
     record = replace(catalog, repacked.scanned, before=repacked.before)
     catalog.purge_unused_indexes()
     return record
-
-
-def _is_changed(file: FileSource | ChunkSource) -> bool:
-    now = file.current_stat()
-    return (now.st_mtime_ns, now.st_size) != (file.stat.st_mtime_ns, file.stat.st_size)

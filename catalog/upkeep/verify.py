@@ -5,17 +5,18 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from ...formats.errors import UnsupportedFeatureError
+from ...formats.errors import FormatError
 from ...formats.passes import verify as formats_verify
 from ..database.moment import utc_now
-from ..errors import ImageChangedError
-from ..opening import composed as disks
+from ..errors import ImageChangedError, ImageNotFoundError, NeedsRepackError
 from ..opening.open import open_image
 from ..records import BadRange
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ...formats.progress import Progress
-    from ..records import ImageRecord
+    from ..records import ImageRecord, SegmentRow
     from ..store import Catalog
 
 OK = "ok"
@@ -55,29 +56,43 @@ def verify_image(
     *,
     progress: Progress | None = None,
     jobs: int | None = None,
+    done: dict[int, VerifyReport] | None = None,
 ) -> VerifyReport:
     """Check every checksum of an image, else its structure, and record the result.
+
+    Of an image that is made of others, those are verified and recorded, each once; what is wrong
+    with one, or cannot be read, is told by its name and its guest bytes of the whole.
 
     Args:
         catalog: where the image is; it is written to.
         image_id: the image.
         progress: told the stored bytes that are done.
         jobs: threads; as many as there are processors if None.
+        done: reports of images that were verified just before, by id; takes the new ones.
 
     Raises:
         ImageNotFoundError: there is no such image.
         ImageChangedError: its files are not the ones that were scanned, or changed meanwhile.
         OSError: the operating system could not read; nothing is recorded.
-        UnsupportedFeatureError: it is a disk, which has no bytes of its own to verify.
         CatalogError: the catalog could not be read or written.
     """
-    if catalog.get(image_id).row.format == disks.FORMAT:
-        raise UnsupportedFeatureError("disk", 0, "is made of its partitions: verify those")
+    done = {} if done is None else done
+    record = catalog.get(image_id)
+    if record.is_composed:
+        report = _verify_parts(catalog, record, progress, jobs, done)
+    else:
+        report = _verify_files(catalog, image_id, progress, jobs)
+    done[image_id] = report
+    return report
+
+
+def _verify_files(
+    catalog: Catalog, image_id: int, progress: Progress | None, jobs: int | None
+) -> VerifyReport:
     image = open_image(catalog, image_id, at_any_cost=True)
     found: list[BadRange] = []
     count = 0
     try:
-        before = [file.current_stat() for file in image.stored.files]
         for finding in formats_verify.verify(
             image.spec.format,
             image.stored.source,
@@ -89,13 +104,79 @@ def verify_image(
             count += 1
             if len(found) < _MOST_RECORDED:
                 found.append(BadRange(*finding))
-        for file, status in zip(image.stored.files, before, strict=True):
-            now = file.current_stat()
-            if (now.st_mtime_ns, now.st_size) != (status.st_mtime_ns, status.st_size):
-                raise ImageChangedError(f"{file.path}: was changed while it was verified")
+        changed = image.stored.changed_file()
+        if changed is not None:
+            raise ImageChangedError(f"{changed}: was changed while it was verified")
     finally:
         image.close()
     return _record(catalog, image_id, image.spec.index_id, found, count)
+
+
+def _verify_parts(
+    catalog: Catalog,
+    record: ImageRecord,
+    progress: Progress | None,
+    jobs: int | None,
+    done: dict[int, VerifyReport],
+) -> VerifyReport:
+    found: list[BadRange] = []
+    before = 0
+    for segment in record.segments:
+        if segment.child_name is None:
+            continue
+        report, reason = None, "is not in the catalog"
+        if segment.child_id is not None:
+            tell = None if progress is None else _shifted(progress, before)
+            report, reason = _verify_part(catalog, segment.child_id, tell, jobs, done)
+            before += _stored_bytes(catalog, segment.child_id)
+        if report is None:
+            found.append(BadRange(segment.start, segment.stop, f"{segment.child_name}: {reason}"))
+        else:
+            found += _of_segment(segment, report)
+    return _record(
+        catalog, record.row.id, record.index_id, found[:_MOST_RECORDED], len(found)
+    )  # fmt: skip
+
+
+def _verify_part(
+    catalog: Catalog,
+    image_id: int,
+    progress: Progress | None,
+    jobs: int | None,
+    done: dict[int, VerifyReport],
+) -> tuple[VerifyReport | None, str]:
+    """Return the report of a part, or why there is none."""
+    if image_id in done:
+        return done[image_id], ""
+    try:
+        return verify_image(catalog, image_id, progress=progress, jobs=jobs, done=done), ""
+    except (ImageChangedError, ImageNotFoundError, NeedsRepackError, FormatError, OSError) as error:
+        return None, str(error)
+
+
+def _of_segment(segment: SegmentRow, report: VerifyReport) -> Iterator[BadRange]:
+    """Yield what is wrong with a part, as ranges of the image that it is a part of."""
+    offset = segment.child_offset or 0
+    for bad in report.bad_ranges:
+        detail = f"{segment.child_name}: {bad.detail}"
+        if bad.start is None or bad.stop is None:
+            yield BadRange(segment.start, segment.stop, detail)
+            continue
+        start = max(segment.start, segment.start + bad.start - offset)
+        stop = min(segment.stop, segment.start + bad.stop - offset)
+        if start < stop:
+            yield BadRange(start, stop, detail)
+
+
+def _stored_bytes(catalog: Catalog, image_id: int) -> int:
+    try:
+        return catalog.get(image_id).row.stored_bytes
+    except ImageNotFoundError:
+        return 0
+
+
+def _shifted(progress: Progress, before: int) -> Progress:
+    return lambda done: progress(before + done)
 
 
 def record_right(catalog: Catalog, record: ImageRecord) -> VerifyReport:
@@ -117,7 +198,7 @@ def _record(
 
     record = catalog.get(image_id)
     name = record.row.name
-    report = VerifyReport(image_id, name, tuple(found), count, _detail(record.row.checksum, count))
+    report = VerifyReport(image_id, name, tuple(found), count, _detail(record, count))
     if record.index_id != index_id:
         raise ImageChangedError(f"{name}: was scanned anew while it was verified")
     with catalog.database.writing() as connection:
@@ -132,8 +213,11 @@ def _record(
     return report
 
 
-def _detail(checksum: str, count: int) -> str:
+def _detail(record: ImageRecord, count: int) -> str:
+    checksum = record.row.checksum
     what = "structure, there are no checksums" if checksum == "none" else f"every {checksum}"
+    if record.is_composed:
+        what = "every part"
     if count == 0:
         return f"right: {what}"
     return f"{count} bad {'place' if count == 1 else 'places'} found; checked: {what}"

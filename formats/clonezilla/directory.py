@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import FormatError, NotThisFormatError, UnsupportedFeatureError
 from . import metadata
-from .evidence import read_tables, row_name
+from .evidence import read_evidence, row_name
 from .files import Files
 from .names import find_candidates, is_image_name
 from .records import ImageDirectory, Partition
@@ -20,6 +20,7 @@ from .records import ImageDirectory, Partition
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
+    from .evidence import Evidence
     from .metadata import LogicalVolume, Swap
     from .names import Candidate
 
@@ -132,11 +133,13 @@ class _Reading:
         empty |= {d.device for d in encrypted}
         self._compare(parts, volumes, candidates, known, empty)
         program, moment = self._log()
+        evidence = {disk: read_evidence(files, disk) for disk in disks}
         return ImageDirectory(
             path=files.path,
             name=os.path.basename(files.path),
             disks=disks,
-            partitions=self._partitions(disks, candidates),
+            evidence=evidence,
+            partitions=self._partitions(disks, candidates, evidence),
             swaps=swaps,
             volume_groups=groups,
             logical_volumes=volumes,
@@ -199,10 +202,13 @@ class _Reading:
                 self._problems.append(f"there is an image of {name}, which parts does not list")
 
     def _partitions(
-        self, disks: tuple[str, ...], candidates: Mapping[str, tuple[Candidate, ...]]
+        self,
+        disks: tuple[str, ...],
+        candidates: Mapping[str, tuple[Candidate, ...]],
+        evidence: Mapping[str, Evidence],
     ) -> tuple[Partition, ...]:
         types = self._parsed("dev-fs.list", metadata.parse_file_systems)
-        places = self._places(disks)
+        places = self._places(evidence)
         found = []
         for name, images in candidates.items():
             image = images[0]
@@ -218,12 +224,12 @@ class _Reading:
             )
         return tuple(found)
 
-    def _places(self, disks: Iterable[str]) -> dict[str, tuple[str, int]]:
+    def _places(self, evidence: Mapping[str, Evidence]) -> dict[str, tuple[str, int]]:
         """Return disk and size of each partition that is in a table."""
         found: dict[str, tuple[str, int]] = {}
-        for disk in disks:
-            table, _, problems = read_tables(self._files, disk)
-            self._problems.extend(problems)
+        for disk, known in evidence.items():
+            self._problems.extend(known.table_problems)
+            table = known.table
             if table is None:
                 continue
             for row in table.rows:

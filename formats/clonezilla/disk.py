@@ -9,16 +9,15 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from ..composed.segments import Canvas, FileBytes, MadeBytes, PartitionBytes, Segment
+from ..composed.segments import Canvas, ChildBytes, LiteralBytes, Segment
 from ..errors import CorruptImageError, FormatError
 from ..partitions.ebr import EBR_SIZE, boot_records, extended_partition
-from .evidence import GPT_FIRST_SIZE, GPT_SECOND_SIZE, SAVED_SECTOR, read_evidence, row_name
+from .evidence import GPT_FIRST_SIZE, GPT_SECOND_SIZE, SAVED_SECTOR, row_name
 from .files import Files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ..composed.segments import Content
     from ..partitions.text_tables import PartitionTable, Row
     from .evidence import Evidence
     from .records import ImageDirectory
@@ -68,7 +67,7 @@ def disk_layout(
         message = f"{directory.path} has no disk {disk}"
         raise ValueError(message)
     files = Files(directory.path)
-    evidence = read_evidence(files, disk)
+    evidence = directory.evidence[disk]
     size = evidence.size
     if size is None and sizes is not None:
         # A file system on the whole disk is as long as the disk.
@@ -134,7 +133,8 @@ class _Composition:
                 self._problems.append(f"{name} is missing: zeros take its place")
             return
         try:
-            path, length = self._files.resolve(name), self._files.size(name)
+            length = self._files.size(name)
+            data = self._files.read(name, min(limit, _MAX_LITERAL_SIZE))
         except (FormatError, OSError) as error:
             self._problems.append(f"{name} is left out: {error}")
             return
@@ -142,9 +142,8 @@ class _Composition:
             self._problems.append(
                 f"{name} is {length} bytes long, of which {_MAX_LITERAL_SIZE} are shown"
             )
-        length = min(length, limit, _MAX_LITERAL_SIZE)
-        if length:
-            self._canvas.put(start, start + length, FileBytes(path, 0))
+        if data:
+            self._canvas.put(start, start + len(data), LiteralBytes(data))
         elif is_expected:
             self._problems.append(f"{name} is empty: zeros take its place")
 
@@ -186,7 +185,7 @@ class _Composition:
         elif partition.problem is not None:
             self._problems.append(f"{name} is zeros: {partition.problem}")
         else:
-            self._canvas.put(start, stop, PartitionBytes(name))
+            self._canvas.put(start, stop, ChildBytes(name))
 
     def _note_missing(self, name: str) -> None:
         """Tell why a partition is zeros. Of swap nobody expects anything else."""
@@ -203,20 +202,16 @@ class _Composition:
 
     def _put_boot_records(self, table: PartitionTable) -> None:
         saved: dict[int, bytes] = {}
-        paths: dict[int, str] = {}
         for row in table.rows:
             name = f"{row_name(row, table, self._disk)}-ebr"
             if name not in self._files:
                 continue
             try:
                 saved[row.number] = self._files.read(name, EBR_SIZE)
-                paths[row.number] = self._files.resolve(name)
             except (FormatError, OSError) as error:
                 self._problems.append(f"{name} is left out: {error}")
         records, problems = boot_records(table, saved)
         self._problems.extend(problems)
         for record in records:
-            content: Content = MadeBytes(record.data)
-            if record.is_saved:
-                content = FileBytes(paths[record.number], 0)
-            self._canvas.put(record.offset, record.offset + EBR_SIZE, content)
+            place = record.offset
+            self._canvas.put(place, place + EBR_SIZE, LiteralBytes(record.data))

@@ -34,13 +34,20 @@ class Evidence:
         table: its partition table, None where there is none, or it cannot be understood.
         sector_size: bytes in a sector.
         size: bytes of the disk, None where nothing tells.
-        problems: what is odd.
+        table_problems: what is odd in what was written of the table.
+        size_problems: what is odd in what tells the size.
     """
 
     table: PartitionTable | None
     sector_size: int
     size: int | None
-    problems: tuple[str, ...]
+    table_problems: tuple[str, ...]
+    size_problems: tuple[str, ...]
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """All that is odd."""
+        return self.table_problems + self.size_problems
 
 
 def row_name(row: Row, table: PartitionTable, disk: str) -> str:
@@ -55,23 +62,17 @@ def row_name(row: Row, table: PartitionTable, disk: str) -> str:
 
 def read_evidence(files: Files, disk: str) -> Evidence:
     """Return what is known of a disk. What cannot be read or understood becomes a problem."""
-    table, parted, problems = read_tables(files, disk)
+    table_problems: list[str] = []
+    parted = _read_parted(files, disk, table_problems)
+    table = _read_table(files, disk, parted, table_problems)
     sector_size = (
         table.sector_size
         if table is not None
         else (parted and parted.sector_size) or DEFAULT_SECTOR_SIZE
     )
-    size = _size(files, disk, table, parted, problems)
-    return Evidence(table, sector_size, size, tuple(problems))
-
-
-def read_tables(
-    files: Files, disk: str
-) -> tuple[PartitionTable | None, PartedDisk | None, list[str]]:
-    """Return what `sfdisk` and `parted` wrote of a disk, and what is wrong with it."""
-    problems: list[str] = []
-    parted = _read_parted(files, disk, problems)
-    return _read_table(files, disk, parted, problems), parted, problems
+    size_problems: list[str] = []
+    size = _size(files, disk, table, parted, size_problems)
+    return Evidence(table, sector_size, size, tuple(table_problems), tuple(size_problems))
 
 
 def _read_parted(files: Files, disk: str, problems: list[str]) -> PartedDisk | None:

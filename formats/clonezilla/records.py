@@ -6,6 +6,9 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .evidence import Evidence
     from .metadata import LogicalVolume, LuksDevice, Swap, VolumeGroup
 
 
@@ -40,6 +43,7 @@ class ImageDirectory:
         path: absolute path of the directory.
         name: its name.
         disks: the disks that were saved; of saved partitions those whose tables are there.
+        evidence: what is known of each disk.
         partitions: what there are images of, by name.
         swaps: swap partitions, whose content is not saved.
         volume_groups: physical volumes of LVM with their groups.
@@ -56,6 +60,7 @@ class ImageDirectory:
     path: str
     name: str
     disks: tuple[str, ...]
+    evidence: Mapping[str, Evidence]
     partitions: tuple[Partition, ...]
     swaps: tuple[Swap, ...]
     volume_groups: tuple[VolumeGroup, ...]

@@ -11,6 +11,7 @@ import xxhash
 from ..errors import CorruptImageError, FormatError, TruncatedImageError
 from ..index.rank_chunk import ChunkMissingError
 from ..sources.fingerprint import hash_samples
+from ..sources.place import Place
 from .decoders import LiveDecoder
 from .fair_lock import TurnLock
 from .seek_points import HASH_SIZE, HASHES_IN_GROUP, PAGE_SIZE
@@ -141,6 +142,10 @@ class DecodedSource:
     def stored_digest(self) -> bytes:
         """Return what tells this stream from others, from a few reads of the compressed one."""
         return digest_of_stored(self._stored)
+
+    def place(self, offset: int) -> Place:  # noqa: ARG002
+        """Return the file that the stream begins in: a plain byte has no place of its own."""
+        return Place(self._stored.place(0).path, None, is_compressed=True)
 
     def close(self) -> None:
         """Close the compressed stream, and let go of decoders that wait."""

@@ -1,1 +1,1 @@
-"""Images that are made of other images."""
+"""Images that are made of other images: what lies where, and reading them as one."""

@@ -1,241 +1,134 @@
-"""A saved disk as one image: its tables and its partitions, each at its place.
-
-For any number of threads. A partition is opened when it is first touched, and stays open; one that
-cannot be opened spoils only its own range.
-"""
+"""An image that is made of others, as one image. For any number of threads."""
 
 from __future__ import annotations
 
 import bisect
-import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from ..errors import FormatError
-from ..extent import Extent, ExtentKind
-from ..sources.file import FileSource
+from ..extent import zero
+from ..reader import check_range
 from ..stored.scatter import fill_zero
-from .segments import FileBytes, MadeBytes, PartitionBytes
+from .parts import Child, Literal
+from .segments import LiteralBytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from ..extent import Extent
     from ..reader import ImageReader
-    from .segments import Content, Segment
+    from .parts import Part
+    from .segments import Segment
 
-    OpenPartition = Callable[[str], ImageReader]
+
+class Slice(NamedTuple):
+    """Guest bytes ``[start, stop)`` that are those of a part, from its byte `offset` on."""
+
+    start: int
+    stop: int
+    part: Part
+    offset: int
 
 
-class DiskReader:
-    """Random access to a saved disk. See `ImageReader`.
-
-    The bytes come from many files, so the offset of an extent cannot be one in any of them: the
-    ``source_offset`` of a DATA extent is its place on the disk, as if the disk were stored plainly.
+class ComposedReader:
+    """Random access to an image that is made of others. See `ImageReader`.
 
     Args:
-        size: bytes of the disk.
-        segments: what it is made of.
-        open_partition: opens a partition by its name. It is called from any thread, for each
-            partition once unless it raises; the reader that it returns is closed with this one.
-            A FormatError that it raises is raised again for every further read; after an OSError
-            it is called again.
+        size: guest bytes.
+        slices: what it is made of, ascending and not overlapping; between them are zeros. A part
+            may have several; the parts are closed with the reader.
     """
 
-    def __init__(
-        self, size: int, segments: Sequence[Segment], open_partition: OpenPartition
-    ) -> None:
+    def __init__(self, size: int, slices: Sequence[Slice]) -> None:
         self._size = size
-        self._segments = segments
-        contents = [segment.content for segment in segments]
-        self._partitions = {
-            content.name: _Partition(content.name, open_partition)
-            for content in contents
-            if isinstance(content, PartitionBytes)
-        }
-        self._files = {
-            content.path: _File(content.path)
-            for content in contents
-            if isinstance(content, FileBytes)
-        }
+        self._slices = slices
+        self._stops = [each.stop for each in slices]
+
+    @classmethod
+    def of_segments(
+        cls, size: int, segments: Sequence[Segment], open_child: Callable[[str], ImageReader]
+    ) -> ComposedReader:
+        """Return a reader over segments that are in memory.
+
+        Args:
+            size: guest bytes.
+            segments: what it is made of.
+            open_child: opens a child by its name.
+        """
+        children: dict[str, Child] = {}
+        slices = []
+        for start, stop, content in ((each.start, each.stop, each.content) for each in segments):
+            part: Part
+            if isinstance(content, LiteralBytes):
+                part, offset = Literal.of(content.taken(stop - start)), 0
+            else:
+                name, offset = content.name, content.offset
+                if name not in children:
+                    children[name] = Child(name, lambda name=name: open_child(name))  # type: ignore[misc]
+                part = children[name]
+            slices.append(Slice(start, stop, part, offset))
+        return cls(size, slices)
 
     @property
     def size(self) -> int:
-        """Number of bytes of the disk."""
+        """Number of guest bytes."""
         return self._size
 
     def extents(self, start: int, stop: int) -> Iterator[Extent]:
         """Yield the extents of ``[start, stop)``; see `ImageReader.extents`.
 
-        Partitions in the range are opened. One that cannot be opened is data, so that whoever reads
-        it learns of the error.
+        Children in the range are opened. Of one that cannot be, the bytes are unreadable.
         """
-        self._check_range(start, stop)
+        check_range(start, stop, self._size)
         return self._extents(start, stop)
 
     def read_into(self, view: memoryview, offset: int) -> None:
-        """Fill `view` from byte `offset` on; see `ImageReader.read_into`."""
-        self._check_range(offset, offset + len(view))
-        for start, stop, content in self._pieces(offset, offset + len(view)):
+        """Fill `view` from guest byte `offset` on; see `ImageReader.read_into`."""
+        check_range(offset, offset + len(view), self._size)
+        for start, stop, part, at in self._cut(offset, offset + len(view)):
             piece = view[start - offset : stop - offset]
-            if content is None:
+            if part is None:
                 fill_zero(piece)
-            elif isinstance(content, PartitionBytes):
-                self._partitions[content.name].read_into(piece, content.offset)
-            elif isinstance(content, FileBytes):
-                self._files[content.path].open().readv((piece,), content.offset)
             else:
-                piece[:] = _made(content, len(piece))
+                part.read_into(piece, at)
 
     def read_into_nowait(self, view: memoryview, offset: int) -> bool:
         """Do as `read_into` unless that needs waiting; see `ImageReader.read_into_nowait`."""
-        self._check_range(offset, offset + len(view))
-        return all(
-            self._read_piece_nowait(view[start - offset : stop - offset], content)
-            for start, stop, content in self._pieces(offset, offset + len(view))
-        )
+        check_range(offset, offset + len(view), self._size)
+        for start, stop, part, at in self._cut(offset, offset + len(view)):
+            piece = view[start - offset : stop - offset]
+            if part is None:
+                fill_zero(piece)
+            elif not part.read_into_nowait(piece, at):
+                return False
+        return True
 
     def close(self) -> None:
         """Close what was opened. Closing twice is harmless."""
-        for partition in self._partitions.values():
-            partition.close()
-        for file in self._files.values():
-            file.close()
-
-    def _read_piece_nowait(self, piece: memoryview, content: Content | None) -> bool:
-        if isinstance(content, PartitionBytes):
-            return self._partitions[content.name].read_into_nowait(piece, content.offset)
-        if isinstance(content, FileBytes):
-            source = self._files[content.path].opened
-            return source is not None and source.readv_nowait((piece,), content.offset)
-        if content is None:
-            fill_zero(piece)
-        else:
-            piece[:] = _made(content, len(piece))
-        return True
+        for each in self._slices:
+            each.part.close()
 
     def _extents(self, start: int, stop: int) -> Iterator[Extent]:
-        for piece_start, piece_stop, content in self._pieces(start, stop):
-            if content is None:
-                yield Extent(piece_start, piece_stop, ExtentKind.ZERO)
-            elif isinstance(content, PartitionBytes):
-                partition = self._partitions[content.name]
-                length = piece_stop - piece_start
-                for first, last, kind in partition.extents(content.offset, length):
-                    place = piece_start + first
-                    is_data = kind is ExtentKind.DATA
-                    yield Extent(place, piece_start + last, kind, place if is_data else -1)
-            else:
-                yield Extent(piece_start, piece_stop, ExtentKind.DATA, piece_start)
+        for piece_start, piece_stop, part, at in self._cut(start, stop):
+            if part is None:
+                yield zero(piece_start, piece_stop)
+                continue
+            shift = piece_start - at
+            for extent in part.extents(at, at + piece_stop - piece_start):
+                yield extent._replace(start=extent.start + shift, stop=extent.stop + shift)
 
-    def _pieces(self, start: int, stop: int) -> Iterator[tuple[int, int, Content | None]]:
-        """Yield adjacent (start, stop, content) that cover ``[start, stop)``; None is zeros."""
-        index = bisect.bisect_right(self._segments, start, key=_stop)
+    def _cut(self, start: int, stop: int) -> Iterator[tuple[int, int, Part | None, int]]:
+        """Yield adjacent (start, stop, part, offset in it) that cover ``[start, stop)``."""
+        index = bisect.bisect_right(self._stops, start)
         position = start
         while position < stop:
-            segment = self._segments[index] if index < len(self._segments) else None
-            if segment is None or segment.start >= stop:
-                yield position, stop, None
+            found = self._slices[index] if index < len(self._slices) else None
+            if found is None or found.start >= stop:
+                yield position, stop, None, 0
                 return
-            if position < segment.start:
-                yield position, segment.start, None
-                position = segment.start
-            end = min(segment.stop, stop)
-            yield position, end, segment.content.after(position - segment.start)
+            if position < found.start:
+                yield position, found.start, None, 0
+                position = found.start
+            end = min(found.stop, stop)
+            yield position, end, found.part, found.offset + position - found.start
             position = end
             index += 1
-
-    def _check_range(self, start: int, stop: int) -> None:
-        if not 0 <= start <= stop <= self._size:
-            message = f"[{start}, {stop}) is not inside [0, {self._size})"
-            raise ValueError(message)
-
-
-class _File:
-    """A file of the directory, opened when it is first read."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._lock = threading.Lock()
-        self.opened: FileSource | None = None
-
-    def open(self) -> FileSource:
-        with self._lock:
-            if self.opened is None:
-                self.opened = FileSource(self._path)
-            return self.opened
-
-    def close(self) -> None:
-        if self.opened is not None:
-            self.opened.close()
-
-
-class _Partition:
-    """A partition, opened when it is first touched. Behind the end of its image are zeros."""
-
-    def __init__(self, name: str, open_partition: OpenPartition) -> None:
-        self._name = name
-        self._open_partition = open_partition
-        # A lock for each, so that one that takes long to open does not stop the others.
-        self._lock = threading.Lock()
-        self._reader: ImageReader | None = None
-        self._error: FormatError | None = None
-
-    def read_into(self, view: memoryview, offset: int) -> None:
-        reader = self._opened()
-        stored = _within(reader, offset, len(view))
-        if stored:
-            reader.read_into(view[:stored], offset)
-        fill_zero(view[stored:])
-
-    def read_into_nowait(self, view: memoryview, offset: int) -> bool:
-        reader = self._reader
-        if reader is None:
-            return False
-        stored = _within(reader, offset, len(view))
-        if stored and not reader.read_into_nowait(view[:stored], offset):
-            return False
-        fill_zero(view[stored:])
-        return True
-
-    def extents(self, offset: int, length: int) -> Iterator[tuple[int, int, ExtentKind]]:
-        """Yield (start, stop, kind) of `length` bytes from `offset` on, counted from there."""
-        try:
-            reader = self._opened()
-        except (FormatError, OSError):
-            yield 0, length, ExtentKind.DATA
-            return
-        stored = _within(reader, offset, length)
-        if stored:
-            for extent in reader.extents(offset, offset + stored):
-                yield extent.start - offset, extent.stop - offset, extent.kind
-        if stored < length:
-            yield stored, length, ExtentKind.ZERO
-
-    def close(self) -> None:
-        if self._reader is not None:
-            self._reader.close()
-
-    def _opened(self) -> ImageReader:
-        with self._lock:
-            if self._error is not None:
-                # Without the traceback, which otherwise grows with every read.
-                raise self._error.with_traceback(None)
-            if self._reader is None:
-                try:
-                    self._reader = self._open_partition(self._name)
-                except FormatError as error:
-                    self._error = error
-                    raise
-            return self._reader
-
-
-def _within(reader: ImageReader, offset: int, length: int) -> int:
-    """Return how many of `length` bytes from `offset` on the image reaches."""
-    return max(0, min(length, reader.size - offset))
-
-
-def _made(content: MadeBytes, length: int) -> bytes:
-    return content.data[content.offset : content.offset + length]
-
-
-def _stop(segment: Segment) -> int:
-    return segment.stop

@@ -1,4 +1,7 @@
-"""What an image that is made of others consists of, piece by piece."""
+"""What an image that is made of others consists of, piece by piece.
+
+A piece is literal bytes, or bytes of another image, its child. Everywhere else are zeros.
+"""
 
 from __future__ import annotations
 
@@ -7,47 +10,42 @@ import dataclasses
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class FileBytes:
-    """Bytes of a file of the directory, from `offset` on."""
+class LiteralBytes:
+    """Bytes as they are: `data` from `offset` on."""
 
-    path: str
-    offset: int
-
-    def after(self, length: int) -> FileBytes:
-        """Return what follows `length` bytes further on."""
-        return FileBytes(self.path, self.offset + length)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class MadeBytes:
-    """Bytes that are in no file, but made as a restore makes them; `data` from `offset` on."""
-
-    data: bytes
+    data: bytes = dataclasses.field(repr=False)
     offset: int = 0
 
-    def after(self, length: int) -> MadeBytes:
+    def after(self, length: int) -> LiteralBytes:
         """Return what follows `length` bytes further on."""
-        return MadeBytes(self.data, self.offset + length)
+        return LiteralBytes(self.data, self.offset + length)
+
+    def taken(self, length: int) -> bytes:
+        """Return the first `length` of them."""
+        return self.data[self.offset : self.offset + length]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class PartitionBytes:
-    """Bytes of a partition, from `offset` on. What its image does not reach is zeros."""
+class ChildBytes:
+    """Bytes of a child, by its name, from its guest byte `offset` on.
+
+    What the child does not reach is zeros.
+    """
 
     name: str
     offset: int = 0
 
-    def after(self, length: int) -> PartitionBytes:
+    def after(self, length: int) -> ChildBytes:
         """Return what follows `length` bytes further on."""
-        return PartitionBytes(self.name, self.offset + length)
+        return ChildBytes(self.name, self.offset + length)
 
 
-Content = FileBytes | MadeBytes | PartitionBytes
+Content = LiteralBytes | ChildBytes
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Segment:
-    """Bytes ``[start, stop)`` of the disk, never empty, and what they are."""
+    """Guest bytes ``[start, stop)``, never empty, and what they are."""
 
     start: int
     stop: int
@@ -55,14 +53,18 @@ class Segment:
 
 
 class Canvas:
-    """Segments, put down one after the other; what is taken stays as it is."""
+    """Segments, put down one after the other; what is taken stays as it is.
+
+    Args:
+        size: bytes of the image.
+    """
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._segments: list[Segment] = []
 
     def put(self, start: int, stop: int, content: Content) -> None:
-        """Put down what of ``[start, stop)`` is on the disk and still free."""
+        """Put down what of ``[start, stop)`` is inside of the image and still free."""
         stop = min(stop, self._size)
         first = bisect.bisect_right(self._segments, start, key=lambda segment: segment.stop)
         last = bisect.bisect_left(self._segments, stop, key=lambda segment: segment.start)

@@ -12,10 +12,14 @@ from . import split_names as splits
 from .image_files import StoredFiles
 
 
-def open_files(path: str) -> StoredFiles:
+def open_files(path: str, *, is_raw: bool = False) -> StoredFiles:
     """Open the image in a file, and its other chunks or volumes where it has some.
 
     The beginning of each file that tells something is looked at once.
+
+    Args:
+        path: the file; of several, any.
+        is_raw: take it for the partition's bytes as they are, whatever they begin like.
 
     Raises:
         FormatError: a chunk or volume is missing, or belongs to another image.
@@ -25,12 +29,12 @@ def open_files(path: str) -> StoredFiles:
     head, codec = looks.at(path)
     header_size = partimage_layout.VOLUME_HEADER_SIZE
     chunks = [path]
-    if not head.startswith(partimage_layout.MAGIC) or _is_split(path, looks):
+    if is_raw or not head.startswith(partimage_layout.MAGIC) or _is_split(path, looks):
         chunks = splits.chunk_paths(path, looks.begins_an_image)
         splits.check_sizes(chunks)
         if chunks != [path]:
             head, codec = _look_into(*chunks)
-        if not head.startswith(partimage_layout.MAGIC):
+        if is_raw or not head.startswith(partimage_layout.MAGIC):
             return StoredFiles(chunks, codec=codec)
         if len(chunks) > 1:
             return StoredFiles(chunks, header_size, stream_volumes=[len(chunks)], codec=codec)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Self
 
-from ..sources.file import FileSource
+from ..sources.file import FileSource, has_changed
 from ..sources.file_pool import ChunkSource
 from ..sources.joined import JoinedSource, joined
 
@@ -94,6 +94,14 @@ class StoredFiles:
         if not self.volume_header_size or len(streams) == 1:
             return joined(streams)
         return JoinedSource([streams[0], JoinedSource(streams[1:], self.volume_header_size)])
+
+    def changed_file(self) -> str | None:
+        """Return the first file whose time or size is another than when it was opened, or None.
+
+        Raises:
+            OSError: one cannot be looked at.
+        """
+        return next((file.path for file in self.files if has_changed(file)), None)
 
     def close(self) -> None:
         """Close every file. Closing twice is harmless."""

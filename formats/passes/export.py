@@ -18,14 +18,16 @@ import struct
 from typing import TYPE_CHECKING, Protocol
 
 from ..files.new_file import TargetError, naming, new_file
-from ..stored.used_windows import WINDOW_SIZE, ReadAhead
+from ..stored.used_windows import WINDOW_SIZE, ReadAhead, unreadable_ranges
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from ..progress import Progress
     from ..reader import ImageReader
-    from ..stored.used_windows import Window
+    from ..stored.used_windows import Lost, Window
+
+    Rescue = Callable[[Lost], None]
 
 STDOUT_NAME = "standard output"
 
@@ -109,6 +111,7 @@ def export(
     filling: Filling = SPARSE,
     *,
     force: bool = False,
+    rescue: Rescue | None = None,
     progress: Progress | None = None,
 ) -> None:
     """Write the guest bytes of an image to whatever `path` is.
@@ -118,6 +121,7 @@ def export(
         path: a new file, or an existing one, a block device, a fifo, a character device.
         filling: what becomes of unused areas.
         force: replace an existing file; write over a block device.
+        rescue: is told what cannot be read, which is then filled; None to end there instead.
         progress: told the guest bytes that are done.
 
     Raises:
@@ -127,15 +131,15 @@ def export(
     """
     kind = target_kind(path)
     if kind is TargetKind.FILE:
-        export_file(reader, path, filling, force=force, progress=progress)
+        export_file(reader, path, filling, force=force, rescue=rescue, progress=progress)
     elif kind is TargetKind.DEVICE:
         if not force:
             raise TargetError(f"{path}: is a block device: --force writes over all that it holds")
-        export_device(reader, path, filling, progress=progress)
+        export_device(reader, path, filling, rescue=rescue, progress=progress)
     else:
         fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY)
         try:
-            export_stream(reader, fd, filling, name=path, progress=progress)
+            export_stream(reader, fd, filling, name=path, rescue=rescue, progress=progress)
         finally:
             os.close(fd)
 
@@ -146,6 +150,7 @@ def export_file(
     filling: Filling = SPARSE,
     *,
     force: bool = False,
+    rescue: Rescue | None = None,
     progress: Progress | None = None,
 ) -> None:
     """Write the guest bytes to a regular file that appears under its name when it is whole.
@@ -159,7 +164,7 @@ def export_file(
     with new_file(path, force=force) as fd:
         with naming(path):
             os.ftruncate(fd, reader.size)
-        _pump(reader, _File(fd, path, filling), progress)
+        _pump(reader, _File(fd, path, filling), rescue, progress)
 
 
 def export_device(
@@ -167,6 +172,7 @@ def export_device(
     path: str,
     filling: Filling = SPARSE,
     *,
+    rescue: Rescue | None = None,
     progress: Progress | None = None,
 ) -> None:
     """Write the guest bytes over the beginning of a block device that nobody uses.
@@ -189,7 +195,7 @@ def export_device(
         size = os.lseek(fd, 0, os.SEEK_END)
         if size < reader.size:
             raise TargetError(f"{path}: has {size} bytes, but the image has {reader.size}")
-        _pump(reader, _Device(fd, path, filling), progress)
+        _pump(reader, _Device(fd, path, filling), rescue, progress)
         with naming(path):
             os.fsync(fd)
     finally:
@@ -202,6 +208,7 @@ def export_stream(
     filling: Filling = SPARSE,
     *,
     name: str = STDOUT_NAME,
+    rescue: Rescue | None = None,
     progress: Progress | None = None,
 ) -> None:
     """Write every guest byte to `fd`, one after the other.
@@ -212,7 +219,7 @@ def export_stream(
     """
     with contextlib.suppress(OSError):
         fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
-    _pump(reader, _Stream(fd, name, filling), progress)
+    _pump(reader, _Stream(fd, name, filling), rescue, progress)
 
 
 def write_all(fd: int, data: memoryview, name: str) -> None:
@@ -232,6 +239,10 @@ def write_all(fd: int, data: memoryview, name: str) -> None:
 class _Target(Protocol):
     """Takes the guest bytes in ascending order, without a gap and once."""
 
+    @property
+    def filler(self) -> int:
+        """The byte that unused areas are filled with."""
+
     def used(self, window: Window) -> None:
         """Take a window that begins where the last call ended."""
 
@@ -239,12 +250,20 @@ class _Target(Protocol):
         """Take guest bytes ``[start, stop)`` that are not stored; at most `_ZEROOUT_MOST`."""
 
 
-def _pump(reader: ImageReader, target: _Target, progress: Progress | None) -> None:
+def _pump(
+    reader: ImageReader, target: _Target, rescue: Rescue | None, progress: Progress | None
+) -> None:
     position = 0
-    with ReadAhead(reader) as windows:
+    if rescue is not None:
+        for lost in unreadable_ranges(reader):
+            rescue(lost)
+    with ReadAhead(reader, rescue=None if rescue is None else target.filler) as windows:
         for window in windows:
             _skip(target, position, window.offset, progress)
             target.used(window)
+            for lost in window.lost:
+                assert rescue is not None
+                rescue(lost)
             position = window.offset + len(window.view)
             if progress is not None:
                 progress(position)
@@ -266,6 +285,7 @@ class _Writer:
         self._fd = fd
         self._name = name
         self._filling = filling
+        self.filler = filling.byte
         self._filler = memoryview(bytes([filling.byte]) * WINDOW_SIZE)
 
     def used(self, window: Window) -> None:

@@ -6,12 +6,15 @@ threads at once, except that nobody may read while `close` runs.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .place import Place
 
+
+@runtime_checkable
 class ByteSource(Protocol):
     """The stored bytes of one image."""
 
@@ -42,6 +45,9 @@ class ByteSource(Protocol):
                 allocated in that case, whatever `length` is.
             OSError: the operating system could not read.
         """
+
+    def place(self, offset: int) -> Place:
+        """Tell where the byte at `offset` is stored."""
 
     def close(self) -> None:
         """Give back what the source holds open. Closing twice is harmless."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ..errors import TruncatedImageError
+from .place import Place
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,6 +81,10 @@ class FileSource:
         self.readv([memoryview(whole)], offset)
         return bytes(whole)
 
+    def place(self, offset: int) -> Place:
+        """Return the same place in the file."""
+        return Place(self.path, offset)
+
     def current_stat(self) -> os.stat_result:
         """Return what `fstat` tells of the open file now."""
         return os.fstat(self._fd)
@@ -89,6 +94,31 @@ class FileSource:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+
+
+class OpenFile(Protocol):
+    """A file that was opened, and what was told of it then."""
+
+    @property
+    def stat(self) -> os.stat_result:
+        """What `fstat` told when it was opened."""
+
+    def current_stat(self) -> os.stat_result:
+        """Return what the system tells of the file now."""
+
+
+def has_changed(file: OpenFile) -> bool:
+    """Tell whether a file was written since it was opened, by its time and its size.
+
+    Raises:
+        OSError: it cannot be looked at.
+    """
+    return state_of(file.current_stat()) != state_of(file.stat)
+
+
+def state_of(status: os.stat_result) -> tuple[int, int]:
+    """Return what changes when a file is written: time in nanoseconds, and size."""
+    return status.st_mtime_ns, status.st_size
 
 
 def readv(fd: int, buffers: Sequence[memoryview], offset: int) -> None:

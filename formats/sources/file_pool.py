@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import TruncatedImageError
 from .file import FileSource, readv, readv_nowait
+from .place import Place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -66,6 +67,10 @@ class ChunkSource:
         data = bytearray(length)
         self.readv((memoryview(data),), offset)
         return bytes(data)
+
+    def place(self, offset: int) -> Place:
+        """Return the same place in the file."""
+        return Place(self.path, offset)
 
     def current_stat(self) -> os.stat_result:
         """Return what the system tells of the file now."""

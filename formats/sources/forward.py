@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from ..errors import TruncatedImageError
+from .place import Place
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,6 +69,10 @@ class ForwardSource:
     def readv_nowait(self, buffers: Sequence[memoryview], offset: int) -> bool:  # noqa: ARG002
         """Return False: nobody knows whether a stream has to be waited for."""
         return False
+
+    def place(self, offset: int) -> Place:  # noqa: ARG002
+        """Tell of no file: the stream comes from somewhere."""
+        return Place()
 
     def close(self) -> None:
         """Leave the stream as it is: it belongs to the caller."""

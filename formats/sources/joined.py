@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .byte_source import ByteSource
+    from .place import Place
 
 
 def joined(parts: Sequence[ByteSource], skip: int = 0) -> ByteSource:
@@ -36,7 +37,7 @@ class JoinedSource:
     @property
     def size(self) -> int:
         """Number of bytes in the stream."""
-        return self._stops[-1]
+        return self._stops[-1] if self._stops else 0
 
     def readv(self, buffers: Sequence[memoryview], offset: int) -> None:
         """Fill `buffers` from `offset` on; see `ByteSource.readv`."""
@@ -62,6 +63,12 @@ class JoinedSource:
         digests = [digest_of(part) for part in self._parts]
         known = [digest for digest in digests if digest is not None]
         return b"".join(known) if len(known) == len(digests) else None
+
+    def place(self, offset: int) -> Place:
+        """Return the place in the part that the byte is in; of one behind the end, in the last."""
+        number = min(bisect.bisect_right(self._stops, offset), len(self._parts) - 1)
+        start = self._stops[number - 1] if number else 0
+        return self._parts[number].place(offset - start + self._skip)
 
     def close(self) -> None:
         """Close every part."""

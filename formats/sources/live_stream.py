@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 from ..errors import TruncatedImageError
 from .forward import ENDLESS
+from .place import Place
 from .prefetch import OVERLAP, PIECE_SIZE, Piece
 
 if TYPE_CHECKING:
@@ -105,6 +106,10 @@ class LiveStream:
             self._waiting.clear()
             self._waiting_size = 0
             self._changed.notify_all()
+
+    def place(self, offset: int) -> Place:  # noqa: ARG002
+        """Tell of no file: the stream comes from somewhere."""
+        return Place()
 
     def close(self) -> None:
         """Leave."""

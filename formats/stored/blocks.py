@@ -10,23 +10,26 @@ many bytes of them. Where a used block lies follows from its rank alone:
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from ..errors import CorruptImageError
-from ..extent import Extent, ExtentKind
+from ..extent import zero
 from ..index.rank import NONE_PRESENT, NOT_UNIFORM, block_of_rank
+from ..reader import check_range
+from ..sources.place import stored
+from .geometry import Geometry
 from .scatter import Scatter, fill_zero
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from ..extent import Extent
     from ..index.rank import RankIndexLike
     from ..index.rank_chunk import RankChunk
     from ..sources.byte_source import ByteSource
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class StoredBlocks:
+class StoredBlocks(Geometry):
     """The geometry of the stored blocks. Sizes and offsets are bytes.
 
     Attributes:
@@ -50,23 +53,8 @@ class StoredBlocks:
     checksum_size: int
     partial_checksum: int
 
-    def to_json(self) -> dict[str, int]:
-        """Return the fields by name."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, fields: Mapping[str, int]) -> StoredBlocks:
-        """Return the record that `to_json` gave.
-
-        Raises:
-            CorruptImageError: a field is missing, or no number.
-        """
-        try:
-            # Catalogs of the first schema have no other kind of checksum.
-            fields = {"partial_checksum": fields["checksum_size"], **fields}
-            return cls(**{field.name: int(fields[field.name]) for field in dataclasses.fields(cls)})
-        except (KeyError, TypeError, ValueError) as error:
-            raise CorruptImageError("layout", 0, f"{error!r}: add the image again") from error
+    # Catalogs of the first schema have no other kind of checksum.
+    _defaults: ClassVar[Mapping[str, str]] = {"partial_checksum": "checksum_size"}
 
     @property
     def stored_size(self) -> int:
@@ -123,25 +111,25 @@ class StoredBlocksReader:
 
     def extents(self, start: int, stop: int) -> Iterator[Extent]:
         """Yield the extents of guest bytes ``[start, stop)``; see `ImageReader.extents`."""
-        self._check_range(start, stop)
+        check_range(start, stop, self._blocks.size)
         position = start
         for piece_start, piece_stop, source_offset in self._pieces(start, stop):
             if position < piece_start:
-                yield Extent(position, piece_start, ExtentKind.ZERO)
-            yield Extent(piece_start, piece_stop, ExtentKind.DATA, source_offset)
+                yield zero(position, piece_start)
+            yield from stored(piece_start, piece_stop, self._source, source_offset)
             position = piece_stop
         if position < stop:
-            yield Extent(position, stop, ExtentKind.ZERO)
+            yield zero(position, stop)
 
     def read_into(self, view: memoryview, offset: int) -> None:
         """Fill `view` from guest byte `offset` on; see `ImageReader.read_into`."""
-        self._check_range(offset, offset + len(view))
+        check_range(offset, offset + len(view), self._blocks.size)
         self._plan(view, offset).read(self._source)
 
     def read_into_nowait(self, view: memoryview, offset: int) -> bool:
         """Do as `read_into` unless that needs waiting; see `ImageReader.read_into_nowait`."""
         stop = offset + len(view)
-        self._check_range(offset, stop)
+        check_range(offset, stop, self._blocks.size)
         blocks = self._blocks
         first = offset // blocks.block_size
         last = min(-(-stop // blocks.block_size), blocks.total_blocks)
@@ -205,8 +193,3 @@ class StoredBlocksReader:
                 yield position, position + length, offset
                 position += length
                 data += length
-
-    def _check_range(self, start: int, stop: int) -> None:
-        if not 0 <= start <= stop <= self._blocks.size:
-            message = f"[{start}, {stop}) is not inside [0, {self._blocks.size})"
-            raise ValueError(message)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from ..errors import CorruptImageError
-from ..extent import Extent, ExtentKind
+from ..extent import zero
+from ..reader import check_range
+from ..sources.place import stored
+from .geometry import Geometry
 from .scatter import Scatter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
+    from ..extent import Extent
     from ..index.ranges import RangeIndexLike
     from ..sources.byte_source import ByteSource
 
@@ -20,7 +23,7 @@ _JUNK = 64
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class StoredClusters:
+class StoredClusters(Geometry):
     """The geometry of the stored clusters. Sizes are bytes.
 
     Attributes:
@@ -37,22 +40,6 @@ class StoredClusters:
     gap: int
     known_clusters: int
     stored_size: int
-
-    def to_json(self) -> dict[str, int]:
-        """Return the fields by name."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, fields: Mapping[str, int]) -> StoredClusters:
-        """Return the record that `to_json` gave.
-
-        Raises:
-            CorruptImageError: a field is missing, or no number.
-        """
-        try:
-            return cls(**{field.name: int(fields[field.name]) for field in dataclasses.fields(cls)})
-        except (KeyError, TypeError, ValueError) as error:
-            raise CorruptImageError("layout", 0, f"{error!r}: add the image again") from error
 
 
 class StoredClustersReader:
@@ -71,30 +58,30 @@ class StoredClustersReader:
 
     def extents(self, start: int, stop: int) -> Iterator[Extent]:
         """Yield the extents of guest bytes ``[start, stop)``; see `ImageReader.extents`."""
-        self._check_range(start, stop)
+        check_range(start, stop, self._clusters.size)
         cluster_size = self._clusters.cluster_size
         position = start
         for run_start, run_stop, source_offset, within in self._runs(start, stop):
             if position < run_start:
-                yield Extent(position, run_start, ExtentKind.ZERO)
+                yield zero(position, run_start)
             position, shift, rest = run_start, source_offset - run_start, cluster_size - within
             while position < run_stop:
                 piece_stop = min(run_stop, position + rest)
-                yield Extent(position, piece_stop, ExtentKind.DATA, position + shift)
+                yield from stored(position, piece_stop, self._source, position + shift)
                 position, rest = piece_stop, cluster_size
                 shift += self._clusters.gap
         if position < stop:
-            yield Extent(position, stop, ExtentKind.ZERO)
+            yield zero(position, stop)
 
     def read_into(self, view: memoryview, offset: int) -> None:
         """Fill `view` from guest byte `offset` on; see `ImageReader.read_into`."""
-        self._check_range(offset, offset + len(view))
+        check_range(offset, offset + len(view), self._clusters.size)
         self._plan(view, offset).read(self._source)
 
     def read_into_nowait(self, view: memoryview, offset: int) -> bool:
         """Do as `read_into` unless that needs waiting; see `ImageReader.read_into_nowait`."""
         stop = offset + len(view)
-        self._check_range(offset, stop)
+        check_range(offset, stop, self._clusters.size)
         cluster_size = self._clusters.cluster_size
         if not self._index.resident(offset // cluster_size, -(-stop // cluster_size)):
             return False
@@ -129,8 +116,3 @@ class StoredClustersReader:
             # What is cut off: reading it finds the end of the source, which says so.
             position = max(start, known * cluster_size)
             yield position, stop, clusters.stored_size, position % cluster_size
-
-    def _check_range(self, start: int, stop: int) -> None:
-        if not 0 <= start <= stop <= self._clusters.size:
-            message = f"[{start}, {stop}) is not inside [0, {self._clusters.size})"
-            raise ValueError(message)

@@ -15,7 +15,7 @@ from ..extent import ExtentKind, merged
 from ..reader import read_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ..reader import ImageReader
 
@@ -27,6 +27,9 @@ _BUFFER_COUNT = 4
 
 _PROBE_SIZE = 4096
 """How finely the first unreadable guest byte is searched for."""
+
+_PIECE_SIZES = (128 << 10, _PROBE_SIZE)
+"""How a window is read that cannot be read as a whole."""
 
 
 class UnreadableRangeError(CorruptImageError):
@@ -49,11 +52,21 @@ class Window(NamedTuple):
         offset: the first byte in the guest.
         view: the bytes, with zeros between the used ranges. Good until the next window is taken.
         used: the used ranges ``[start, stop)`` in the guest, ascending.
+        lost: what of them could not be read, ascending; `view` has filling there.
     """
 
     offset: int
     view: memoryview
     used: list[tuple[int, int]]
+    lost: tuple[Lost, ...] = ()
+
+
+class Lost(NamedTuple):
+    """Guest bytes ``[start, stop)`` that cannot be had, and why."""
+
+    start: int
+    stop: int
+    reason: str
 
 
 class ReadAhead:
@@ -61,14 +74,20 @@ class ReadAhead:
 
     To be iterated over once, inside of ``with``; leaving that ends the thread.
 
+    Args:
+        reader: the image.
+        rescue: a byte that takes the place of what cannot be read; None to end there instead.
+            What the image's extents say cannot be read is then no used area.
+
     Raises, while it is iterated over:
         UnreadableRangeError: the image cannot give some bytes; it names which.
         OSError: the operating system could not read; it names which guest bytes.
         Whatever else the reader raises.
     """
 
-    def __init__(self, reader: ImageReader) -> None:
+    def __init__(self, reader: ImageReader, *, rescue: int | None = None) -> None:
         self._reader = reader
+        self._rescue = rescue
         self._free: queue.SimpleQueue[memoryview] = queue.SimpleQueue()
         self._full: queue.SimpleQueue[Window | BaseException | None] = queue.SimpleQueue()
         self._stopped = False
@@ -95,25 +114,49 @@ class ReadAhead:
 
     def _run(self) -> None:
         try:
-            used = used_ranges(self._reader)
+            used = used_ranges(self._reader, with_unreadable=self._rescue is None)
             for ranges in plan_windows(used, WINDOW_SIZE):
                 buffer = self._free.get()
                 if self._stopped:
                     return
                 start, stop = ranges[0][0], ranges[-1][1]
                 view = memoryview(buffer)[: stop - start]
-                read_guest(self._reader, view, start)
-                self._full.put(Window(start, view, ranges))
+                lost: tuple[Lost, ...] = ()
+                if self._rescue is None:
+                    read_guest(self._reader, view, start)
+                else:
+                    lost = tuple(_read_what_can_be(self._reader, view, start, self._rescue))
+                self._full.put(Window(start, view, ranges, lost))
             self._full.put(None)
         except BaseException as error:  # noqa: BLE001 - it is raised where the windows are taken
             self._full.put(error)
 
 
-def used_ranges(reader: ImageReader) -> Iterator[tuple[int, int]]:
-    """Yield the guest bytes ``[start, stop)`` that are stored, ascending, neighbours joined."""
+def used_ranges(reader: ImageReader, *, with_unreadable: bool = True) -> Iterator[tuple[int, int]]:
+    """Yield the guest bytes ``[start, stop)`` that are stored, ascending, neighbours joined.
+
+    Args:
+        reader: the image.
+        with_unreadable: whether what is known to be unreadable is among them.
+    """
+    start = stop = -1
     for extent in merged(reader.extents(0, reader.size)):
-        if extent.kind is ExtentKind.DATA:
-            yield extent.start, extent.stop
+        if not extent.is_stored or (extent.kind is ExtentKind.UNREADABLE and not with_unreadable):
+            continue
+        if extent.start != stop:
+            if start < stop:
+                yield start, stop
+            start = extent.start
+        stop = extent.stop
+    if start < stop:
+        yield start, stop
+
+
+def unreadable_ranges(reader: ImageReader) -> Iterator[Lost]:
+    """Yield what the image's extents say cannot be read, ascending, neighbours joined."""
+    for extent in merged(reader.extents(0, reader.size)):
+        if extent.kind is ExtentKind.UNREADABLE:
+            yield Lost(extent.start, extent.stop, extent.reason)
 
 
 def stored_pieces(reader: ImageReader) -> Iterator[tuple[int, bytes]]:
@@ -162,6 +205,45 @@ def read_guest(reader: ImageReader, view: memoryview, offset: int) -> None:
         start = _first_unreadable(reader, view, offset)
         where = f"guest bytes [{start}, {offset + len(view)}) cannot be read"
         raise OSError(error.errno, f"{where}: {error.strerror}", error.filename) from error
+
+
+def _read_what_can_be(
+    reader: ImageReader, view: memoryview, offset: int, filling: int
+) -> Iterator[Lost]:
+    """Fill `view` as far as it can be read, the rest with a byte; yield what is lost.
+
+    Neighbours are joined, with the reason of the first.
+    """
+    pending: Lost | None = None
+    for lost in _failures(reader, view, offset, _PIECE_SIZES):
+        view[lost.start - offset : lost.stop - offset] = bytes([filling]) * (lost.stop - lost.start)
+        if pending is not None and pending.stop == lost.start:
+            pending = pending._replace(stop=lost.stop)
+            continue
+        if pending is not None:
+            yield pending
+        pending = lost
+    if pending is not None:
+        yield pending
+
+
+def _failures(
+    reader: ImageReader, view: memoryview, offset: int, sizes: Sequence[int]
+) -> Iterator[Lost]:
+    """Fill `view`, and yield what cannot be read, in ever smaller pieces."""
+    try:
+        reader.read_into(view, offset)
+    except (FormatError, OSError) as error:
+        if not sizes:
+            yield Lost(offset, offset + len(view), str(error))
+            return
+        size, *smaller = sizes
+        # Pieces end where pages do, of whatever the reading goes through.
+        position = offset
+        while position < offset + len(view):
+            end = min(offset + len(view), (position // size + 1) * size)
+            yield from _failures(reader, view[position - offset : end - offset], position, smaller)
+            position = end
 
 
 def _first_unreadable(reader: ImageReader, view: memoryview, offset: int) -> int:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from imgcat.catalog.database.check import check
-from imgcat.catalog.opening.watched import ReaderFactory
+from imgcat.catalog.opening.open import open_watched
 from imgcat.catalog.store import Catalog
 from support.attack_images import BLOCK, patchy
 from support.program import wait_until
@@ -51,11 +51,10 @@ def check_catalog(program: Program, shelf: dict[Path, Written]) -> int:
     with Catalog.open(str(program.catalog), write=False) as catalog:
         assert check(catalog.database) == []
         listed = catalog.list_images()
-        factory = ReaderFactory(catalog)
         for row, volumes in listed:
             assert [volume.path for volume in volumes] == [row.path]
             (written,) = (each for path, each in shelf.items() if str(path) == row.path)
-            reader = factory.open(row.id)
+            reader = open_watched(catalog, row.id)
             data = bytearray(len(written.guest))
             reader.read_into(memoryview(data), 0)
             reader.close()

@@ -11,9 +11,9 @@ from imgcat.catalog.adding.put import Outcome, add_file
 from imgcat.catalog.database import reading
 from imgcat.catalog.opening.open import open_by_name, open_image
 from imgcat.catalog.store import Catalog
+from imgcat.formats.files import detect
 from imgcat.formats.index.ranges import WINDOW_CLUSTERS
 from imgcat.formats.index.rank_chunk import ChunkMissingError
-from imgcat.formats.passes import scan as scanning
 from imgcat.formats.reader import read_bytes
 from imgcat.formats.sources.file import FileSource
 from support.ntfsclone_writer import Recipe, Written, write
@@ -172,7 +172,7 @@ def test_an_image_that_stores_nothing_there_is_no_deleted_index(tmp_path: Path) 
 def test_adding_again_scans_nothing(
     catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scanning, "scan", None)
+    monkeypatch.setattr(detect, "open_files", None)
     added = add_file(catalog, str(tmp_path / "c.img"))
     assert added.outcome is Outcome.UNCHANGED
 

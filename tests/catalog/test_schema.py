@@ -12,13 +12,18 @@ from pathlib import Path
 import alembic.autogenerate
 import alembic.migration
 import pytest
+from imgcat.catalog.adding.put import Outcome, add_file
+from imgcat.catalog.adding.rescan import rescan
 from imgcat.catalog.database import models, schema
+from imgcat.catalog.database.check import check
 from imgcat.catalog.database.connection import Database
 from imgcat.catalog.errors import CatalogSchemaError, SchemaOutdatedError, SchemaTooNewError
 from imgcat.catalog.opening.open import open_image
 from imgcat.catalog.store import Catalog
+from imgcat.formats.errors import UnreadablePartError
 from imgcat.formats.reader import read_bytes
 from support import ntfsclone_writer, partclone_writer, partimage_writer, samples
+from support.old_shelf import write_shelf
 
 HERE = Path(__file__).parent
 
@@ -75,11 +80,14 @@ def test_the_schema_of_each_revision_is_the_recorded_one(database: Database) -> 
     assert dump(database.path) == (HERE / f"schema-{HEAD}.sql").read_text()
 
 
-def images_of(revision: str, directory: Path) -> dict[str, tuple[str, str]]:
-    """Write the images that a populated catalog knows: file and sha256 of the guest, by name."""
+def shelf_of(revision: str, directory: Path) -> dict[str, str]:
+    """Write the files that a populated catalog knows; return the sha256 of each guest, by name."""
     if revision == "0001":
         sample = samples.unpack_one(directory, "ext4-0.3.23")
-        return {"sda1": (str(sample.path), sample.volume_sha256)}
+        shutil.move(sample.path, directory / "sda1.img")
+        return {"sda1": sample.volume_sha256}
+    if revision == "0003":
+        return write_shelf(directory)
     clusters = ntfsclone_writer.write(
         ntfsclone_writer.Recipe(order=[0, 1, 2, 5, 6, 9, 17], cluster_count=20)
     )
@@ -92,24 +100,27 @@ def images_of(revision: str, directory: Path) -> dict[str, tuple[str, str]]:
         ("clone", blocks.image, blocks.guest),
     ):
         (directory / f"{name}.img").write_bytes(image)
-        found[name] = (str(directory / f"{name}.img"), hashlib.sha256(guest).hexdigest())
+        found[name] = hashlib.sha256(guest).hexdigest()
     return found
 
 
-def old_catalog(revision: str, path: Path, images: dict[str, tuple[str, str]]) -> None:
+def old_catalog(revision: str, path: Path, directory: Path) -> None:
     """Make a catalog as imgcat made it when this revision was the last, of files that are there."""
     connection = sqlite3.connect(path)
     connection.executescript((HERE / f"schema-{revision}.sql").read_text())
     connection.executescript((HERE / f"populated-{revision}.sql").read_text())
-    for name, (image, _sha256) in images.items():
-        status = os.stat(image)
-        connection.execute("UPDATE images SET path = ? WHERE name = ?", (image, name))
-        changed = connection.execute(
-            "UPDATE volumes SET path = ?, mtime_ns = ?, inode = ? "
-            "WHERE image_id = (SELECT id FROM images WHERE name = ?) AND size_bytes = ?",
-            (image, status.st_mtime_ns, status.st_ino, name, status.st_size),
+    tables = ["images", "volumes", *(["image_directories"] if revision == "0003" else [])]
+    for table in tables:
+        connection.execute(
+            f"UPDATE {table} SET path = replace(path, '/backups/', ?)", (f"{directory}/",)
         )
-        assert changed.rowcount == 1
+    for volume, size in connection.execute("SELECT path, size_bytes FROM volumes").fetchall():
+        status = os.stat(volume)
+        assert status.st_size == size
+        connection.execute(
+            "UPDATE volumes SET mtime_ns = ?, inode = ? WHERE path = ?",
+            (status.st_mtime_ns, status.st_ino, volume),
+        )
     connection.commit()
     connection.close()
 
@@ -119,19 +130,26 @@ def test_a_catalog_of_an_older_schema_is_upgraded_and_its_images_are_served(
     tmp_path: Path, old: str
 ) -> None:
     path = tmp_path / "c.db"
-    images = images_of(old, tmp_path)
-    old_catalog(old, path, images)
+    shelf = shelf_of(old, tmp_path)
+    old_catalog(old, path, tmp_path)
     said: list[str] = []
     with Catalog.open(str(path), notify=said.append) as catalog:
         listed = {row.name: row for row, _volumes in catalog.list_images()}
-        assert listed.keys() == images.keys()
-        for name, (_path, sha256) in images.items():
+        assert listed.keys() == shelf.keys()
+        for name, sha256 in shelf.items():
             with contextlib.closing(open_image(catalog, listed[name].id)) as opened:
                 guest = read_bytes(opened.reader, 0, opened.reader.size)
                 assert hashlib.sha256(guest).hexdigest() == sha256
-                assert opened.has_fingerprint()
+                assert opened.is_composed or opened.has_fingerprint()
         assert {row.content for row in listed.values()} == {"full"}
-        assert {row.verify_result for row in listed.values()} == {"ok" if old == "0001" else None}
+        assert {row.status for row in listed.values()} == {"ready"}
+        verified = {row.verify_result for row in listed.values() if row.path is not None}
+        assert verified == {None if old == "0002" else "ok"}
+        assert check(catalog.database) == []
+        assert catalog.database.path == str(path)
+        with catalog.database.raw() as connection:
+            keys = connection.execute("SELECT content_key FROM indexes").fetchall()
+            assert len({key for (key,) in keys} - {0}) == len(keys) >= len(shelf)
     copied = f"{path}.before-{old}"
     assert said == [
         f"catalog upgraded from schema {old} to {HEAD}; the old one is kept as {copied}"
@@ -139,14 +157,49 @@ def test_a_catalog_of_an_older_schema_is_upgraded_and_its_images_are_served(
     assert dump(str(path)) == (HERE / f"schema-{HEAD}.sql").read_text()
     assert dump(copied) == (HERE / f"schema-{old}.sql").read_text()
     with Catalog.open(copied, write=True) as copy:
-        assert {row.name for row, _volumes in copy.list_images()} == images.keys()
+        assert {row.name for row, _volumes in copy.list_images()} == shelf.keys()
+
+
+def test_a_disk_whose_directory_is_away_when_the_catalog_is_upgraded(tmp_path: Path) -> None:
+    """It says so, gives no byte that may be wrong, and is mended when it is looked at again."""
+    path = tmp_path / "c.db"
+    shelf = write_shelf(tmp_path)
+    old_catalog("0003", path, tmp_path)
+    (tmp_path / "laptop").rename(tmp_path / "away")
+    with Catalog.open(str(path)) as catalog:
+        disk = catalog.get(catalog.resolve("laptop/sda.disk"))
+        assert disk.row.status == "failed"
+        assert "could not be put together" in str(disk.row.status_detail)
+        with (
+            contextlib.closing(open_image(catalog, disk.row.id)) as opened,
+            pytest.raises(UnreadablePartError, match=r"laptop/sda\.disk"),
+        ):
+            read_bytes(opened.reader, 0, 512)
+        (tmp_path / "away").rename(tmp_path / "laptop")
+        assert rescan(catalog, disk.row.id).outcome is Outcome.UPDATED
+        with contextlib.closing(open_image(catalog, disk.row.id)) as opened:
+            guest = read_bytes(opened.reader, 0, opened.reader.size)
+        assert hashlib.sha256(guest).hexdigest() == shelf["laptop/sda.disk"]
+
+
+def test_an_id_is_not_used_again_after_an_upgrade(tmp_path: Path) -> None:
+    path = tmp_path / "c.db"
+    shelf_of("0002", tmp_path)
+    old_catalog("0002", path, tmp_path)
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE sqlite_sequence SET seq = 40 WHERE name = 'images'")
+    connection.commit()
+    connection.close()
+    (tmp_path / "new.img").write_bytes((tmp_path / "clone.img").read_bytes())
+    with Catalog.open(str(path)) as catalog:
+        assert add_file(catalog, str(tmp_path / "new.img")).record.row.id == 41
 
 
 def test_compressed_streams_go_with_their_index(database: Database) -> None:
     with database.raw() as connection:
-        connection.execute("INSERT INTO indexes VALUES (7, 'full', 1, 'now')")
+        connection.execute("INSERT INTO indexes VALUES (7, 'full', 1, 'now', 70)")
         connection.execute(
-            "INSERT INTO streams VALUES (3, 7, 0, 0, 1, 'zstd', 'zstandard', 1, 10, 5, 10)"
+            "INSERT INTO streams VALUES (3, 7, 0, 'zstd', 'zstandard', 1, 10, 5, 10)"
         )
         connection.execute("INSERT INTO seek_points VALUES (3, 0, 0, 0, 0, X'')")
         connection.execute("INSERT INTO page_hashes VALUES (3, 0, X'00')")
@@ -154,7 +207,7 @@ def test_compressed_streams_go_with_their_index(database: Database) -> None:
             assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (1,)
         with pytest.raises(sqlite3.IntegrityError, match="UNIQUE"):
             connection.execute(
-                "INSERT INTO streams VALUES (4, 7, 0, 0, 1, 'zstd', 'zstandard', 1, 10, 5, 10)"
+                "INSERT INTO streams VALUES (4, 7, 0, 'zstd', 'zstandard', 1, 10, 5, 10)"
             )
         with pytest.raises(sqlite3.IntegrityError, match="FOREIGN KEY"):
             connection.execute("INSERT INTO seek_points VALUES (4, 0, 0, 0, 0, X'')")
@@ -162,11 +215,11 @@ def test_compressed_streams_go_with_their_index(database: Database) -> None:
         for table in ("streams", "seek_points", "page_hashes"):
             assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
         # An id is never used again.
-        connection.execute("INSERT INTO indexes VALUES (8, 'full', 1, 'now')")
+        connection.execute("INSERT INTO indexes VALUES (8, 'full', 1, 'now', 80)")
         connection.execute(
-            "INSERT INTO streams (index_id, ordinal, first_volume, volume_count, codec, library,"
+            "INSERT INTO streams (index_id, ordinal, codec, library,"
             " index_version, plain_bytes, stored_bytes, span_bytes)"
-            " VALUES (8, 0, 0, 1, 'xz', 'liblzma', 1, 10, 5, 10)"
+            " VALUES (8, 0, 'xz', 'liblzma', 1, 10, 5, 10)"
         )
         assert connection.execute("SELECT id FROM streams").fetchone() == (4,)
 
@@ -186,7 +239,7 @@ def test_a_new_catalog_names_its_application_and_revision(database: Database) ->
 
 def test_an_older_catalog_is_copied_and_upgraded(database: Database, tmp_path: Path) -> None:
     with database.raw() as connection:
-        connection.execute("INSERT INTO indexes VALUES (7, 'full', 1, 'now')")
+        connection.execute("INSERT INTO indexes VALUES (7, 'full', 1, 'now', 70)")
     message = schema.ensure_current(
         database, revisions=(*schema.REVISIONS, NEXT), migrations=next_revision(tmp_path)
     )

@@ -20,9 +20,10 @@ from imgcat.catalog.adding.rescan import rescan
 from imgcat.catalog.database import schema
 from imgcat.catalog.database.check import check
 from imgcat.catalog.errors import CatalogError
+from imgcat.catalog.opening.entries import mount_entries
 from imgcat.catalog.opening.errnos import is_expected
-from imgcat.catalog.opening.freshness import observed_status
-from imgcat.catalog.opening.watched import ReaderFactory
+from imgcat.catalog.opening.freshness import Observed
+from imgcat.catalog.opening.open import open_watched
 from imgcat.catalog.store import Catalog
 from support.attack_images import BLOCK, patchy, solid
 from support.confined import MODES_HOLD, fill_up, run_confined, small_disk
@@ -410,17 +411,18 @@ def test_garbage_in_a_catalog_raises_nothing_but_what_is_said(
 def _use(catalog: Catalog) -> None:
     """Do what reading commands and a mount do, each of which may say that it cannot."""
     with contextlib.suppress(CatalogError):
-        for row, volumes in catalog.list_images():
-            observed_status(row.status, volumes)
+        observed = Observed(catalog.list_images(), catalog.parts())
+        for row, _volumes in catalog.list_images():
+            observed.status(row.id)
     with contextlib.suppress(CatalogError):
         check(catalog.database)
     with contextlib.suppress(CatalogError):
-        catalog.mount_entries()
+        mount_entries(catalog)
     for image_id in range(1, 7):
         with contextlib.suppress(CatalogError):
             catalog.get(image_id)
         try:
-            reader = ReaderFactory(catalog).open(image_id)
+            reader = open_watched(catalog, image_id)
         except Exception as error:
             if not is_expected(error):
                 raise
@@ -441,7 +443,7 @@ def test_garbage_in_a_catalog_is_told_without_a_traceback(
     spoilings = {
         "every page but the first": (page, random.Random(1).randbytes(len(whole) - page)),
         "the schema's text": (
-            whole.index(b"CREATE TABLE images") + 7, b"\xff\xfe\xfd TABLE imagine",
+            whole.index(b'CREATE TABLE "images"') + 7, b"\xff\xfe\xfd TABLE imagine",
         ),
         "the first page": (100, bytes(page - 100)),
     }  # fmt: skip

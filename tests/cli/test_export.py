@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,8 +15,9 @@ import pytest
 from support.attack_images import overwrite, scattered, solid
 from support.holes import data_ranges, whole_blocks
 from support.partclone_writer import Recipe, write
-from support.program import wait_until
+from support.program import COMMAND, wait_until
 from support.shortcuts import catalogue
+from support.streams import compress, plain_image
 from support.volumes import KINDS, Kind, Volume, make_volume, quiet, sha256
 
 if TYPE_CHECKING:
@@ -203,9 +205,65 @@ def test_a_truncated_image_leaves_nothing(program: Program, tmp_path: Path, out:
     catalogue(program, image)
     for target in (out, "-"):
         said = program.run("export", "one", target, code=5)
-        assert f"guest @0x{500 * BLOCK:x}: bytes [{500 * BLOCK}, " in said.stderr
-        assert said.stderr.count("\n") == 1
+        start, stop = 500 * BLOCK + 100, 600 * BLOCK
+        assert f"guest bytes [{start}, {stop}) cannot be read: the image is cut" in said.stderr
+        assert f"{stop - start} bytes in 1 place cannot be read" in said.stderr
+        assert "nothing was exported: --rescue" in said.stderr
+        assert said.stdout == ""
     assert os.listdir(out.parent) == []
+
+
+def test_a_truncated_image_is_rescued(program: Program, tmp_path: Path, out: Path) -> None:
+    written = write(Recipe(present=[n % 3 != 1 for n in range(600)], block_size=BLOCK))
+    image = tmp_path / "one.img"
+    image.write_bytes(written.image[: written.block_offsets[500] + 100])
+    catalogue(program, image)
+    expected = bytearray(written.guest)
+    for number in range(500, 600):
+        if number % 3 != 1:
+            start = number * BLOCK + (100 if number == 500 else 0)
+            expected[start : (number + 1) * BLOCK] = bytes((number + 1) * BLOCK - start)
+    said = program.run("export", "--rescue", "one", out, code=5)
+    assert out.read_bytes() == expected
+    assert f"guest bytes [{500 * BLOCK + 100}, {502 * BLOCK}) cannot be read" in said.stderr
+    # What could not be read is filled with what unused areas are.
+    program.run("export", "--rescue", "--fill", "0xEE", "--force", "one", out, code=5)
+    filled = out.read_bytes()
+    assert filled[500 * BLOCK : 500 * BLOCK + 100] == written.guest[500 * BLOCK :][:100]
+    assert filled[500 * BLOCK + 100 : 502 * BLOCK] == b"\xee" * (2 * BLOCK - 100)
+    assert filled[: 500 * BLOCK].replace(b"\xee", b"") != b""
+    piped = subprocess.run(
+        [*COMMAND, "export", "--rescue", "one", "-"], env=program.environment,
+        capture_output=True, check=False,
+    )  # fmt: skip
+    assert (piped.returncode, piped.stdout) == (5, bytes(expected))
+
+
+def test_a_read_error_in_the_middle_is_rescued(program: Program, tmp_path: Path, out: Path) -> None:
+    """A damaged page of a compressed image: the pages beside it are exported."""
+    plain = plain_image("partclone")
+    packed = bytearray(compress("pzstd", plain.image))
+    image = tmp_path / "one.img.zst"
+    image.write_bytes(packed)
+    catalogue(program, image)
+    times = image.stat()
+    packed[len(packed) // 2] ^= 0xFF
+    image.write_bytes(packed)
+    os.utime(image, ns=(times.st_atime_ns, times.st_mtime_ns))
+    said = program.run("export", "one", out, code=5)
+    assert "cannot be read" in said.stderr
+    assert not out.exists()
+    said = program.run("export", "--rescue", "one", out, code=5)
+    rescued = out.read_bytes()
+    pattern = r"guest bytes \[(\d+), (\d+)\) cannot be read"
+    lost = [(int(start), int(stop)) for start, stop in re.findall(pattern, said.stderr)]
+    assert lost
+    kept = bytearray(plain.guest)
+    for start, stop in lost:
+        assert rescued[start:stop] == bytes(stop - start)
+        kept[start:stop] = bytes(stop - start)
+    assert rescued == kept
+    assert sum(stop - start for start, stop in lost) < len(kept) // 2
 
 
 def test_a_damaged_image_is_refused_if_asked_for(

@@ -5,17 +5,21 @@ from __future__ import annotations
 import concurrent.futures
 import hashlib
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from imgcat.formats.extent import ExtentKind, check_cover
-from support.reader_cases import CASES, ReaderCase, Subject
+from imgcat.formats.reader import origin_of, read_bytes
+from imgcat.formats.sources.byte_source import ByteSource
+from support.reader_cases import CASES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from imgcat.formats.extent import Extent
     from imgcat.formats.reader import ImageReader
+    from support.reader_case import ReaderCase, Subject
 
 _FILLER = 0xAA
 """What a buffer holds before a read: a byte that the reader forgets to clear shows."""
@@ -149,11 +153,23 @@ def test_extents_say_where_the_bytes_are(subject: Subject, guest: bytes) -> None
         for extent in subject.reader.extents(start, stop):
             expected = guest[extent.start : extent.stop]
             if extent.kind is ExtentKind.ZERO:
-                assert extent.source_offset == -1
+                assert (extent.source, extent.offset, extent.stored_length) == (None, -1, 0)
                 assert expected == bytes(extent.length), extent
             else:
-                stored = subject.source.read_at(extent.source_offset, extent.length)
-                assert stored == expected, extent
+                assert extent.kind is ExtentKind.DATA, extent
+                assert extent.stored_length == extent.length
+                assert _stored(extent) == expected, extent
+                origin = origin_of(extent)
+                assert origin.source is not None
+                assert origin.source.read_at(origin.offset, 1) == expected[:1]
+                assert origin.depth == 0 or origin.source is not extent.source
+
+
+def _stored(extent: Extent) -> bytes:
+    """Return the bytes of an extent from where it says that they are."""
+    if isinstance(extent.source, ByteSource):
+        return extent.source.read_at(extent.offset, extent.length)
+    return read_bytes(cast("ImageReader", extent.source), extent.offset, extent.length)
 
 
 def test_extents_of_the_whole_add_up_to_the_used_bytes(subject: Subject) -> None:

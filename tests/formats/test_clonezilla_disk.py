@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING
 import pytest
 from imgcat.formats.clonezilla.directory import read_directory
 from imgcat.formats.clonezilla.disk import DiskLayout, disk_layout
-from imgcat.formats.composed.segments import FileBytes, PartitionBytes
+from imgcat.formats.composed.segments import ChildBytes
 from imgcat.formats.errors import CorruptImageError
 from support.volumes import MIB
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+_WORDS = {b"M": "mbr", b"G": "gpt-1st", b"S": "gpt-2nd", b"H": "hidden-data-after-mbr"}
+"""What the saved pieces of a disk are filled with."""
 
 _LINK = "it is a symbolic link out of the directory: replace it by the file"
 _HIDDEN = "sda-hidden-data-after-mbr"
@@ -43,15 +46,15 @@ def _write(where: Path, rows: Sequence[str], **files: bytes) -> str:
 
 
 def _shown(layout: DiskLayout) -> list[tuple[int, int, str]]:
-    """Return the segments, in sectors, with a word for what they are."""
+    """Return the segments, in sectors, with a word for what they are: children, or byte values."""
     found = []
     for segment in layout.segments:
         content = segment.content
-        if isinstance(content, FileBytes):
-            word = os.path.basename(content.path).removeprefix("sda-")
-        else:
-            word = content.name if isinstance(content, PartitionBytes) else "made"
         offset = content.offset // 512
+        if isinstance(content, ChildBytes):
+            word = content.name
+        else:
+            word = _WORDS.get(content.data[:1], "made")
         word += f"+{offset}" if offset else ""
         found.append((segment.start // 512, segment.stop // 512, word))
     return found
@@ -74,7 +77,7 @@ def test_hidden_data_ends_at_the_first_partition(tmp_path: Path) -> None:
 def test_gpt_has_its_place(tmp_path: Path) -> None:
     files = {
         "gpt_1st": b"G" * 17408,
-        "gpt_2nd": b"G" * 16896,
+        "gpt_2nd": b"S" * 16896,
         "hidden_data_after_mbr": b"H" * 99999,
     }
     layout = _layout(_write(tmp_path / "img", ["1 : start=50, size=20, type=83"], **files))

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from imgcat.formats.clonezilla.directory import is_image_directory, read_directory
 from imgcat.formats.clonezilla.disk import DiskLayout, disk_layout
-from imgcat.formats.composed.reader import DiskReader
-from imgcat.formats.composed.segments import MadeBytes
+from imgcat.formats.composed.reader import ComposedReader
+from imgcat.formats.composed.segments import LiteralBytes
 from imgcat.formats.extent import Extent, ExtentKind, merged
 from imgcat.formats.image import open_image
 from imgcat.formats.reader import read_bytes
@@ -91,13 +91,13 @@ def _compose(
     """Write the disk out as its pieces make it, its partitions being plain copies."""
     layout = disk_layout(read_directory(str(saved.directory)), saved.name)
     copies = {name: partition.raw for name, partition in saved.partitions.items()}
-    reader = DiskReader(
+    reader = ComposedReader.of_segments(
         layout.size, layout.segments, open_partition or (lambda name: RawReader(copies[name]))
     )
     with target.open("wb") as file:
         file.truncate(reader.size)
         for extent in merged(reader.extents(0, reader.size)):
-            for start in range(extent.start, extent.stop, MIB) if extent.source_offset >= 0 else ():
+            for start in range(extent.start, extent.stop, MIB) if extent.is_stored else ():
                 file.seek(start)
                 file.write(read_bytes(reader, start, min(MIB, extent.stop - start)))
     reader.close()
@@ -116,8 +116,10 @@ def test_a_real_disk(saved: SavedDisk, tmp_path: Path) -> None:
     assert layout.problems == ()
     quiet("cp", "--sparse=always", saved.disk, original)
     assert _table(composed) == _table(original)
-    made = [segment for segment in layout.segments if isinstance(segment.content, MadeBytes)]
-    assert len(made) == (2 if layout.label == "dos" else 0)
+    literal = [each for each in layout.segments if isinstance(each.content, LiteralBytes)]
+    # The MBR, what is behind it, and three boot records, of which only the first was saved; or the
+    # MBR and both tables of the GPT.
+    assert len(literal) == (5 if layout.label == "dos" else 3)
     # Swap is not saved; boot records but the first are not either, but come out the same.
     gaps = [(p.start, p.start + p.part.size) for p in saved.partitions.values() if not p.image]
     assert len(gaps) == 1

@@ -15,7 +15,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from imgcat.formats.extent import Extent, ExtentKind, check_cover, merged
+from imgcat.formats.extent import check_cover, merged
 from imgcat.formats.files.new_file import PARTIAL_SUFFIX
 from imgcat.formats.passes import export as exporting
 from imgcat.formats.passes.export import (
@@ -457,11 +457,9 @@ def test_neighbours_are_merged(guest: Guest) -> None:
     joined = list(merged(extents))
     check_cover(joined, 0, guest.reader.size)
     assert all(one.kind is not two.kind for one, two in itertools.pairwise(joined))
-    offsets = {extent.start: extent.source_offset for extent in extents}
-    assert all(extent.source_offset == offsets[extent.start] for extent in joined)
+    offsets = {extent.start: extent.offset for extent in extents}
+    assert all(extent.offset == offsets[extent.start] for extent in joined)
     assert list(merged([])) == []
-    data = [Extent(0, 1, ExtentKind.DATA, 7), Extent(1, 4, ExtentKind.DATA, 9)]
-    assert list(merged(data)) == [Extent(0, 4, ExtentKind.DATA, 7)]
 
 
 def test_few_buffers_go_round(guest: Guest) -> None:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from imgcat.formats import extent
 from imgcat.formats.errors import CorruptImageError
 from imgcat.formats.extent import Extent, ExtentKind, check_cover
-from imgcat.formats.reader import is_data, read_bytes
+from imgcat.formats.reader import read_bytes
 from imgcat.formats.stored.blocks import StoredBlocks
 from imgcat.formats.stored.scatter import Scatter, fill_zero
 from support import naive_bitmap
@@ -55,49 +56,47 @@ def recipes(draw: st.DrawFn) -> Recipe:
     )
 
 
-def _model_extents(recipe: Recipe, written: Written, start: int, stop: int) -> list[Extent]:
+def _model_extents(
+    recipe: Recipe, written: Written, source: object, start: int, stop: int
+) -> list[Extent]:
     """Return the extents byte by byte: one goes on while kind and source offset do."""
     found: list[Extent] = []
     for position in range(start, stop):
         block, within = divmod(position, recipe.block_size)
         stored = written.block_offsets.get(block)
-        source_offset = -1 if stored is None else stored + within
-        kind = _ZERO if stored is None else _DATA
-        last = found[-1] if found else None
-        goes_on = last is not None and last.kind is kind
-        if last is not None and goes_on and kind is _DATA:
-            goes_on = last.source_offset + last.length == source_offset
-        if last is not None and goes_on:
-            found[-1] = last._replace(stop=position + 1)
-        else:
-            found.append(Extent(position, position + 1, kind, source_offset))
-    return found
+        now = Extent(position, position + 1, _ZERO)
+        if stored is not None:
+            now = Extent(position, position + 1, _DATA, source, stored + within, 1)
+        found.append(now)
+    return _joined(iter(found))
 
 
 def _joined(extents: Iterator[Extent]) -> list[Extent]:
     """Join neighbours that could have been one: a reader may cut at a checksum of no bytes."""
     found: list[Extent] = []
-    for extent in extents:
+    for each in extents:
         last = found[-1] if found else None
         if (
             last is not None
-            and last.kind is extent.kind is _DATA
-            and last.source_offset + last.length == extent.source_offset
+            and last.kind is each.kind
+            and (last.kind is _ZERO or last.offset + last.length == each.offset)
         ):
-            found[-1] = last._replace(stop=extent.stop)
+            length = last.stored_length + each.stored_length
+            found[-1] = last._replace(stop=each.stop, stored_length=length)
         else:
-            found.append(extent)
+            found.append(each)
     return found
 
 
 @given(recipe=recipes(), data=st.data())
 def test_extents_equal_the_model(recipe: Recipe, data: st.DataObject) -> None:
     written = write(recipe)
-    _, reader = scan_and_open(MemorySource(written.image))
+    source = MemorySource(written.image)
+    _, reader = scan_and_open(source)
     for _ in range(3):
         start, stop = data.draw(naive_bitmap.ranges(len(written.guest), min_length=1))
         check_cover(reader.extents(start, stop), start, stop)
-        expected = _model_extents(recipe, written, start, stop)
+        expected = _model_extents(recipe, written, source, start, stop)
         assert _joined(reader.extents(start, stop)) == expected
 
 
@@ -129,7 +128,8 @@ def test_reads_equal_the_model_in_one_call_at_most(recipe: Recipe, data: st.Data
 @given(recipe=recipes())
 def test_stored_size_and_block_offsets_are_the_writers(recipe: Recipe) -> None:
     written = write(recipe)
-    scan, reader = scan_and_open(MemorySource(written.image))
+    source = MemorySource(written.image)
+    scan, reader = scan_and_open(source)
     blocks = StoredBlocks.from_json(scan.info.layout)
     assert blocks.stored_size == len(written.image)
     assert blocks.data_offset == written.data_offset
@@ -139,28 +139,29 @@ def test_stored_size_and_block_offsets_are_the_writers(recipe: Recipe) -> None:
     for block, offset in written.block_offsets.items():
         start = block * recipe.block_size
         first = next(iter(reader.extents(start, start + 1)))
-        assert first == Extent(start, start + 1, _DATA, offset)
+        assert first == extent.data(start, start + 1, source, offset)
 
 
 def test_extents_between_checksums() -> None:
     """The one example to read: 8 blocks of 16 bytes, a CRC32 after each second stored one."""
     present = [False, True, True, True, False, False, True, False]
     written = write(Recipe(present=present, block_size=16, blocks_per_checksum=2, tail=5))
-    _, reader = scan_and_open(MemorySource(written.image))
+    source = MemorySource(written.image)
+    _, reader = scan_and_open(source)
     data = 110 + 1 + 4
     assert list(reader.extents(0, 133)) == [
-        Extent(0, 16, _ZERO),
-        Extent(16, 48, _DATA, data),
-        Extent(48, 64, _DATA, data + 32 + 4),
-        Extent(64, 96, _ZERO),
-        Extent(96, 112, _DATA, data + 48 + 4),
-        Extent(112, 133, _ZERO),
+        extent.zero(0, 16),
+        extent.data(16, 48, source, data),
+        extent.data(48, 64, source, data + 32 + 4),
+        extent.zero(64, 96),
+        extent.data(96, 112, source, data + 48 + 4),
+        extent.zero(112, 133),
     ]
     assert list(reader.extents(20, 50)) == [
-        Extent(20, 48, _DATA, data + 4),
-        Extent(48, 50, _DATA, data + 36),
+        extent.data(20, 48, source, data + 4),
+        extent.data(48, 50, source, data + 36),
     ]
-    assert list(reader.extents(130, 133)) == [Extent(130, 133, _ZERO)]
+    assert list(reader.extents(130, 133)) == [extent.zero(130, 133)]
     assert read_bytes(reader, 0, 133) == written.guest
 
 
@@ -218,10 +219,58 @@ def test_a_bad_cover_is_named(extents: list[Extent], message: str) -> None:
 
 
 def test_extent_says_what_it_is() -> None:
-    assert Extent(5, 9, _DATA, 100).length == 4
-    assert is_data(Extent(5, 9, _DATA, 100))
-    assert not is_data(Extent(5, 9, _ZERO))
-    assert Extent(5, 9, _ZERO).source_offset == -1
+    stored = extent.data(5, 9, "source", 100)
+    assert stored == Extent(5, 9, _DATA, "source", 100, 4, "")
+    assert stored.length == 4
+    assert stored.is_stored
+    assert extent.zero(5, 9) == Extent(5, 9, _ZERO, None, -1, 0, "")
+    assert not extent.zero(5, 9).is_stored
+    lost = extent.unreadable(5, 9, "source", 100, "cut off")
+    assert lost == Extent(5, 9, ExtentKind.UNREADABLE, "source", 100, 0, "cut off")
+    assert lost.is_stored
+
+
+def test_what_is_cut_off_is_unreadable() -> None:
+    written = write(
+        Recipe(
+            present=[True, False, True, True], block_size=64, checksum="NONE", blocks_per_checksum=0
+        )
+    )
+    # Within the third block that is stored.
+    source = MemorySource(written.image[:-30])
+    scan, reader = scan_and_open(source)
+    assert scan.info.missing == (192, 256)
+    *others, lost = reader.extents(0, 256)
+    assert [(e.start, e.stop, e.kind) for e in others] == [
+        (0, 64, _DATA),
+        (64, 128, _ZERO),
+        (128, 226, _DATA),
+    ]
+    assert (lost.start, lost.stop, lost.kind) == (226, 256, ExtentKind.UNREADABLE)
+    assert "cut off" in lost.reason
+    for each in others:
+        assert read_bytes(reader, each.start, each.length) == written.guest[each.start : each.stop]
+
+
+def test_neighbours_are_merged_if_they_are_alike() -> None:
+    one, other = object(), object()
+    parts = [
+        extent.data(0, 4, one, 10),
+        extent.data(4, 6, one, 20),
+        extent.data(6, 8, other, 22),
+        extent.zero(8, 9),
+        extent.zero(9, 11),
+        extent.unreadable(11, 12, one, 3, "bad"),
+        extent.unreadable(12, 15, one, 4, "bad"),
+        extent.unreadable(15, 16, one, 7, "worse"),
+    ]
+    assert list(extent.merged(parts)) == [
+        Extent(0, 6, _DATA, one, 10, 6),
+        extent.data(6, 8, other, 22),
+        extent.zero(8, 11),
+        extent.unreadable(11, 15, one, 3, "bad"),
+        extent.unreadable(15, 16, one, 7, "worse"),
+    ]
 
 
 # --- the geometry by itself --------------------------------------------------------------------

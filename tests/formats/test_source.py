@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import os
 import random
@@ -13,8 +14,6 @@ from typing import TYPE_CHECKING
 import pytest
 from imgcat.formats import registry
 from imgcat.formats.errors import TruncatedImageError
-from imgcat.formats.index.cache import IndexCache
-from imgcat.formats.index.rank import RankIndex
 from imgcat.formats.partclone import reader as partclone
 from imgcat.formats.sources.file import IOV_MAX, FileSource
 from support.memory_source import Call, CountingSource
@@ -385,7 +384,7 @@ def test_opening_a_reader_reads_nothing(counted: CountingSource) -> None:
         loads.append(number)
         return scan.chunks[number]
 
-    index = RankIndex(scan.info.total_blocks, load, IndexCache(), key=1)
+    index = dataclasses.replace(scan.stored_index(), load_chunk=load)
     reader = partclone.open_reader(counted, scan.info.layout, index)
     assert reader.size == _BLOCKS * _BLOCK
     assert counted.calls == []
@@ -404,7 +403,7 @@ def test_a_read_far_inside_is_one_call_at_its_place(counted: CountingSource, off
         loads.append(number)
         return scan.chunks[number]
 
-    index = RankIndex(scan.info.total_blocks, load, IndexCache(), key=1)
+    index = dataclasses.replace(scan.stored_index(), load_chunk=load)
     reader = partclone.open_reader(counted, scan.info.layout, index)
     counted.calls.clear()
     buffer = bytearray(b"\xaa" * _MIB)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import inspect
 import os
@@ -20,11 +21,12 @@ from imgcat.formats.errors import ChecksumError, TruncatedImageError
 from imgcat.formats.index.rank_chunk import ChunkMissingError
 from imgcat.fusefs.operations import Operations
 from imgcat.fusefs.receiving import Turns
+from imgcat.fusefs.tree import Planner, inode_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ENTRY = MountEntry(1, "x", 1 << 30, 1 << 20, 1, 0, 0o644, 0, 0)
+ENTRY = MountEntry(1, "x", 1 << 30, 1 << 20, 1, 77, 0, 0o644, 0, 0)
 
 
 class Reader:
@@ -37,6 +39,10 @@ class Reader:
         self.wait = wait
         self.nowait = nowait
         self.closed = False
+        self.current = True
+
+    def is_current(self) -> bool:
+        return self.current
 
     def read_into_nowait(self, view: memoryview, offset: int) -> bool:
         view[:] = b"n" * len(view)
@@ -50,25 +56,27 @@ class Reader:
         self.closed = True
 
 
-class Readers:
-    """A factory that gives what the test says."""
+def operations(
+    opened: Reader | Exception,
+    *others: Reader,
+    opener: Callable[[MountEntry], Reader] | None = None,
+) -> tuple[Operations, Any]:
+    """Return the handlers over an image, and its inode; others are the next numbers."""
+    images = [opened, *others]
+    entries = [
+        dataclasses.replace(ENTRY, image_id=n, name="x" * n, index_id=n, content_key=77 * n)
+        for n in range(1, len(images) + 1)
+    ]
 
-    def __init__(self, opened: Reader | Exception) -> None:
-        self.opened = opened
+    def open_entry(entry: MountEntry) -> Reader:
+        found = images[entries.index(entry)]
+        if isinstance(found, Exception):
+            raise found
+        return found
 
-    def open(self, image_id: int, index_id: int | None = None) -> Reader:
-        if isinstance(self.opened, Exception):
-            raise self.opened
-        return self.opened
-
-
-def operations(opened: Reader | Exception) -> tuple[Operations, Any]:
-    """Return the handlers over one image, and the inode of the image."""
-    made = Operations(Readers(opened), Turns())  # type: ignore[arg-type]
-    made.show([ENTRY])
-    child = made._tree.child(pyfuse3.ROOT_INODE, b"x")
-    assert child is not None
-    return made, child.inode
+    made = Operations(opener or open_entry, Turns())  # type: ignore[arg-type]
+    made.show(Planner().plan([dataclasses.astuple(entry) for entry in entries]))
+    return made, inode_of(entries[0])
 
 
 def planted(error: BaseException) -> Callable[[], None]:
@@ -129,13 +137,16 @@ def test_unknown_handles_and_inodes_are_errors_and_not_the_end() -> None:
     async def main() -> None:
         made, _inode = operations(Reader(lambda: None))
         for call in (
-            made.read(999, 0, 1), made.release(999), made.releasedir(999), made.getattr(999, None),
+            made.read(999, 0, 1), made.getattr(999, None),
             made.opendir(999, None), made.open(999, os.O_RDONLY, None),
             made.lookup(999, b"x", None), made.lookup(pyfuse3.ROOT_INODE, b"nothing", None),
         ):  # fmt: skip
             with pytest.raises(pyfuse3.FUSEError):
                 await call
+        # What another process of the same mount may have opened.
         await made.forget([(999, 3)])
+        await made.release(999)
+        await made.releasedir(999)
 
     trio.run(main)
 
@@ -183,10 +194,9 @@ def test_a_slow_image_does_not_hold_up_another() -> None:
         def slow() -> None:
             trio.from_thread.run(release.wait)
 
-        made, inode = operations(Reader(slow))
+        made, inode = operations(Reader(slow), Reader(lambda: None))
         slow_file = await made.open(inode, os.O_RDONLY, None)
-        made._readers = Readers(Reader(lambda: None))  # type: ignore[assignment]
-        other_file = await made.open(inode, os.O_RDONLY, None)
+        other_file = await made.open(2 << 40, os.O_RDONLY, None)
         with trio.fail_after(20):
             async with trio.open_nursery() as nursery:
                 for _ in range(50):
@@ -205,5 +215,145 @@ def test_writing_is_refused() -> None:
             with pytest.raises(pyfuse3.FUSEError) as caught:
                 await made.open(inode, flags, None)
             assert caught.value.errno == errno.EROFS
+
+    trio.run(main)
+
+
+def test_an_image_is_open_as_long_as_a_handle_of_it_is() -> None:
+    async def main() -> None:
+        reader = Reader(lambda: None)
+        made, inode = operations(reader)
+        infos = [await made.open(inode, os.O_RDONLY, None) for _ in range(3)]
+        assert {info.fh for info in infos} == {inode}
+        for _ in range(2):
+            await made.release(inode)
+            assert not reader.closed
+            assert bytes(await made.read(inode, 0, 2)) == b"ww"
+        await made.release(inode)
+        assert reader.closed
+
+    trio.run(main)
+
+
+def test_a_handle_that_another_process_has_opened_is_read() -> None:
+    async def main() -> None:
+        reader = Reader(lambda: None)
+        made, inode = operations(reader)
+        assert bytes(await made.read(inode, 0, 2)) == b"ww"
+        # Nobody here has it open: a release that comes here closes it.
+        assert not reader.closed
+        await made.release(inode)
+        assert reader.closed
+
+    trio.run(main)
+
+
+def test_other_processes_handles_do_not_fill_this_one() -> None:
+    async def main() -> None:
+        readers = [Reader(lambda: None) for _ in range(80)]
+        made, _inode = operations(*readers)
+        for number in range(1, 81):
+            assert bytes(await made.read(number << 40, 0, 1)) == b"w"
+        assert sum(not reader.closed for reader in readers) == 64
+        assert not readers[-1].closed
+        made.close_files()
+        assert all(reader.closed for reader in readers)
+
+    trio.run(main)
+
+
+def test_a_file_that_changed_between_two_opens_is_opened_anew() -> None:
+    async def main() -> None:
+        first, second = Reader(lambda: None), Reader(lambda: None)
+        pending = [first, second]
+        made, inode = operations(first, opener=lambda _entry: pending.pop(0))
+        await made.open(inode, os.O_RDONLY, None)
+        first.current = False
+        await made.open(inode, os.O_RDONLY, None)
+        # Both handles read the new one, and the old one goes.
+        assert first.closed
+        assert bytes(await made.read(inode, 0, 2)) == b"ww"
+        await made.release(inode)
+        assert not second.closed
+        await made.release(inode)
+        assert second.closed
+
+    trio.run(main)
+
+
+def test_one_that_cannot_be_opened_anew_leaves_those_that_have_it_open() -> None:
+    async def main() -> None:
+        reader = Reader(lambda: None)
+        answers: list[Any] = [reader, ImageChangedError("replaced")]
+
+        def opener(entry: MountEntry) -> Reader:
+            answer = answers.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer  # type: ignore[no-any-return]
+
+        made, inode = operations(reader, opener=opener)
+        await made.open(inode, os.O_RDONLY, None)
+        reader.current = False
+        with pytest.raises(pyfuse3.FUSEError) as caught:
+            await made.open(inode, os.O_RDONLY, None)
+        assert caught.value.errno == errno.ESTALE
+        assert bytes(await made.read(inode, 0, 2)) == b"ww"
+        await made.release(inode)
+        assert reader.closed
+
+    trio.run(main)
+
+
+def test_an_image_is_not_closed_while_it_is_read() -> None:
+    async def main() -> None:
+        go_on = trio.Event()
+        reader = Reader(lambda: trio.from_thread.run(go_on.wait))
+        made, inode = operations(reader)
+        await made.open(inode, os.O_RDONLY, None)
+        with trio.fail_after(20):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(made.read, inode, 0, 10)
+                await trio.testing.wait_all_tasks_blocked()
+                await made.release(inode)
+                assert not reader.closed
+                go_on.set()
+        assert reader.closed
+
+    trio.run(main)
+
+
+def test_what_a_number_stood_for_before_is_not_kept_by_the_kernel() -> None:
+    async def main() -> None:
+        made = Operations(lambda _entry: Reader(lambda: None), Turns())  # type: ignore[arg-type,return-value]
+        planner = Planner()
+        assert made.show(planner.plan([dataclasses.astuple(ENTRY)])) == []
+        inode = inode_of(ENTRY)
+        first = await made.open(inode, os.O_RDONLY, None)
+        assert first.keep_cache
+        generation = (await made.getattr(inode, None)).generation
+        other = dataclasses.replace(ENTRY, content_key=-78)
+        assert made.show(planner.plan([dataclasses.astuple(other)])) == [inode]
+        assert (await made.getattr(inode, None)).generation not in {generation, 0}
+        await made.release(inode)
+        assert not (await made.open(inode, os.O_RDONLY, None)).keep_cache
+        assert (await made.open(inode, os.O_RDONLY, None)).keep_cache
+
+    trio.run(main)
+
+
+def test_an_open_file_without_a_name_has_attributes_still() -> None:
+    async def main() -> None:
+        made = Operations(lambda _entry: Reader(lambda: None), Turns())  # type: ignore[arg-type,return-value]
+        planner = Planner()
+        made.show(planner.plan([dataclasses.astuple(ENTRY)]))
+        inode = inode_of(ENTRY)
+        await made.open(inode, os.O_RDONLY, None)
+        made.show(planner.plan([]))
+        assert (await made.getattr(inode, None)).st_size == ENTRY.size_bytes
+        assert bytes(await made.read(inode, 0, 2)) == b"ww"
+        await made.release(inode)
+        with pytest.raises(pyfuse3.FUSEError):
+            await made.getattr(inode, None)
 
     trio.run(main)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from imgcat.formats.errors import TruncatedImageError
+from imgcat.formats.sources.place import Place
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,6 +52,10 @@ class MemorySource:
         data = bytearray(length)
         self._copy(memoryview(data), offset)
         return bytes(data)
+
+    def place(self, offset: int) -> Place:  # noqa: ARG002
+        """Tell of no file."""
+        return Place()
 
     def close(self) -> None:
         """Count the call."""
@@ -108,6 +113,10 @@ class CountingSource:
         """Note and pass on."""
         self.calls.append(Call("read_at", offset, length))
         return self._inner.read_at(offset, length)
+
+    def place(self, offset: int) -> Place:
+        """Pass on."""
+        return self._inner.place(offset)
 
     def close(self) -> None:
         """Pass on."""

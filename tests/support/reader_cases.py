@@ -17,47 +17,15 @@ from imgcat.formats.passes.scan import scan_files
 from imgcat.formats.sources.file import FileSource
 from imgcat.formats.sources.joined import JoinedSource
 
-from . import ntfsclone_writer, partimage_writer, samples
+from . import composed_cases, ntfsclone_writer, partimage_writer, samples
 from .memory_source import MemorySource
 from .opening import open_scanned, scan_and_open
 from .partclone_writer import Recipe, write
+from .reader_case import ReaderCase, Subject
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
-
-    from imgcat.formats.reader import ImageInfo, ImageReader
-    from imgcat.formats.sources.byte_source import ByteSource
-
-
-@dataclasses.dataclass(frozen=True)
-class Subject:
-    """An open reader, and what it must give.
-
-    Attributes:
-        reader: the reader.
-        info: what the scan said of the image.
-        source: the stored bytes that the reader reads.
-        guest: the guest bytes, where they are known without the reader.
-        guest_sha256: of the guest bytes, where they are not.
-        never_waits: the source is memory, so reading without waiting must succeed once the
-            index is loaded.
-    """
-
-    reader: ImageReader
-    info: ImageInfo
-    source: ByteSource
-    guest: bytes | None
-    guest_sha256: str | None
-    never_waits: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class ReaderCase:
-    """A named way to open one image; `open` may write into the directory that it is given."""
-
-    name: str
-    open: Callable[[Path], Subject]
 
 
 def _from_memory(recipe: Recipe, _directory: Path) -> Subject:
@@ -269,6 +237,7 @@ def _cases() -> Iterator[ReaderCase]:
             yield ReaderCase(f"partclone-{name}-file", functools.partial(_from_file, recipe))
     yield from _ntfsclone_cases()
     yield from _partimage_cases()
+    yield from composed_cases.cases()
 
 
 CASES = list(_cases())

@@ -8,7 +8,7 @@ import lzma
 from pathlib import Path
 from typing import Any
 
-_FIXTURES = Path(__file__).parent.parent / "fixtures" / "partclone"
+FIXTURES = Path(__file__).parent.parent / "fixtures" / "partclone"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -66,12 +66,12 @@ def unpack_one(directory: Path, name: str) -> Sample:
     row = next(row for row in _manifest() if _name(row) == name)
     path = directory / f"{name}.img"
     if not path.exists():
-        path.write_bytes(lzma.decompress((_FIXTURES / row["file"]).read_bytes()))
+        path.write_bytes(lzma.decompress((FIXTURES / row["file"]).read_bytes()))
     return Sample(path=path, **{key: value for key, value in row.items() if key != "file"})
 
 
 def _manifest() -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = json.loads((_FIXTURES / "manifest.json").read_text("ascii"))
+    rows: list[dict[str, Any]] = json.loads((FIXTURES / "manifest.json").read_text("ascii"))
     return rows
 
 

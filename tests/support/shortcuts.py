@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from imgcat.catalog.adding.put import add_file
-from imgcat.catalog.opening.freshness import observed_status
+from imgcat.catalog.opening.freshness import Observed
 from imgcat.catalog.store import Catalog
 
 if TYPE_CHECKING:
@@ -25,9 +25,9 @@ def catalogue(program: Program, *paths: Path) -> None:
 def statuses(program: Program) -> dict[str, str]:
     """Return the status of every image, as it is listed, by name."""
     with Catalog.open(str(program.catalog), write=False) as catalog:
-        return {
-            row.name: observed_status(row.status, volumes) for row, volumes in catalog.list_images()
-        }
+        listed = catalog.list_images()
+        observed = Observed(listed, catalog.parts())
+        return {row.name: observed.status(row.id) for row, _volumes in listed}
 
 
 def daemon_pid(program: Program, mount: Path) -> int:

@@ -1,0 +1,257 @@
+"""Images that are made of others, as rows: their segments, and what follows from their children.
+
+The content key of such an image holds those of its children: when a child is scanned anew or
+removed, `refresh` gives whatever is made of it another index, and with that another inode, in the
+same transaction. All functions are called inside of a transaction that the caller has begun.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import xxhash
+import zstandard
+
+from ..errors import CatalogError
+from ..names import file_name, stored_name
+from ..records import DAMAGED, MISSING, READY
+from . import writing
+from .transaction import driver_connection
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable, Iterator, Sequence
+
+    import sqlalchemy as sa
+
+LITERAL_SIZE = 1 << 20
+"""Most literal bytes of a segment: what is loaded at once."""
+
+_DEPTH = 16
+"""Images below each other, at the most."""
+
+_CHILDREN = """
+    SELECT segments.start_byte, segments.stop_byte, segments.child_name, segments.child_offset,
+           segments.literal, segments.child_key, images.id, images.name, images.status,
+           images.used_bytes, images.fingerprint, indexes.content_key
+    FROM segments
+    LEFT JOIN images ON images.id = segments.child_id
+    LEFT JOIN indexes ON indexes.id = images.index_id
+    WHERE segments.index_id = ?
+    ORDER BY segments.start_byte
+"""
+
+_COPY = """
+    INSERT INTO segments (index_id, start_byte, stop_byte, child_name, child_id, child_key,
+                          child_offset, literal)
+    SELECT ?1, start_byte, stop_byte, child_name, child_id,
+           (SELECT content_key FROM indexes JOIN images ON images.index_id = indexes.id
+            WHERE images.id = child_id),
+           child_offset, literal
+    FROM segments WHERE index_id = ?2
+"""
+
+_ABOVE = """
+    SELECT DISTINCT images.id FROM images JOIN segments ON segments.index_id = images.index_id
+    WHERE segments.child_id = ?
+"""
+
+# How deep what is below an image goes; one more than is allowed where it does not end.
+_DEPTH_BELOW = """
+    WITH RECURSIVE below (image_id, depth) AS (
+        VALUES (?1, 0)
+        UNION
+        SELECT segments.child_id, below.depth + 1
+        FROM below JOIN images ON images.id = below.image_id
+        JOIN segments ON segments.index_id = images.index_id
+        WHERE segments.child_id IS NOT NULL AND below.depth <= ?2
+    )
+    SELECT max(depth) FROM below
+"""
+
+
+class NewSegment(NamedTuple):
+    """A segment that is to be written: bytes of a child by its name, or literal ones."""
+
+    start: int
+    stop: int
+    child_name: str | None = None
+    child_id: int | None = None
+    child_offset: int | None = None
+    literal: bytes | None = None
+
+
+class Composed(NamedTuple):
+    """What follows from what an image is made of.
+
+    Attributes:
+        fingerprint: 16 bytes over all of it, the children's own fingerprints among it.
+        used_bytes: literal bytes, and those that the children have stored.
+        status: what the image is, its children being what they are.
+        detail: why, in words.
+        is_outdated: a child is not the one any more that it was.
+    """
+
+    fingerprint: bytes
+    used_bytes: int
+    status: str
+    detail: str | None
+    is_outdated: bool
+
+
+def insert_segments(
+    connection: sa.Connection, index_id: int, segments: Iterable[NewSegment]
+) -> None:
+    """Write what an image is made of.
+
+    Args:
+        connection: in a transaction.
+        index_id: its index.
+        segments: ascending and not overlapping; literal ones have `LITERAL_SIZE` at the most.
+    """
+    compressor = zstandard.ZstdCompressor(level=3)
+    driver_connection(connection).executemany(
+        "INSERT INTO segments (index_id, start_byte, stop_byte, child_name, child_id, child_key,"
+        " child_offset, literal) VALUES (?1, ?2, ?3, ?4, ?5,"
+        " (SELECT content_key FROM indexes JOIN images ON images.index_id = indexes.id"
+        "  WHERE images.id = ?5), ?6, ?7)",
+        (
+            (
+                index_id, each.start, each.stop,
+                None if each.child_name is None else stored_name(each.child_name),
+                each.child_id, each.child_offset,
+                None if each.literal is None else compressor.compress(each.literal),
+            )
+            for each in segments
+        ),
+    )  # fmt: skip
+
+
+def unpack_literal(stored: bytes, size: int) -> bytes:
+    """Return literal bytes from their stored form.
+
+    Raises:
+        CatalogError: they are damaged, or not `size` bytes.
+    """
+    try:
+        named = zstandard.frame_content_size(stored)
+        data = zstandard.ZstdDecompressor().decompress(stored) if named == size else b""
+    except zstandard.ZstdError as error:
+        raise CatalogError(f"literal bytes are damaged: {error}: add the image again") from error
+    if len(data) != size:
+        raise CatalogError(f"{named} literal bytes where {size} belong: add the image again")
+    return data
+
+
+def compose(connection: sa.Connection, image_id: int) -> Composed:
+    """Return what follows from what an image is made of, and from its children as they are.
+
+    Raises:
+        CatalogError: it is made of itself, or images lie too deep below each other.
+    """
+    driver = driver_connection(connection)
+    if below_itself(driver, image_id):
+        raise CatalogError(
+            f"image {image_id}: is made of itself, or of more than {_DEPTH} images below each other"
+        )
+    index_id, size = driver.execute(
+        "SELECT index_id, size_bytes FROM images WHERE id = ?", (image_id,)
+    ).fetchone()
+    return _composed(driver, index_id, size)
+
+
+def below_itself(driver: sqlite3.Connection, image_id: int) -> bool:
+    """Tell whether an image is made of itself, or too many lie below each other to tell."""
+    (depth,) = driver.execute(_DEPTH_BELOW, (image_id, _DEPTH)).fetchone()
+    return bool(depth > _DEPTH)
+
+
+def _composed(driver: sqlite3.Connection, index_id: int, size: int) -> Composed:
+    hasher = xxhash.xxh3_128(size.to_bytes(8, "little"))
+    used = 0
+    lost: dict[str, str] = {}
+    odd: dict[str, str] = {}
+    children: dict[str, int] = {}
+    is_outdated = False
+    for (
+        start, stop, name, offset, literal, key, child_id, _child, status, child_used, fingerprint,
+        current_key,
+    ) in driver.execute(_CHILDREN, (index_id,)):  # fmt: skip
+        hasher.update(repr((start, stop, offset)).encode())
+        if literal is not None:
+            hasher.update(unpack_literal(literal, stop - start))
+            used += stop - start
+            continue
+        text = file_name(name)
+        hasher.update(name if isinstance(name, bytes) else name.encode())
+        hasher.update(fingerprint or b"gone")
+        is_outdated = is_outdated or key != current_key
+        children[text] = children.get(text, 0) + stop - start
+        if child_id is None:
+            lost[text] = "is not in the catalog"
+        elif status == DAMAGED:
+            odd[text] = "is damaged"
+        elif status != READY:
+            lost[text] = f"is {status}"
+        if child_used is not None and text not in lost:
+            used += min(child_used, stop - start)
+    status, detail = _status(children, lost, odd)
+    return Composed(hasher.digest(), used, status, detail, is_outdated)
+
+
+def _status(
+    children: dict[str, int], lost: dict[str, str], odd: dict[str, str]
+) -> tuple[str, str | None]:
+    if not lost and not odd:
+        return READY, None
+    detail = "; ".join(f"{name} {what}" for name, what in (lost | odd).items())
+    if lost and len(lost) == len(children):
+        return MISSING, f"{detail}: nothing of it can be read but its tables"
+    return DAMAGED, f"{detail}: {'its' if len(lost | odd) == 1 else 'their'} bytes are in doubt"
+
+
+def parents_of(connection: sa.Connection, image_ids: Sequence[int]) -> list[int]:
+    """Return the images that are made of any of these, directly."""
+    driver = driver_connection(connection)
+    found: dict[int, None] = {}
+    for image_id in image_ids:
+        found |= dict.fromkeys(parent for (parent,) in driver.execute(_ABOVE, (image_id,)))
+    return list(found)
+
+
+def refresh_above(connection: sa.Connection, image_ids: Sequence[int]) -> None:
+    """Bring what is made of these images up to date: they were scanned anew, or found missing."""
+    refresh(connection, parents_of(connection, image_ids))
+
+
+def refresh(connection: sa.Connection, image_ids: Sequence[int]) -> None:
+    """Bring images that are made of others up to date with those, and whatever is made of them."""
+    for image_id in _upwards(connection, image_ids):
+        driver = driver_connection(connection)
+        row = driver.execute("SELECT index_id FROM images WHERE id = ?", (image_id,)).fetchone()
+        if row is None:
+            # Removed together with what it is made of.
+            continue
+        found = compose(connection, image_id)
+        values = {
+            "fingerprint": found.fingerprint,
+            "used_bytes": found.used_bytes,
+            "status": found.status,
+            "status_detail": found.detail,
+        }
+        if found.is_outdated:
+            index_id = writing.copy_index(connection, row[0])
+            driver.execute(_COPY, (index_id, row[0]))
+            values |= {"index_id": index_id, **writing.UNVERIFIED}
+            writing.replace_bad_ranges(connection, image_id, ())
+        writing.update_image(connection, image_id, **values)
+
+
+def _upwards(connection: sa.Connection, image_ids: Sequence[int]) -> Iterator[int]:
+    """Yield the images, and then what is made of them, each floor after the one below it."""
+    level: Sequence[int] = image_ids
+    for _ in range(_DEPTH):
+        if not level:
+            return
+        yield from level
+        level = parents_of(connection, level)

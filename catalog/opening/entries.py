@@ -1,0 +1,79 @@
+"""What a mount shows of the catalog's rows."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+from typing import TYPE_CHECKING, Any
+
+from ..database.reading import mount_entry
+from ..errors import NameTakenError
+from ..names import check_name
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from ..records import MountEntry
+    from ..store import Catalog
+
+log = logging.getLogger("imgcat.catalog")
+
+_LARGEST_INDEX = (1 << 24) - 1
+"""Inode numbers have 24 bits for the index of what they stand for."""
+
+_IDENTITY = 6
+"""Columns of a row before those that differ from file to file."""
+
+_ALONE = 0o400
+
+
+def mount_entries(catalog: Catalog, only: Collection[int] | None = None) -> list[MountEntry]:
+    """Return what a mount shows: all images, or those of the ids. Two statements."""
+    return entries_of(catalog.mount_rows(), only)
+
+
+def entries_of(
+    rows: Iterable[tuple[Any, ...]], only: Collection[int] | None = None
+) -> list[MountEntry]:
+    """Return the entries of rows, as `Catalog.mount_rows` gives them, one for each image.
+
+    A row with nonsense in it, as a failing disk may leave, is logged and left out.
+    """
+    wanted = None if only is None else frozenset(only)
+    found = []
+    for (image_id, *_identity), group in itertools.groupby(rows, key=lambda row: row[:_IDENTITY]):
+        if wanted is not None and image_id not in wanted:
+            continue
+        try:
+            found.append(_entry(list(group)))
+        except (ValueError, TypeError, AttributeError, NameTakenError):
+            log.warning("image %s: its row in the catalog is damaged: add it again", image_id)
+    return found
+
+
+def _entry(rows: list[tuple[Any, ...]]) -> MountEntry:
+    """Return the entry of an image, checked.
+
+    One that is made of others gives what all of their files give, to their owner where that is
+    one, else only to whom this program runs as.
+    """
+    identity = rows[0][:_IDENTITY]
+    files = [row[_IDENTITY:] for row in rows if row[_IDENTITY] is not None]
+    mtime = max((int(mtime) for mtime, *_rest in files), default=0)
+    mode = 0o777 if files else _ALONE
+    for _mtime, bits, _uid, _gid in files:
+        mode &= bits
+    owners = {(uid, gid) for _mtime, _mode, uid, gid in files}
+    if len(owners) == 1:
+        ((uid, gid),) = owners
+    else:
+        mode, uid, gid = mode & _ALONE, os.getuid(), os.getgid()
+    entry = mount_entry(*identity, mtime, mode, uid, gid)
+    check_name(entry.name)
+    numbers = (entry.size_bytes, entry.used_bytes, entry.mode, entry.uid, entry.gid)
+    if not all(isinstance(number, int) and number >= 0 for number in numbers):
+        raise ValueError(numbers)
+    if not isinstance(entry.content_key, int) or not 0 < entry.index_id <= _LARGEST_INDEX:
+        raise ValueError(entry.index_id)
+    return entry

@@ -1,0 +1,40 @@
+"""Where stored bytes lie: in which file, at which offset; and what of them is there at all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..extent import data, unreadable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..extent import Extent
+    from .byte_source import ByteSource
+
+
+class Place(NamedTuple):
+    """Where a byte of a source is stored.
+
+    Attributes:
+        path: the file; None where it is in none.
+        offset: its place in the file; None where it is in none of its own, being compressed.
+        is_compressed: it must be decoded.
+    """
+
+    path: str | None = None
+    offset: int | None = None
+    is_compressed: bool = False
+
+
+def stored(start: int, stop: int, source: ByteSource, offset: int) -> Iterator[Extent]:
+    """Yield the extents of guest bytes that a source is to hold in one piece from `offset` on.
+
+    What lies behind the end of a source that was cut off is unreadable.
+    """
+    there = min(stop, start + max(0, source.size - offset))
+    if start < there:
+        yield data(start, there, source, offset)
+    if there < stop:
+        reason = f"the image is cut off: it ends at byte {source.size} of what is stored"
+        yield unreadable(there, stop, source, offset + there - start, reason)

@@ -1,0 +1,160 @@
+"""The images that are open in one process, by their inode numbers.
+
+A handle is its inode number, so whoever reads first fills this: the process that serves a read need
+not be the one that served the open. What is opened here is closed when the last handle that was
+opened here is released; what other processes' handles have brought in, when there are too many.
+
+Used in the event loop only; opening and closing are done in threads.
+"""
+
+from __future__ import annotations
+
+import collections
+from typing import TYPE_CHECKING
+
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from typing import Any
+
+    from ..catalog.opening.watched import WatchedReader
+    from ..catalog.records import MountEntry
+
+    Opener = Callable[[MountEntry], WatchedReader]
+    InThread = Callable[..., Awaitable[Any]]
+
+_THREADS_PER_FILE = 4
+"""Reads of one open file that may wait for its device at the same time."""
+
+_OPENING_THREADS = 16
+
+_MOST_IDLE = 64
+"""Images that stay open though no handle of this process is: of other processes' handles."""
+
+
+class OpenReader:
+    """An image that is open.
+
+    Attributes:
+        entry: what the tree said of it when it was opened.
+        reader: reads it.
+        size: its guest bytes.
+        read_into_nowait: the reader's own: the hot path goes without another look-up.
+        limiter: held by a read that waits.
+        handles: handles of this process that are open.
+        reads: reads that wait just now.
+    """
+
+    __slots__ = (
+        "entry", "handles", "is_retired", "limiter", "read_into_nowait", "reader", "reads", "size",
+    )  # fmt: skip
+
+    def __init__(self, entry: MountEntry, reader: WatchedReader) -> None:
+        self.entry = entry
+        self.reader = reader
+        self.size = reader.size
+        self.read_into_nowait = reader.read_into_nowait
+        self.limiter = trio.CapacityLimiter(_THREADS_PER_FILE)
+        self.handles = 0
+        self.reads = 0
+        self.is_retired = False
+
+
+class OpenReaders:
+    """What is open.
+
+    Args:
+        opener: opens an image; it may block.
+        in_thread: calls a function in a thread, under a limiter.
+    """
+
+    def __init__(self, opener: Opener, in_thread: InThread) -> None:
+        self._opener = opener
+        self._in_thread = in_thread
+        self._opening = trio.CapacityLimiter(_OPENING_THREADS)
+        self._closing = trio.CapacityLimiter(_OPENING_THREADS)
+        self._by_inode: collections.OrderedDict[int, OpenReader] = collections.OrderedDict()
+        # The hot path takes it from here.
+        self.get = self._by_inode.get
+
+    async def open(self, inode: int, entry: MountEntry) -> OpenReader:
+        """Count a handle more, and return what it reads.
+
+        Where the image is open already, and its files are what they were then, that serves this
+        handle too; else it is opened anew.
+
+        Raises:
+            Whatever the opener raises.
+        """
+        known = self._by_inode.get(inode)
+        if known is not None:
+            # Counted before it is waited for, so that it is not closed meanwhile.
+            known.handles += 1
+            if await self._in_thread(self._opening, known.reader.is_current):
+                return known
+            known.handles -= 1
+        fresh = await self._open(inode, entry)
+        fresh.handles += 1
+        return fresh
+
+    async def reading(self, inode: int, entry: MountEntry) -> OpenReader:
+        """Return what reads an image of which another process has opened the handle.
+
+        Raises:
+            Whatever the opener raises.
+        """
+        known = self._by_inode.get(inode)
+        if known is None:
+            known = await self._open(inode, entry)
+            await self._drop_idle()
+        return known
+
+    async def release(self, inode: int) -> None:
+        """Count a handle less, and close what nobody reads any more."""
+        known = self._by_inode.get(inode)
+        if known is None:
+            return
+        known.handles = max(0, known.handles - 1)
+        if not known.handles:
+            await self._retire(inode, known)
+
+    async def done_reading(self, known: OpenReader) -> None:
+        """Tell that a read that waited has ended."""
+        known.reads -= 1
+        if known.is_retired and not known.reads:
+            await self._in_thread(self._closing, known.reader.close)
+
+    def close(self) -> None:
+        """Close everything, when the mount has ended."""
+        for known in self._by_inode.values():
+            known.reader.close()
+        self._by_inode.clear()
+
+    async def _open(self, inode: int, entry: MountEntry) -> OpenReader:
+        reader = await self._in_thread(self._opening, self._opener, entry)
+        fresh = OpenReader(entry, reader)
+        before = self._by_inode.get(inode)
+        self._by_inode[inode] = fresh
+        if before is not None:
+            # Opened by two at once, or changed since: handles of before go on with this one.
+            fresh.handles = before.handles
+            await self._close(before)
+        return fresh
+
+    async def _retire(self, inode: int, known: OpenReader) -> None:
+        del self._by_inode[inode]
+        await self._close(known)
+
+    async def _close(self, known: OpenReader) -> None:
+        """Close it now, or when the last read that waits has ended."""
+        known.is_retired = True
+        if not known.reads:
+            await self._in_thread(self._closing, known.reader.close)
+
+    async def _drop_idle(self) -> None:
+        idle = [inode for inode, known in self._by_inode.items() if not known.handles]
+        for inode in idle[: len(idle) - _MOST_IDLE] if len(idle) > _MOST_IDLE else []:
+            known = self._by_inode.get(inode)
+            if known is not None and not known.handles:
+                await self._retire(inode, known)

@@ -10,6 +10,9 @@ Used in the event loop only; opening and closing are done in threads.
 from __future__ import annotations
 
 import collections
+import logging
+import queue
+import threading
 from typing import TYPE_CHECKING
 
 import trio
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 
     Opener = Callable[[MountEntry], WatchedReader]
     InThread = Callable[..., Awaitable[Any]]
+
+log = logging.getLogger("imgcat.mount")
 
 _THREADS_PER_FILE = 4
 """Reads of one open file that may wait for its device at the same time."""
@@ -73,7 +78,7 @@ class OpenReaders:
         self._opener = opener
         self._in_thread = in_thread
         self._opening = trio.CapacityLimiter(_OPENING_THREADS)
-        self._closing = trio.CapacityLimiter(_OPENING_THREADS)
+        self._close = Closer().close
         self._by_inode: collections.OrderedDict[int, OpenReader] = collections.OrderedDict()
         # The hot path takes it from here.
         self.get = self._by_inode.get
@@ -107,23 +112,23 @@ class OpenReaders:
         known = self._by_inode.get(inode)
         if known is None:
             known = await self._open(inode, entry)
-            await self._drop_idle()
+            self._drop_idle()
         return known
 
-    async def release(self, inode: int) -> None:
+    def release(self, inode: int) -> None:
         """Count a handle less, and close what nobody reads any more."""
         known = self._by_inode.get(inode)
         if known is None:
             return
         known.handles = max(0, known.handles - 1)
         if not known.handles:
-            await self._retire(inode, known)
+            self._retire(inode, known)
 
-    async def done_reading(self, known: OpenReader) -> None:
+    def done_reading(self, known: OpenReader) -> None:
         """Tell that a read that waited has ended."""
         known.reads -= 1
         if known.is_retired and not known.reads:
-            await self._in_thread(self._closing, known.reader.close)
+            self._close(known.reader)
 
     def close(self) -> None:
         """Close everything, when the mount has ended."""
@@ -139,22 +144,45 @@ class OpenReaders:
         if before is not None:
             # Opened by two at once, or changed since: handles of before go on with this one.
             fresh.handles = before.handles
-            await self._close(before)
+            self._let_go(before)
         return fresh
 
-    async def _retire(self, inode: int, known: OpenReader) -> None:
+    def _retire(self, inode: int, known: OpenReader) -> None:
         del self._by_inode[inode]
-        await self._close(known)
+        self._let_go(known)
 
-    async def _close(self, known: OpenReader) -> None:
+    def _let_go(self, known: OpenReader) -> None:
         """Close it now, or when the last read that waits has ended."""
         known.is_retired = True
         if not known.reads:
-            await self._in_thread(self._closing, known.reader.close)
+            self._close(known.reader)
 
-    async def _drop_idle(self) -> None:
+    def _drop_idle(self) -> None:
         idle = [inode for inode, known in self._by_inode.items() if not known.handles]
-        for inode in idle[: len(idle) - _MOST_IDLE] if len(idle) > _MOST_IDLE else []:
-            known = self._by_inode.get(inode)
-            if known is not None and not known.handles:
-                await self._retire(inode, known)
+        for inode in idle[: max(0, len(idle) - _MOST_IDLE)]:
+            self._retire(inode, self._by_inode[inode])
+
+
+class Closer:
+    """Closes readers in a thread of its own, so that nobody waits for a file that does not close.
+
+    The thread is started when it is first needed, in each process that needs it.
+    """
+
+    def __init__(self) -> None:
+        self._readers: queue.SimpleQueue[WatchedReader] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def close(self, reader: WatchedReader) -> None:
+        """Have a reader closed soon."""
+        self._readers.put(reader)
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._run, name="closer", daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self._readers.get().close()
+            except Exception:
+                log.exception("a reader cannot be closed")

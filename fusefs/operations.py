@@ -35,6 +35,7 @@ log = logging.getLogger("imgcat.mount")
 _MAX_READ = 1 << 20
 """The kernel asks for at most this many bytes at a time (FUSE_MAX_MAX_PAGES of 4 KiB)."""
 
+_MOST_VIEWS = 64
 _NAME_MAX = 255
 _BLOCK = 512
 _GENERATION_MASK = (1 << 63) - 1
@@ -95,6 +96,7 @@ class Operations(pyfuse3.Operations):
         # One buffer for every read that needs no waiting. pyfuse3 hands it to the kernel as soon
         # as the handler returns, before any other task runs, so it is free again by then.
         self._scratch = memoryview(bytearray(_MAX_READ))
+        self._views: dict[int, memoryview] = {}
 
     @property
     def image_count(self) -> int:
@@ -267,7 +269,9 @@ class Operations(pyfuse3.Operations):
             if known is not None:
                 rest = known.size - off
                 if size <= rest and size <= _MAX_READ:
-                    view = self._scratch[:size]
+                    view = self._views.get(size)
+                    if view is None:
+                        view = self._view(size)
                     if known.read_into_nowait(view, off):
                         # pyfuse3 takes any buffer, though it declares bytes.
                         return view  # type: ignore[return-value]
@@ -276,6 +280,13 @@ class Operations(pyfuse3.Operations):
             raise
         except Exception as error:  # noqa: BLE001 - each becomes an errno and a line in the log
             self._fail(self._name(fh), f"read of {size} bytes at {off}", error)
+
+    def _view(self, size: int) -> memoryview:
+        """Return the first bytes of the shared buffer; the kernel asks for few sizes."""
+        if len(self._views) >= _MOST_VIEWS:
+            self._views.clear()
+        view = self._views[size] = self._scratch[:size]
+        return view
 
     async def _read_waiting(self, inode: int, off: int, size: int) -> bytes:
         """Read what may have to be waited for, or lies at the end, or nobody has opened here."""
@@ -290,13 +301,13 @@ class Operations(pyfuse3.Operations):
         try:
             await self._in_thread(known.limiter, known.reader.read_into, memoryview(buffer), off)
         finally:
-            await self._readers.done_reading(known)
+            self._readers.done_reading(known)
         return buffer  # type: ignore[return-value]
 
     @_guarded
     async def release(self, fh: pyfuse3.FileHandleT) -> None:
         """Close the image, if this was its last handle."""
-        await self._readers.release(fh)
+        self._readers.release(fh)
 
     # -- helpers -----------------------------------------------------------
 
@@ -308,9 +319,13 @@ class Operations(pyfuse3.Operations):
     ) -> _R:
         """Call what may block. The only place where a handler waits for anything."""
         self._turns.pass_on()
-        return await trio.to_thread.run_sync(
-            function, *args, limiter=limiter, abandon_on_cancel=True
-        )
+        self._turns.away += 1
+        try:
+            return await trio.to_thread.run_sync(
+                function, *args, limiter=limiter, abandon_on_cancel=True
+            )
+        finally:
+            self._turns.away -= 1
 
     def _node(self, inode: int) -> Node:
         node = self._tree.node(inode)

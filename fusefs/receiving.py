@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 _YIELD_NS = 1_000_000
 """After this long without a turn through the scheduler, other tasks are given one."""
 
+_IDLE_YIELD_NS = 10_000_000
+"""The same while no handler waits for a thread: then only clocks and signals do."""
+
 
 _SPIN_NS = 50_000
 """How long to look for the next request before going to sleep: about as long as that takes."""
@@ -42,9 +45,13 @@ class Turns:
     A task that receives a request, answers it and comes back for the next one needs no other
     task to be woken. A task that is going to wait for a thread calls `pass_on` first, so that
     another receives meanwhile.
+
+    Attributes:
+        away: handlers that wait for a thread just now.
     """
 
     def __init__(self) -> None:
+        self.away = 0
         self._held = False
         self._waiting = trio.lowlevel.ParkingLot()
 
@@ -71,7 +78,8 @@ class Turns:
 class _Lowlevel:
     """`trio.lowlevel`, but for `wait_readable`."""
 
-    def __init__(self) -> None:
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
         self._poll = select.poll()
         self._fd = -1
         self._yielded_ns = 0
@@ -85,7 +93,7 @@ class _Lowlevel:
             self._poll.register(fd, select.POLLIN)
             self._fd = fd
         now = time.monotonic_ns()
-        if now - self._yielded_ns < _YIELD_NS:
+        if now - self._yielded_ns < (_YIELD_NS if self._turns.away else _IDLE_YIELD_NS):
             deadline = now + _SPIN_NS
             while now < deadline:
                 if self._poll.poll(0):
@@ -135,7 +143,7 @@ class _Trio:
     """`trio`, but for `Lock`, `open_nursery` and `lowlevel.wait_readable`."""
 
     def __init__(self, turns: Turns) -> None:
-        self.lowlevel = _Lowlevel()
+        self.lowlevel = _Lowlevel(turns)
         self._turns = turns
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever trio has

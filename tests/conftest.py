@@ -20,6 +20,7 @@ _IN_CI = os.environ.get("CI", "") not in {"", "false", "0"}
 _MARKERS = {
     "fuse": "needs /dev/fuse and root",
     "loop": "needs loop devices and root",
+    "soak": "long by nature: run by `make soak`, not by `make test`",
 }
 
 

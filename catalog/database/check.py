@@ -22,7 +22,7 @@ from ...formats.index.rank import popcount, unpack_chunk
 from ...formats.index.rank_chunk import CHUNK_BLOCKS, RankChunk
 from ..errors import CatalogError
 from ..names import file_name
-from .composing import below_itself, unpack_literal
+from .segments import below_itself, unpack_literal
 
 if TYPE_CHECKING:
     import sqlite3

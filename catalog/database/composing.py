@@ -16,6 +16,7 @@ from ..errors import CatalogError
 from ..names import file_name, stored_name
 from ..records import DAMAGED, MISSING, READY
 from . import writing
+from .segments import DEPTH, below_itself, unpack_literal
 from .transaction import driver_connection
 
 if TYPE_CHECKING:
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 
 LITERAL_SIZE = 1 << 20
 """Most literal bytes of a segment: what is loaded at once."""
-
-_DEPTH = 16
-"""Images below each other, at the most."""
 
 _CHILDREN = """
     SELECT segments.start_byte, segments.stop_byte, segments.child_name, segments.child_offset,
@@ -54,19 +52,6 @@ _COPY = """
 _ABOVE = """
     SELECT DISTINCT images.id FROM images JOIN segments ON segments.index_id = images.index_id
     WHERE segments.child_id = ?
-"""
-
-# How deep what is below an image goes; one more than is allowed where it does not end.
-_DEPTH_BELOW = """
-    WITH RECURSIVE below (image_id, depth) AS (
-        VALUES (?1, 0)
-        UNION
-        SELECT segments.child_id, below.depth + 1
-        FROM below JOIN images ON images.id = below.image_id
-        JOIN segments ON segments.index_id = images.index_id
-        WHERE segments.child_id IS NOT NULL AND below.depth <= ?2
-    )
-    SELECT max(depth) FROM below
 """
 
 
@@ -127,22 +112,6 @@ def insert_segments(
     )  # fmt: skip
 
 
-def unpack_literal(stored: bytes, size: int) -> bytes:
-    """Return literal bytes from their stored form.
-
-    Raises:
-        CatalogError: they are damaged, or not `size` bytes.
-    """
-    try:
-        named = zstandard.frame_content_size(stored)
-        data = zstandard.ZstdDecompressor().decompress(stored) if named == size else b""
-    except zstandard.ZstdError as error:
-        raise CatalogError(f"literal bytes are damaged: {error}: add the image again") from error
-    if len(data) != size:
-        raise CatalogError(f"{named} literal bytes where {size} belong: add the image again")
-    return data
-
-
 def compose(connection: sa.Connection, image_id: int) -> Composed:
     """Return what follows from what an image is made of, and from its children as they are.
 
@@ -152,18 +121,12 @@ def compose(connection: sa.Connection, image_id: int) -> Composed:
     driver = driver_connection(connection)
     if below_itself(driver, image_id):
         raise CatalogError(
-            f"image {image_id}: is made of itself, or of more than {_DEPTH} images below each other"
+            f"image {image_id}: is made of itself, or of more than {DEPTH} images below each other"
         )
     index_id, size = driver.execute(
         "SELECT index_id, size_bytes FROM images WHERE id = ?", (image_id,)
     ).fetchone()
     return _composed(driver, index_id, size)
-
-
-def below_itself(driver: sqlite3.Connection, image_id: int) -> bool:
-    """Tell whether an image is made of itself, or too many lie below each other to tell."""
-    (depth,) = driver.execute(_DEPTH_BELOW, (image_id, _DEPTH)).fetchone()
-    return bool(depth > _DEPTH)
 
 
 def _composed(driver: sqlite3.Connection, index_id: int, size: int) -> Composed:
@@ -250,7 +213,7 @@ def refresh(connection: sa.Connection, image_ids: Sequence[int]) -> None:
 def _upwards(connection: sa.Connection, image_ids: Sequence[int]) -> Iterator[int]:
     """Yield the images, and then what is made of them, each floor after the one below it."""
     level: Sequence[int] = image_ids
-    for _ in range(_DEPTH):
+    for _ in range(DEPTH):
         if not level:
             return
         yield from level

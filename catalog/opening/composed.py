@@ -8,7 +8,7 @@ from ...formats.composed.parts import Child, Literal
 from ...formats.composed.reader import ComposedReader, Slice
 from ...formats.errors import UnreadablePartError
 from ...formats.index.rank_chunk import ChunkMissingError
-from ..database.composing import unpack_literal
+from ..database.segments import unpack_literal
 from ..errors import CatalogError
 
 if TYPE_CHECKING:

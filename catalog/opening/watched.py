@@ -5,6 +5,7 @@ Everything here may block, but for `WatchedReader.read_into_nowait`.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -46,6 +47,9 @@ class WatchedReader:
         self._files = image.stored.files
         self._sizes = tuple(file.stat.st_size for file in self._files)
         self._seen = tuple(state_of(file.stat) for file in self._files)
+        # Most images are one file: looking at it is part of every small read.
+        self._stat_of_one = self._files[0].current_stat if len(self._files) == 1 else None
+        self._mtime_ns, self._size_bytes = self._seen[0] if self._seen else (0, 0)
         self._lock = threading.Lock()
         self._looked_at = 0.0
         self.size = image.reader.size
@@ -53,14 +57,23 @@ class WatchedReader:
 
     def read_into_nowait(self, view: memoryview, offset: int) -> bool:
         """Fill `view` from guest byte `offset` on, unless that needs waiting, or a closer look."""
-        return self._read_into_nowait(view, offset) and self._is_as_before()
+        if not self._read_into_nowait(view, offset):
+            return False
+        if self._stat_of_one is None:
+            return self._is_as_before()
+        status = self._stat_of_one()
+        return status.st_mtime_ns == self._mtime_ns and status.st_size == self._size_bytes
 
     def is_current(self) -> bool:
-        """Tell whether its paths lead to the files that were scanned, and those are as they were.
+        """Tell whether its paths lead to the files that were scanned, as they were, to be read.
 
-        What it has open may be another file by now, or one that was written. It may block.
+        What it has open may be another file by now, or one that was written, or one that may not
+        be opened any more. It may block.
         """
-        return freshness(self._image.spec.volumes) is Freshness.FRESH
+        volumes = self._image.spec.volumes
+        return freshness(volumes) is Freshness.FRESH and all(
+            os.access(volume.path, os.R_OK, effective_ids=True) for volume in volumes
+        )
 
     def read_into(self, view: memoryview, offset: int) -> None:
         """Fill `view` from guest byte `offset` on.
@@ -79,14 +92,11 @@ class WatchedReader:
             if sizes != self._sizes or not self._image.has_fingerprint():
                 raise ImageChangedError(f"{self._files[0].path}: was changed while it was open")
             self._seen = state
+            self._mtime_ns, self._size_bytes = state[0] if state else (0, 0)
 
     def _is_as_before(self) -> bool:
         """Tell whether no file has changed since one has looked last."""
         files = self._files
-        if len(files) == 1:
-            status = files[0].current_stat()
-            mtime_ns, size = self._seen[0]
-            return status.st_mtime_ns == mtime_ns and status.st_size == size
         if len(files) > _FEW_FILES:
             now = time.monotonic()
             if now - self._looked_at < _LOOK_EVERY:

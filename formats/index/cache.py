@@ -24,10 +24,16 @@ class IndexCache:
     Args:
         budget: most bytes that the pieces may take together. A single one is kept even where it is
             larger.
+
+    Attributes:
+        budget: as given.
+        dropped: how many pieces were dropped so far. Who keeps a piece without asking again, as the
+            hot path does, may do so while this stays the same.
     """
 
     def __init__(self, budget: int = 64 << 20) -> None:
         self.budget = budget
+        self.dropped = 0
         self._weight = 0
         self._pieces: collections.OrderedDict[tuple[int, int], Weighed] = collections.OrderedDict()
         self._lock = threading.Lock()
@@ -63,3 +69,4 @@ class IndexCache:
             self._weight += piece.weight
             while self._weight > self.budget and len(self._pieces) > 1:
                 self._weight -= self._pieces.popitem(last=False)[1].weight
+                self.dropped += 1

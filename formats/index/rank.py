@@ -24,8 +24,11 @@ from .rank_chunk import CHUNK_BLOCKS, CHUNK_BYTES, RankChunk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-RANK_STRIDE = 2048
+RANK_STRIDE = 512
 """Blocks between two fine checkpoints of an unpacked chunk."""
+
+_FEW_BLOCKS = 4096
+"""Up to so many, the runs of blocks are found in a Python integer."""
 
 _STRIDE_BYTES = RANK_STRIDE // 8
 _STRIDE_WORDS = _STRIDE_BYTES // 8
@@ -160,20 +163,27 @@ class _LoadedChunk:
     def uniform_rank(self, start: int, stop: int) -> int:
         """Do as `RankIndexLike.uniform_rank` for a range inside the chunk."""
         low = start - self._first
-        count = stop - start
-        bits = self._bits[low >> 3 : (low + count + 7) >> 3]
-        word = (int.from_bytes(bits, "little") >> (low & 7)) & ((1 << count) - 1)
-        if not word:
-            return NONE_PRESENT
-        if word + 1 == 1 << count:
-            return self.rank(start)
-        return NOT_UNIFORM
+        if stop - start == 1:
+            word, ones = self._bits[low >> 3] >> (low & 7) & 1, 1
+        else:
+            ones = (1 << (stop - start)) - 1
+            bits = self._bits[low >> 3 : (stop - self._first + 7) >> 3]
+            word = int.from_bytes(bits, "little") >> (low & 7) & ones
+        if word != ones:
+            return NOT_UNIFORM if word else NONE_PRESENT
+        # As `rank`, without another call: this is the hot path of small reads.
+        stride, rest = low // RANK_STRIDE, low % RANK_STRIDE
+        if not rest:
+            return self._checkpoints[stride]
+        base = stride * _STRIDE_BYTES
+        before = int.from_bytes(self._bits[base : base + ((rest + 7) >> 3)], "little")
+        return self._checkpoints[stride] + (before & ((1 << rest) - 1)).bit_count()
 
     def runs(self, start: int, stop: int) -> list[Run]:
         """Return the runs inside ``[start, stop)``, which lies inside the chunk."""
         low = start - self._first
         high = stop - self._first
-        if high - low > 2 * RANK_STRIDE:
+        if high - low > _FEW_BLOCKS:
             return self._many_runs(low, high)
         word = int.from_bytes(self._bits[low >> 3 : (high + 7) >> 3], "little") >> (low & 7)
         word &= (1 << (high - low)) - 1
@@ -236,6 +246,8 @@ class RankIndex:
         self._load = load
         self._cache = cache
         self._key = key
+        # Where the last small read was, how many pieces the cache had dropped then, and the chunk.
+        self._last: tuple[int, int, _LoadedChunk | None] = (0, 0, None)
 
     def rank(self, block: int) -> int:
         """Return the number of present blocks strictly before `block` (< `total_blocks`)."""
@@ -243,9 +255,16 @@ class RankIndex:
 
     def uniform_rank(self, start: int, stop: int) -> int:
         """Look at ``[start, stop)`` without waiting; see `RankIndexLike.uniform_rank`."""
-        number = start // CHUNK_BLOCKS
-        chunk: _LoadedChunk | None = self._cache.get((self._key, number))
-        if chunk is None or stop > (number + 1) * CHUNK_BLOCKS:
+        first, dropped, chunk = self._last
+        is_same = 0 <= start - first < CHUNK_BLOCKS and dropped == self._cache.dropped
+        if chunk is None or not is_same:
+            number = start // CHUNK_BLOCKS
+            chunk = self._cache.get((self._key, number))
+            if chunk is None:
+                return NOT_UNIFORM
+            first = number * CHUNK_BLOCKS
+            self._last = (first, self._cache.dropped, chunk)
+        if stop - first > CHUNK_BLOCKS:
             return NOT_UNIFORM
         return chunk.uniform_rank(start, stop)
 

@@ -19,6 +19,8 @@ IOV_MAX = 1024
 _LAST_OFFSET = (1 << 63) - (1 << 31)
 """Beyond this, offset and length of a read would not fit into the kernel's 63 bits."""
 
+_NOWAIT = os.RWF_NOWAIT
+
 _NOT_WITHOUT_WAITING = frozenset({errno.EAGAIN, errno.EOPNOTSUPP, errno.ENOSYS})
 
 
@@ -63,7 +65,15 @@ class FileSource:
 
     def readv_nowait(self, buffers: Sequence[memoryview], offset: int) -> bool:
         """Fill `buffers` if the page cache holds the bytes; see `ByteSource.readv_nowait`."""
-        return readv_nowait(self._fd, buffers, offset)
+        if len(buffers) != 1 or offset > _LAST_OFFSET:
+            return readv_nowait(self._fd, buffers, offset)
+        # The hot path of small reads.
+        try:
+            return os.preadv(self._fd, buffers, offset, _NOWAIT) == len(buffers[0])
+        except OSError as error:
+            if error.errno in _NOT_WITHOUT_WAITING:
+                return False
+            raise
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Return ``length`` bytes at ``offset``; see `ByteSource.read_at`."""
@@ -144,22 +154,22 @@ def _readv_batch(fd: int, pending: list[memoryview], offset: int) -> int:
 
 def readv_nowait(fd: int, buffers: Sequence[memoryview], offset: int) -> bool:
     """Fill `buffers` from an open file without waiting; see `ByteSource.readv_nowait`."""
-    if len(buffers) > IOV_MAX:
-        for start in range(0, len(buffers), IOV_MAX):
-            batch = buffers[start : start + IOV_MAX]
-            if not readv_nowait(fd, batch, offset):
-                return False
-            offset += _total(batch)
-        return True
     if offset > _LAST_OFFSET:
         return False
     try:
-        count = os.preadv(fd, buffers, offset, os.RWF_NOWAIT)
+        if len(buffers) == 1:
+            return os.preadv(fd, buffers, offset, _NOWAIT) == len(buffers[0])
+        for start in range(0, len(buffers), IOV_MAX):
+            batch = buffers[start : start + IOV_MAX]
+            size = _total(batch)
+            if os.preadv(fd, batch, offset, _NOWAIT) != size:
+                return False
+            offset += size
     except OSError as error:
         if error.errno in _NOT_WITHOUT_WAITING:
             return False
         raise
-    return count == _total(buffers)
+    return True
 
 
 def _check_type(status: os.stat_result, path: str) -> None:

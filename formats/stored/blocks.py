@@ -103,6 +103,13 @@ class StoredBlocksReader:
         self._blocks = blocks
         self._index = index
         self._junk = memoryview(bytearray(blocks.checksum_size))
+        # What each small read asks for, without a look into the record.
+        self._size = blocks.size
+        self._block_size = blocks.block_size
+        self._mapped_size = blocks.total_blocks * blocks.block_size
+        self._group_size = blocks.group_size
+        self._checksum_size = blocks.checksum_size
+        self._data_offset = blocks.data_offset
 
     @property
     def size(self) -> int:
@@ -129,22 +136,26 @@ class StoredBlocksReader:
     def read_into_nowait(self, view: memoryview, offset: int) -> bool:
         """Do as `read_into` unless that needs waiting; see `ImageReader.read_into_nowait`."""
         stop = offset + len(view)
-        check_range(offset, stop, self._blocks.size)
-        blocks = self._blocks
-        first = offset // blocks.block_size
-        last = min(-(-stop // blocks.block_size), blocks.total_blocks)
-        if first < last and last * blocks.block_size >= stop:
+        if not 0 <= offset <= stop <= self._size:
+            check_range(offset, stop, self._size)
+        block_size = self._block_size
+        first = offset // block_size
+        last = -(-stop // block_size)
+        if offset < stop <= self._mapped_size:
             rank = self._index.uniform_rank(first, last)
             if rank == NONE_PRESENT:
                 fill_zero(view)
                 return True
             if rank != NOT_UNIFORM:
-                data = (rank - first) * blocks.block_size + offset
-                group = data // blocks.group_size if blocks.group_size else 0
-                if not blocks.group_size or (data + len(view) - 1) // blocks.group_size == group:
-                    position = blocks.data_offset + data + group * blocks.checksum_size
+                data = (rank - first) * block_size + offset
+                group_size = self._group_size
+                if not group_size:
+                    return self._source.readv_nowait((view,), self._data_offset + data)
+                group = data // group_size
+                if data + stop - offset <= (group + 1) * group_size:
+                    position = self._data_offset + data + group * self._checksum_size
                     return self._source.readv_nowait((view,), position)
-        if not self._index.resident(first, last):
+        if not self._index.resident(first, min(last, self._blocks.total_blocks)):
             return False
         return self._plan(view, offset).read_nowait(self._source)
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import imgcat
 import numpy as np
 from imgcat.formats import registry
-from imgcat.formats.reader import is_data
 from imgcat.formats.sources.file import FileSource
 
 if TYPE_CHECKING:
@@ -137,7 +136,7 @@ def used_ranges(reader: ImageReader, start: int, stop: int) -> Iterator[tuple[in
     """Yield the maximal used ranges inside guest bytes ``[start, stop)``."""
     began = ended = -1
     for extent in reader.extents(start, stop):
-        if not is_data(extent):
+        if not extent.is_stored:
             continue
         if extent.start != ended:
             if began >= 0:

@@ -74,6 +74,10 @@ class Workshop:
             return
         shutil.rmtree(self.directory)
 
+    def use_program(self, program: Path) -> None:
+        """Run another `imgcat` than the one of this environment."""
+        self._imgcat = [str(program)]
+
     def make(self, name: str) -> Path:
         """Return a new, empty directory."""
         path = self.directory / name

@@ -16,6 +16,7 @@ from imgcat.formats.errors import CorruptImageError
 from imgcat.formats.index import rank as rank_module
 from imgcat.formats.index.cache import IndexCache
 from imgcat.formats.index.rank import (
+    _FEW_BLOCKS,
     NONE_PRESENT,
     NOT_UNIFORM,
     RANK_STRIDE,
@@ -106,13 +107,13 @@ def test_every_range_of_a_tiny_bitmap(present: list[bool]) -> None:
     ("kind", "span", "path"),
     [
         # Up to two strides, the runs are found in an integer unless there are many of them.
-        ("empty", 2 * RANK_STRIDE, "integer"),
-        ("full", 2 * RANK_STRIDE, "integer"),
+        ("empty", _FEW_BLOCKS, "integer"),
+        ("full", _FEW_BLOCKS, "integer"),
         ("alternating", 96, "integer"),
         ("alternating", 98, "numpy"),
-        ("noise", 2 * RANK_STRIDE, "numpy"),
-        ("full", 2 * RANK_STRIDE + 1, "numpy"),
-        ("empty", 2 * RANK_STRIDE + 1, "numpy"),
+        ("noise", _FEW_BLOCKS, "numpy"),
+        ("full", _FEW_BLOCKS + 1, "numpy"),
+        ("empty", _FEW_BLOCKS + 1, "numpy"),
     ],
 )
 @pytest.mark.parametrize("shift", [0, 1, 7, RANK_STRIDE - 1])

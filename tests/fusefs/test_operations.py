@@ -75,6 +75,8 @@ def operations(
         return found
 
     made = Operations(opener or open_entry, Turns())  # type: ignore[arg-type]
+    # At once: in a thread of its own, nobody knows when.
+    made._readers._close = lambda reader: reader.close()
     made.show(Planner().plan([dataclasses.astuple(entry) for entry in entries]))
     return made, inode_of(entries[0])
 

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 SOURCES = catalog cli formats fusefs migrations
 
-.PHONY: demo test check bench clean
+.PHONY: demo test soak check bench clean
 
 # What the system's package manager gives, then a virtual environment with imgcat in it.
 $(VENV)/ready: pyproject.toml tools/system-packages.sh
@@ -23,7 +23,11 @@ check: $(VENV)/ready
 	$(VENV)/bin/lint-imports --no-logo
 
 test: check
-	$(VENV)/bin/python -X dev -m pytest -n 2 --dist loadfile
+	$(VENV)/bin/python -m pytest -n 3 --dist loadfile
+
+# What is long by nature: the same attacks, many times as often.
+soak: $(VENV)/ready
+	$(VENV)/bin/python -m pytest -n 2 -m soak
 
 bench: $(VENV)/ready
 	$(VENV)/bin/python tests/bench/run.py --markdown docs/benchmarks.md

@@ -218,7 +218,7 @@ class Operations(pyfuse3.Operations):
         inode: pyfuse3.InodeT,
         ctx: pyfuse3.RequestContext,  # noqa: ARG002
     ) -> pyfuse3.FileHandleT:
-        """Fix what the directory lists until it is closed."""
+        """Check that it is a directory; listing remembers nothing."""
         if not self._node(inode).is_directory:
             raise pyfuse3.FUSEError(errno.ENOTDIR)
         return pyfuse3.FileHandleT(inode)

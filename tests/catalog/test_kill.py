@@ -62,12 +62,13 @@ def check_catalog(program: Program, shelf: dict[Path, Written]) -> int:
         return len(listed)
 
 
-def test_killed_at_twenty_moments(program: Program, shelf: dict[Path, Written]) -> None:
+@pytest.mark.parametrize("moments", [8, pytest.param(40, marks=pytest.mark.soak)])
+def test_killed_at_any_moment(program: Program, shelf: dict[Path, Written], moments: int) -> None:
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
     generator = random.Random(seed)
     counts = []
-    for number in range(20):
+    for number in range(moments):
         if number % 4 == 0:
             for each in program.home.glob("catalog.db*"):
                 each.unlink()

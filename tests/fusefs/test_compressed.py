@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import random
 import signal
@@ -38,19 +39,24 @@ def _random_reads(path: Path, expected: bytes, count: int) -> None:
 def test_every_sample_however_packed_and_split(
     packer: str, samples: list[Sample], program: Program, tmp_path: Path
 ) -> None:
+    # Each sample in one shape, of all in turn; the last one, which is also read at random, in all.
+    turns = itertools.cycle(_SHAPES)
+    shapes = {sample.path.stem: [next(turns)] for sample in samples}
+    shapes[samples[-1].path.stem] = list(_SHAPES)
     files = []
     for sample in samples:
-        for shape, letters in _SHAPES.items():
+        for shape in shapes[sample.path.stem]:
+            letters = _SHAPES[shape]
             packed = pack(packer, sample.path, tmp_path / f"{sample.path.stem}-{shape}.packed")
             files += [packed] if letters is None else split(packed, letters, _CHUNK)
     added = program.run("add", *files).stdout
-    assert added.count("added") == len(samples) * len(_SHAPES)
+    assert added.count("added") == len(samples) + len(_SHAPES) - 1
     rows = program.json("ls")
     assert {row["compression"] for row in rows} == {CODECS[packer]}
     assert {row["status"] for row in rows} == {"ready"}
     mount = program.mount_all(tmp_path / "mnt")
     for sample in samples:
-        for shape in _SHAPES:
+        for shape in shapes[sample.path.stem]:
             name = f"{sample.path.stem}-{shape}.packed"
             assert sha256(mount / name) == sample.volume_sha256
     expected = (mount / f"{samples[-1].path.stem}-one.packed").read_bytes()
@@ -60,11 +66,11 @@ def test_every_sample_however_packed_and_split(
 
 
 def _large_image(path: Path) -> None:
-    """Save a file system of 90 MiB of data, half of which can be compressed."""
+    """Save a file system of 70 MiB of data, half of which can be compressed."""
     content = path.with_suffix(".content")
     content.mkdir()
     words = [os.urandom(6) for _ in range(3000)]
-    for number in range(9):
+    for number in range(7):
         (content / f"random{number}").write_bytes(os.urandom(5 * MIB))
         text = b" ".join(random.Random(number).choices(words, k=40_000))
         (content / f"text{number}").write_bytes((text * 20)[: 5 * MIB])
@@ -85,7 +91,10 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def large_xz(large: Path) -> Path:
     """The same in one xz block."""
-    return pack("xz", large, large.with_suffix(".xz"))
+    path = large.with_suffix(".xz")
+    with large.open("rb") as plain, path.open("wb") as packed:
+        subprocess.run(["xz", "-0", "-c", "-T1"], stdin=plain, stdout=packed, check=True)
+    return path
 
 
 def test_one_xz_block_is_served_while_it_is_small_and_after_repack(

@@ -175,7 +175,7 @@ def _write(
     from ..formats.passes import export as writing
     from ..formats.stored.used_windows import UnreadableRangeError
 
-    own = [file.stat for file in opened.stored.files]
+    own = opened.file_states()
     reader = WatchedReader(opened)
     if out == "-":
         writing.check_apart(_STDOUT, own)

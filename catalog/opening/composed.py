@@ -98,4 +98,4 @@ class _NamedReader:
 
 
 def _named(name: str, error: Exception) -> UnreadablePartError:
-    return UnreadablePartError(name, 0, f"cannot be read: {error}")
+    return UnreadablePartError(name, 0, str(error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import errno
 import os
@@ -76,6 +77,16 @@ class OpenImage:
     def is_composed(self) -> bool:
         """Whether it has no bytes of its own, but is made of other images."""
         return self.index.kind is IndexKind.SEGMENTS
+
+    def file_states(self) -> list[os.stat_result]:
+        """Return what `stat` tells of each of its files; of those below it that are there."""
+        if not self.is_composed:
+            return [file.stat for file in self.stored.files]
+        states = []
+        for volume in self.spec.volumes:
+            with contextlib.suppress(OSError):
+                states.append(os.stat(volume.path))
+        return states
 
     def close(self) -> None:
         """Close the files."""
@@ -189,7 +200,8 @@ def _open_composed(
 def open_by_name(catalog: Catalog, token: str) -> Image:
     """Open the image in a catalog that a name, an id or a path names.
 
-    Six SQL statements besides those of `open_image`: what is known of an image is in many tables.
+    Six SQL statements besides those of `open_image`, and one more of an image that is made of
+    others: what is known of an image is in many tables.
 
     Raises:
         ImageNotFoundError: none does.

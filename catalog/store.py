@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 from .database import pins, reading, schema
 from .database.connection import BUSY_SECONDS, Database
-from .errors import CatalogError, CatalogMissingError, ImageNotFoundError
+from .errors import (
+    CatalogError,
+    CatalogMissingError,
+    ImageNotFoundError,
+    SchemaOutdatedError,
+)
 from .names import check_name
 
 if TYPE_CHECKING:
@@ -76,6 +81,19 @@ class Catalog:
         if message and notify:
             notify(message)
         return cls(database)
+
+    @classmethod
+    def open_to_ask(cls, path: str | None, notify: Callable[[str], None] | None = None) -> Catalog:
+        """Open the catalog without the right to change it, after upgrading one of an older schema.
+
+        Raises:
+            As `open`.
+        """
+        try:
+            return cls.open(path, write=False)
+        except SchemaOutdatedError:
+            cls.open(path, notify=notify).close()
+            return cls.open(path, write=False)
 
     @property
     def path(self) -> str:

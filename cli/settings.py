@@ -41,13 +41,8 @@ def open_catalog(*, write: bool = False, create: bool = False) -> Catalog:
     Raises:
         As `Catalog.open`.
     """
-    from ..catalog.errors import SchemaOutdatedError
     from ..catalog.store import Catalog
 
-    try:
-        return Catalog.open(settings.db, write=write, create=create, notify=notify)
-    except SchemaOutdatedError:
-        if write:
-            raise
-        Catalog.open(settings.db, notify=notify).close()
-        return Catalog.open(settings.db, write=False)
+    if write or create:
+        return Catalog.open(settings.db, create=create, notify=notify)
+    return Catalog.open_to_ask(settings.db, notify)

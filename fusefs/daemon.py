@@ -16,7 +16,7 @@ import trio
 
 from ..catalog.database import pins
 from ..catalog.database.moment import utc_now
-from ..catalog.errors import CatalogError, SchemaOutdatedError
+from ..catalog.errors import CatalogError
 from ..catalog.opening.open import Shared, open_watched
 from ..catalog.store import Catalog
 from . import mounts, receiving
@@ -83,7 +83,7 @@ def serve(
     allow_other = mounts.decide_allow_other(request.allow_other)
     _raise_file_limit()
     _use_few_arenas()
-    with _open_catalog(request.catalog_path, notify) as catalog:
+    with Catalog.open_to_ask(request.catalog_path, notify) as catalog:
         only = _chosen(catalog, request)
         facts = {
             "pid": os.getpid(),
@@ -108,15 +108,6 @@ def _purge(path: str | None) -> None:
             catalog.purge_unused_indexes()
     except CatalogError as error:
         log.info("unused indexes stay until the next change: %s", error)
-
-
-def _open_catalog(path: str | None, notify: Callable[[str], None]) -> Catalog:
-    """Open the catalog for reading only, after upgrading one of an older schema."""
-    try:
-        return Catalog.open(path, write=False)
-    except SchemaOutdatedError:
-        Catalog.open(path, notify=notify).close()
-        return Catalog.open(path, write=False)
 
 
 def _chosen(catalog: Catalog, request: MountRequest) -> Sequence[int] | None:

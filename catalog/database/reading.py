@@ -1,7 +1,7 @@
 """From rows to records: every question that imgcat itself asks the catalog.
 
-Plain SQL on the driver's connections; `engine` says why. The functions take a connection, and one
-that reads more than once needs a transaction around it.
+Plain SQL on the driver's connections; `connection` says why. The functions take a connection, and
+one that reads more than once needs a transaction around it.
 """
 
 from __future__ import annotations

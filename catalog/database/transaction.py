@@ -1,4 +1,4 @@
-"""Transactions that write, on SQLAlchemy. Only `engine` imports this, when it is needed."""
+"""Transactions that write, on SQLAlchemy. Only `connection` imports this, when it is needed."""
 
 from __future__ import annotations
 

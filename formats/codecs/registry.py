@@ -1,4 +1,4 @@
-"""Which codec a stream is of: the only place that knows them all.
+"""Which codec a stream is of: each is listed here, once.
 
 The modules are imported when a stream of theirs is met: some load large libraries.
 """
@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Protocol, cast
 
 from ..errors import UnsupportedFeatureError
+from . import skippable_frames
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,9 +76,6 @@ _MAGICS = {
     b"\x02\x21\x4c\x18": "lz4",
 }
 
-_SKIPPABLE = frozenset(bytes([low]) + b"\x2a\x4d\x18" for low in range(0x50, 0x60))
-"""How frames begin that zstd and lz4 pass over."""
-
 _MOST_SKIPPED = 64
 _LZMA_HEADER = 13
 _PROBE_SIZE = 16
@@ -88,9 +86,9 @@ def sniff(source: ByteSource) -> str | None:
     offset = 0
     for _ in range(_MOST_SKIPPED):
         head = source.read_at(offset, min(source.size - offset, _PROBE_SIZE))
-        if head[:4] not in _SKIPPABLE:
+        if head[:4] not in skippable_frames.MAGICS:
             break
-        offset += 8 + int.from_bytes(head[4:8], "little")
+        offset += skippable_frames.HEADER_SIZE + skippable_frames.content_size(head)
         if offset > source.size:
             return None
     found = next((name for magic, name in _MAGICS.items() if head.startswith(magic)), None)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
-import os
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +9,7 @@ from isal import isal_zlib
 
 from ..errors import FormatError
 from ..finding import Finding
+from ..ordered_map import in_order
 from ..stored.blocks import StoredBlocks
 from ..stored.checksum_groups import Groups, all_right, bad_groups, finding_of
 from . import layout, reader
@@ -158,6 +157,4 @@ def _sum(source: ByteSource, stop: int, jobs: int | None) -> int:
         source.readv((memoryview(buffer),), offset)
         return int(np.frombuffer(buffer, np.uint8).sum(dtype=np.uint64))
 
-    workers = jobs or len(os.sched_getaffinity(0))
-    with concurrent.futures.ThreadPoolExecutor(workers, thread_name_prefix="sum") as executor:
-        return sum(executor.map(sum_of, range(0, stop, _PIECE))) % (1 << 64)
+    return sum(in_order(sum_of, range(0, stop, _PIECE), jobs=jobs)) % (1 << 64)

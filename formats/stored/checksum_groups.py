@@ -6,16 +6,14 @@ several threads; reading and the checksums themselves run without Python's lock.
 
 from __future__ import annotations
 
-import collections
-import concurrent.futures
 import dataclasses
-import os
 import threading
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ..errors import FormatError
 from ..finding import Finding
 from ..index.rank import FullIndex
+from ..ordered_map import in_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -200,31 +198,23 @@ def bad_groups(
         FormatError, OSError: the source cannot be read.
     """
     at_once = max(1, _BATCH_SIZE // groups.stride)
-    firsts = iter(range(0, groups.count, at_once))
-    workers = jobs or len(os.sched_getaffinity(0))
-    pending: collections.deque[tuple[int, concurrent.futures.Future[list[BadGroup]]]]
-    pending = collections.deque()
+    firsts = range(0, groups.count, at_once)
+
+    def stop_of(first: int) -> int:
+        return min(groups.count, first + at_once)
+
+    checked = in_order(lambda first: groups.check(first, stop_of(first)), firsts, jobs=jobs)
     last: BadGroup | None = None
-    with concurrent.futures.ThreadPoolExecutor(workers, thread_name_prefix="verify") as executor:
-        try:
-            while True:
-                while len(pending) < 2 * workers and (first := next(firsts, None)) is not None:
-                    stop = min(groups.count, first + at_once)
-                    pending.append((stop, executor.submit(groups.check, first, stop)))
-                if not pending:
-                    return
-                stop, future = pending.popleft()
-                for bad in future.result():
-                    # Where the stored checksum before is what is damaged, this group is not.
-                    if last and last.number == bad.number - 1 and _goes_on(groups, last, bad):
-                        last = None
-                        continue
-                    last = bad
-                    yield bad
-                if progress is not None:
-                    progress(min(groups.offset(stop), groups.source.size))
-        finally:
-            executor.shutdown(cancel_futures=True)
+    for first, found in zip(firsts, checked, strict=True):
+        for bad in found:
+            # Where the stored checksum before is what is damaged, this group is not.
+            if last and last.number == bad.number - 1 and _goes_on(groups, last, bad):
+                last = None
+                continue
+            last = bad
+            yield bad
+        if progress is not None:
+            progress(min(groups.offset(stop_of(first)), groups.source.size))
 
 
 def all_right(groups: Groups) -> bool:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..codecs.ordered_map import in_order
 from ..codecs.seek_points import PAGE_SIZE
 from ..errors import FormatError
+from ..ordered_map import in_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from isal import isal_zlib
 
 from ...errors import CorruptImageError, TruncatedImageError
+from ...ordered_map import in_order
 from ...sources.as_file import StoredFile
 from .. import window_use as window
 from ..cursor import Feed
-from ..ordered_map import in_order
 from ..scan import UntrustedStreamError
 from ..seek_points import SeekPoint
 from . import deflate

@@ -12,9 +12,10 @@ import lz4.version
 import xxhash
 
 from ...errors import ChecksumError, CorruptImageError
+from ...ordered_map import in_order
+from .. import skippable_frames
 from .. import window_use as window
 from ..cursor import Feed
-from ..ordered_map import in_order
 from ..scan import UntrustedStreamError
 from ..seek_points import SeekPoint
 from . import layout as lz4_layout
@@ -39,7 +40,7 @@ _HEADERS = 4096
 _LINKED_SPACING = 16 << 20
 """Where each point needs a window, fewer points."""
 
-_ENDS = frozenset({lz4_layout.MAGIC, lz4_layout.LEGACY_MAGIC}) | lz4_layout.SKIPPABLE_MAGICS
+_ENDS = frozenset({lz4_layout.MAGIC, lz4_layout.LEGACY_MAGIC}) | skippable_frames.MAGICS
 
 
 class _Block(NamedTuple):
@@ -108,9 +109,9 @@ def _next_frame(feed: Feed) -> lz4_layout.FrameHeader | None:
         magic = bytes(feed.peek(4))
         if not magic:
             return None
-        if magic in lz4_layout.SKIPPABLE_MAGICS:
-            header = feed.take(8)
-            feed.skip(int.from_bytes(header[4:], "little"))
+        if magic in skippable_frames.MAGICS:
+            header = feed.take(skippable_frames.HEADER_SIZE)
+            feed.skip(skippable_frames.content_size(header))
             continue
         if magic not in {lz4_layout.MAGIC, lz4_layout.LEGACY_MAGIC}:
             raise CorruptImageError(

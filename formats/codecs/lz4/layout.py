@@ -13,7 +13,6 @@ from ...errors import ChecksumError, CorruptImageError, UnsupportedFeatureError
 
 MAGIC = b"\x04\x22\x4d\x18"
 LEGACY_MAGIC = b"\x02\x21\x4c\x18"
-SKIPPABLE_MAGICS = frozenset(bytes([low]) + b"\x2a\x4d\x18" for low in range(0x50, 0x60))
 LONGEST_HEADER = 19
 WINDOW_SIZE = 64 << 10
 LEGACY_BLOCK_MAX = 8 << 20

@@ -11,8 +11,8 @@ import weakref
 from typing import TYPE_CHECKING
 
 from ...errors import CorruptImageError, FormatError, TruncatedImageError
+from ...ordered_map import in_order
 from ..cursor import Feed
-from ..ordered_map import in_order
 from ..scan import UntrustedStreamError
 from ..seek_points import SeekPoint
 from . import layout as xz_layout

@@ -12,6 +12,7 @@ import xxhash
 import zstandard
 
 from ...errors import CorruptImageError
+from .. import skippable_frames
 from .. import window_use as window
 from ..cursor import Feed
 from ..scan import UntrustedStreamError
@@ -166,12 +167,12 @@ def _next_frame(feed: Feed) -> bool:
             return False
         if magic == zstd_layout.MAGIC:
             return True
-        if magic not in zstd_layout.SKIPPABLE_MAGICS:
+        if magic not in skippable_frames.MAGICS:
             raise CorruptImageError(
                 STRUCTURE, feed.offset, f"{magic.hex(' ')} is the beginning of no frame"
             )
-        header = feed.take(zstd_layout.SKIPPABLE_HEADER_SIZE)
-        feed.skip(int.from_bytes(header[4:], "little"))
+        header = feed.take(skippable_frames.HEADER_SIZE)
+        feed.skip(skippable_frames.content_size(header))
 
 
 def _frame_header(feed: Feed) -> zstd_layout.FrameHeader:

@@ -10,8 +10,6 @@ from typing import NamedTuple
 from ...errors import CorruptImageError, UnsupportedFeatureError
 
 MAGIC = b"\x28\xb5\x2f\xfd"
-SKIPPABLE_MAGICS = frozenset(bytes([low]) + b"\x2a\x4d\x18" for low in range(0x50, 0x60))
-SKIPPABLE_HEADER_SIZE = 8
 LONGEST_HEADER = 18
 BLOCK_HEADER_SIZE = 3
 CHECKSUM_SIZE = 4

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import xxhash
 import zstandard
 
-from ..ordered_map import in_order
+from ...ordered_map import in_order
 from ..scan import PageHasher
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Decoding pieces of a stream on several cores, and handing them out in order."""
+"""Working at pieces of a stream on several cores, and handing out what comes of them in order."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def in_order(
     threads = jobs or len(os.sched_getaffinity(0))
     pending: collections.deque[concurrent.futures.Future[_R]] = collections.deque()
     iterator = iter(items)
-    with concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix="decode") as executor:
+    with concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix="piece") as executor:
         try:
             for item in iterator:
                 pending.append(executor.submit(function, item))

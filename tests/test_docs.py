@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import grimp
 import pytest
 from imgcat.cli import exit_codes
 from imgcat.cli.main import make_app
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
     from support.samples import Sample
 
 ROOT = Path(__file__).parent.parent
+DESIGN = (ROOT / "docs" / "design.md").read_text()
 SQL = (ROOT / "docs" / "sql.md").read_text()
 USAGE = (ROOT / "docs" / "usage.md").read_text()
 
@@ -97,3 +101,52 @@ def _exists_in(module: str, attribute: str) -> bool:
         # One more step: a method of a class.
         outer, _, kind = module.rpartition(".")
         return hasattr(getattr(importlib.import_module(outer), kind), attribute)
+
+
+def _wing_of(module: str) -> tuple[str, str] | None:
+    """Return the folder and the wing that a module of formats or catalog is in."""
+    _imgcat, *names = module.split(".")
+    return (names[0], names[1]) if names[0] in {"formats", "catalog"} and names[1:] else None
+
+
+def test_the_table_of_the_wings_is_what_they_import() -> None:
+    graph = grimp.build_graph("imgcat")
+    imported: dict[tuple[str, str], set[str]] = {}
+    for module in graph.modules - {"imgcat"}:
+        wing = _wing_of(module)
+        if wing is not None:
+            others = map(_wing_of, graph.find_modules_directly_imported_by(module) - {"imgcat"})
+            imported.setdefault(wing, set()).update(
+                other[1] for other in others if other and other != wing and other[0] == wing[0]
+            )
+    small = re.search(r"\nground: (.*?)\.\n\n", DESIGN, re.DOTALL)
+    assert small is not None
+    on_the_ground = {
+        (folder, name)
+        for names, folder in re.findall(r"((?:`\w+`(?:, | and )?)+)\s+of\s+`(\w+)`", small[1])
+        for name in re.findall(r"`(\w+)`", names)
+    }
+    assert len(on_the_ground) == 8
+    told = {
+        (folder, wing): set(re.findall(r"`(\w+)`", cell))
+        for folder, wing, cell in re.findall(
+            r"^\| `(formats|catalog)/(\w+)` \|[^|]*\|([^|]*)\|$", DESIGN, re.MULTILINE
+        )
+    }
+    assert set(told) == set(imported) - on_the_ground
+    for wing, names in told.items():
+        ground = {name for folder, name in on_the_ground if folder == wing[0]}
+        assert names == imported[wing] - ground, wing
+    # From the top floor to the ground: none imports a wing that stands above it.
+    rows = list(told)
+    for place, (folder, _name) in enumerate(rows):
+        above = {name for other, name in rows[:place] if other == folder}
+        assert not told[rows[place]] & above, rows[place]
+
+
+def test_the_tree_of_modules_is_what_they_say_of_themselves() -> None:
+    said = subprocess.run(
+        [sys.executable, ROOT / "tools" / "module_tree.py"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert said.stdout == (ROOT / "docs" / "modules.md").read_text()

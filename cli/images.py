@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from ..catalog.records import ImageRecord, ImageRow, StreamCost
     from ..catalog.store import Catalog
 
+    _Sections = dict[str, dict[str, object]]
+
 _LS_COLUMNS = (
     "NAME", "FORMAT", "FS", "SIZE", "USED", "STORED", "COMPRESSION", "STATUS", "VERIFIED", "PATH",
 )  # fmt: skip
@@ -322,12 +324,25 @@ def _shown_fields(
 
 
 def _write_record(record: ImageRecord, status: str, check: str | None, mount: str | None) -> None:
+    from .render import write_fields
+
+    sections = _facts(record, status) | _streams(record) | _complaints(record)
+    sections["Commands"] = {"Check": check or "none is known", "Mount": mount or "none is known"}
+    for title, fields in sections.items():
+        if not fields:
+            continue
+        sys.stdout.write(f"{title}\n{'-' * len(title)}\n")
+        write_fields({str(key): value for key, value in fields.items()})
+        sys.stdout.write("\n")
+
+
+def _facts(record: ImageRecord, status: str) -> _Sections:
     from ..formats.text import printable
-    from .render import human_size, write_fields
+    from .render import human_size
 
     row = record.row
     detail = f" ({row.status_detail})" if row.status_detail and status == row.status else ""
-    sections: dict[str, dict[str, object]] = {
+    return {
         printable(row.name): {
             "Id": row.id,
             "Status": status + detail,
@@ -357,23 +372,24 @@ def _write_record(record: ImageRecord, status: str, check: str | None, mount: st
             "Detail": row.verify_detail,
         },
     }
-    for number, stream in enumerate(record.streams, 1):
-        title = "Compression" if len(record.streams) == 1 else f"Compression of volume {number}"
-        sections[title] = _stream_fields(stream)
-    if record.bad_ranges:
-        sections["Damage"] = {
+
+
+def _streams(record: ImageRecord) -> _Sections:
+    several = len(record.streams) > 1
+    return {
+        f"Compression of volume {number}" if several else "Compression": _stream_fields(stream)
+        for number, stream in enumerate(record.streams, 1)
+    }
+
+
+def _complaints(record: ImageRecord) -> _Sections:
+    return {
+        "Damage": {
             "structure" if bad.start is None else f"[{bad.start}, {bad.stop})": bad.detail
             for bad in record.bad_ranges[:_MOST_SHOWN]
-        }
-    if record.warnings:
-        sections["Warnings"] = dict(enumerate(record.warnings, 1))  # type: ignore[arg-type]
-    sections["Commands"] = {"Check": check or "none is known", "Mount": mount or "none is known"}
-    for title, fields in sections.items():
-        if not fields:
-            continue
-        sys.stdout.write(f"{title}\n{'-' * len(title)}\n")
-        write_fields({str(key): value for key, value in fields.items()})
-        sys.stdout.write("\n")
+        },
+        "Warnings": {str(n): warning for n, warning in enumerate(record.warnings, 1)},
+    }
 
 
 def _stream_fields(stream: StreamCost) -> dict[str, object]:

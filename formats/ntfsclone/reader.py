@@ -76,6 +76,11 @@ def walk_through(
             "ntfsclone.data", source.size, "the stream ends inside of a cluster"
         )
     ranges = walk.builder.finish()
+    return Scan(_info(source, header, walk, ranges), chunks=None, ranges=ranges)
+
+
+def _info(source: ByteSource, header: layout.Header, walk: _Walk, ranges: RangeList) -> ImageInfo:
+    """Return what is known of an image of which everything was seen."""
     size = header.device_size
     known = -(-size // header.cluster_size)
     missing = damage = None
@@ -86,29 +91,24 @@ def walk_through(
             f"truncated at {source.size} bytes: clusters from {known} on are missing, "
             f"guest bytes [{missing[0]}, {size})"
         )
-    clusters = StoredClusters(size, header.cluster_size, 1, known, source.size)
-    return Scan(
-        ImageInfo(
-            format=NAME,
-            format_version=header.version,
-            creator=None,
-            fs_type="NTFS",
-            size=size,
-            block_size=header.cluster_size,
-            total_blocks=-(-size // header.cluster_size),
-            used_blocks=ranges.cluster_count,
-            used_bytes=_used_bytes(header, ranges),
-            checksum="none",
-            header=_header_fields(header, walk),
-            layout=clusters.to_json(),
-            fingerprint=fingerprint(source),
-            content="metadata" if walk.is_metadata else "full",
-            missing=missing,
-            damage=damage,
-            warnings=tuple(_warnings(source, header, walk, ranges)),
-        ),
-        chunks=None,
-        ranges=ranges,
+    return ImageInfo(
+        format=NAME,
+        format_version=header.version,
+        creator=None,
+        fs_type="NTFS",
+        size=size,
+        block_size=header.cluster_size,
+        total_blocks=-(-size // header.cluster_size),
+        used_blocks=ranges.cluster_count,
+        used_bytes=_used_bytes(header, ranges),
+        checksum="none",
+        header=_header_fields(header, walk),
+        layout=StoredClusters(size, header.cluster_size, 1, known, source.size).to_json(),
+        fingerprint=fingerprint(source),
+        content="metadata" if walk.is_metadata else "full",
+        missing=missing,
+        damage=damage,
+        warnings=tuple(_warnings(source, header, walk, ranges)),
     )
 
 

@@ -66,3 +66,8 @@ def stored_name(name: str) -> str | bytes:
         return raw.decode("utf-8")
     except UnicodeDecodeError:
         return raw
+
+
+def legible(words: str) -> str:
+    r"""Return words, which are no name, with ``\xff`` for each byte that is not UTF-8."""
+    return words.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -6,9 +6,11 @@ The schema is public: docs/sql.md describes every table, column and view. Revisi
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 
-from ..names import file_name, stored_name
+from ..names import file_name, legible, stored_name
 
 NAMING_CONVENTION = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -37,6 +39,38 @@ class FileName(sa.types.TypeDecorator[str]):
     def process_result_value(self, value: str | bytes | None, dialect: object) -> str | None:  # noqa: ARG002
         """Return what Python's file functions take."""
         return None if value is None else file_name(value)
+
+
+class Words(sa.types.TypeDecorator[str]):
+    r"""Words for people, from files that nobody vouches for: what is not UTF-8 becomes ``\xff``."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: object) -> str | None:  # noqa: ARG002
+        """Return what SQLite stores."""
+        return None if value is None else legible(value)
+
+
+class WordsAsJson(sa.types.TypeDecorator[Any]):
+    """JSON in which every text is as that of `Words`, so that SQLite's functions give UTF-8."""
+
+    impl = sa.JSON
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: object) -> Any:  # noqa: ARG002, ANN401
+        """Return what becomes JSON."""
+        return _legible_within(value)
+
+
+def _legible_within(value: Any) -> Any:  # noqa: ANN401
+    if isinstance(value, str):
+        return legible(value)
+    if isinstance(value, list):
+        return [_legible_within(each) for each in value]
+    if isinstance(value, dict):
+        return {key: _legible_within(each) for key, each in value.items()}
+    return value
 
 
 indexes = sa.Table(
@@ -90,8 +124,8 @@ images = sa.Table(
     sa.Column("path", FileName, unique=True),
     sa.Column("format", sa.Text, nullable=False),
     sa.Column("format_version", sa.Text, nullable=False),
-    sa.Column("creator", sa.Text),
-    sa.Column("fs_type", sa.Text, nullable=False),
+    sa.Column("creator", Words),
+    sa.Column("fs_type", Words, nullable=False),
     sa.Column("size_bytes", sa.BigInteger, nullable=False),
     sa.Column("block_size", sa.Integer, nullable=False),
     sa.Column("total_blocks", sa.BigInteger, nullable=False),
@@ -102,9 +136,9 @@ images = sa.Table(
     sa.Column("volume_count", sa.Integer, nullable=False),
     sa.Column("checksum", sa.Text, nullable=False),
     sa.Column("status", sa.Text, nullable=False),
-    sa.Column("status_detail", sa.Text),
-    sa.Column("warnings", sa.JSON, nullable=False),
-    sa.Column("header", sa.JSON, nullable=False),
+    sa.Column("status_detail", Words),
+    sa.Column("warnings", WordsAsJson, nullable=False),
+    sa.Column("header", WordsAsJson, nullable=False),
     sa.Column("layout", sa.JSON, nullable=False),
     sa.Column("fingerprint", sa.LargeBinary, nullable=False, index=True),
     sa.Column("index_id", sa.Integer, sa.ForeignKey("indexes.id"), nullable=False, index=True),
@@ -113,7 +147,7 @@ images = sa.Table(
     sa.Column("scan_seconds", sa.Float, nullable=False),
     sa.Column("verified_at", sa.Text),
     sa.Column("verify_result", sa.Text),
-    sa.Column("verify_detail", sa.Text),
+    sa.Column("verify_detail", Words),
     sa.Column("content", sa.Text, nullable=False, server_default=sa.text("'full'")),
     sa.Column("parent_id", sa.Integer, sa.ForeignKey("images.id", ondelete="CASCADE")),
     sa.CheckConstraint(
@@ -157,7 +191,7 @@ bad_ranges = sa.Table(
     sa.Column("ordinal", sa.Integer, primary_key=True, nullable=False),
     sa.Column("start_byte", sa.BigInteger),
     sa.Column("stop_byte", sa.BigInteger),
-    sa.Column("detail", sa.Text, nullable=False),
+    sa.Column("detail", Words, nullable=False),
 )
 
 streams = sa.Table(
@@ -237,8 +271,8 @@ image_directories = sa.Table(
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("path", FileName, nullable=False, unique=True),
     sa.Column("name", FileName, nullable=False),
-    sa.Column("clonezilla_version", sa.Text),
-    sa.Column("saved_at", sa.Text),
+    sa.Column("clonezilla_version", Words),
+    sa.Column("saved_at", Words),
     sa.Column("is_broken", sa.Integer, nullable=False),
     sa.Column("scanned_at", sa.Text, nullable=False),
 )
@@ -277,5 +311,5 @@ directory_facts = sa.Table(
     sa.Column("kind", sa.Text, primary_key=True, nullable=False),
     sa.Column("ordinal", sa.Integer, primary_key=True, nullable=False),
     sa.Column("name", FileName, nullable=False),
-    sa.Column("detail", sa.JSON, nullable=False),
+    sa.Column("detail", WordsAsJson, nullable=False),
 )

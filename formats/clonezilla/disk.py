@@ -88,13 +88,14 @@ class _Composition:
     def __init__(
         self, directory: ImageDirectory, files: Files, disk: str, evidence: Evidence, size: int
     ) -> None:
-        self._directory = directory
         self._files = files
         self._disk = disk
         self._evidence = evidence
         self._size = size
         self._problems = list(evidence.problems)
         self._canvas = Canvas(size)
+        self._partitions = {partition.name: partition for partition in directory.partitions}
+        self._reasons = _reasons_for_zeros(directory)
 
     def result(self, sizes: Mapping[str, int]) -> DiskLayout:
         table = self._evidence.table
@@ -149,7 +150,7 @@ class _Composition:
 
     def _put_whole_disk(self) -> None:
         """Put down the file system of a disk without a partition table."""
-        if any(partition.name == self._disk for partition in self._directory.partitions):
+        if self._disk in self._partitions:
             self._put_partition(self._disk, 0, self._size)
 
     def _put_partitions(self, table: PartitionTable, sizes: Mapping[str, int]) -> None:
@@ -179,7 +180,7 @@ class _Composition:
             self._problems.append(f"{rows[0].device} begins at byte {rows[0].start}, in the MBR")
 
     def _put_partition(self, name: str, start: int, stop: int) -> None:
-        partition = next((p for p in self._directory.partitions if p.name == name), None)
+        partition = self._partitions.get(name)
         if partition is None:
             self._note_missing(name)
         elif partition.problem is not None:
@@ -189,16 +190,9 @@ class _Composition:
 
     def _note_missing(self, name: str) -> None:
         """Tell why a partition is zeros. Of swap nobody expects anything else."""
-        directory = self._directory
-        if any(swap.device == name for swap in directory.swaps):
-            return
-        if any(device.device == name for device in directory.luks_devices):
-            reason = "it is encrypted, and what was in it is saved by itself"
-        elif any(group.device == name for group in directory.volume_groups):
-            reason = "it belongs to LVM, whose logical volumes are saved by themselves"
-        else:
-            reason = "there is no image of it"
-        self._problems.append(f"{name} is zeros: {reason}")
+        reason = self._reasons.get(name, "there is no image of it")
+        if reason:
+            self._problems.append(f"{name} is zeros: {reason}")
 
     def _put_boot_records(self, table: PartitionTable) -> None:
         saved: dict[int, bytes] = {}
@@ -215,3 +209,16 @@ class _Composition:
         for record in records:
             place = record.offset
             self._canvas.put(place, place + EBR_SIZE, LiteralBytes(record.data))
+
+
+def _reasons_for_zeros(directory: ImageDirectory) -> dict[str, str]:
+    """Return why there is no image of a device, empty where nobody expects one."""
+    reasons = dict.fromkeys(
+        (group.device for group in directory.volume_groups),
+        "it belongs to LVM, whose logical volumes are saved by themselves",
+    )
+    reasons |= dict.fromkeys(
+        (device.device for device in directory.luks_devices),
+        "it is encrypted, and what was in it is saved by itself",
+    )
+    return reasons | dict.fromkeys((swap.device for swap in directory.swaps), "")

@@ -138,7 +138,7 @@ def _gpt_size(files: Files, disk: str, problems: list[str]) -> int | None:
         return None
     for sector_size in (512, 4096):
         header = data[sector_size : 2 * sector_size]
-        if not header.startswith(_GPT_MAGIC):
+        if not header.startswith(_GPT_MAGIC) or len(header) < _GPT_HEADER.size:
             continue
         _, _, length, checksum, _, _, backup, _, _ = _GPT_HEADER.unpack_from(header)
         covered = header[:16] + bytes(4) + header[20:length]

@@ -127,7 +127,7 @@ def parse_volume_groups(text: str) -> tuple[VolumeGroup, ...]:
     return tuple(
         VolumeGroup(words[0], file_name(words[1]), words[2] if len(words) > 2 else None)  # noqa: PLR2004 - the third is optional
         for words in _words(text, 2)
-        if words[1].startswith("/dev/")
+        if _is_device(words[1])
     )
 
 
@@ -144,7 +144,7 @@ def parse_luks_devices(text: str) -> tuple[LuksDevice, ...]:
     found = []
     for words in _devices(text, 1):
         uuid = next((word for word in words[1:] if _UUID.fullmatch(word)), None)
-        mapped = next((word for word in words[1:] if word.startswith("/dev/mapper/")), None)
+        mapped = next((word for word in words[1:] if _is_mapped(word)), None)
         found.append(LuksDevice(file_name(words[0]), uuid, mapped and file_name(mapped)))
     return tuple(found)
 
@@ -170,4 +170,13 @@ def _words(text: str, count: int) -> Iterator[list[str]]:
 
 
 def _devices(text: str, count: int) -> Iterator[list[str]]:
-    return (words for words in _words(text, count) if words[0].startswith("/dev/"))
+    return (words for words in _words(text, count) if _is_device(words[0]))
+
+
+def _is_mapped(word: str) -> bool:
+    return word.startswith("/dev/mapper/") and _is_device(word)
+
+
+def _is_device(word: str) -> bool:
+    """Tell whether a word is a device, of which files can have the name."""
+    return word.startswith("/dev/") and is_plain_name(file_name(word))

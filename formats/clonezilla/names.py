@@ -10,6 +10,8 @@ import dataclasses
 import re
 from typing import TYPE_CHECKING
 
+from .files import is_plain_name
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
@@ -94,6 +96,8 @@ def _split(name: str) -> tuple[str, str, str] | None:
         # somebody have added a suffix after all, the set of chunks does not begin with `aa`.
         chunk = first or ""
     if chunk and not _CHUNK.fullmatch(chunk):
+        return None
+    if not is_plain_name(partition):
         return None
     return partition, name[: len(name) - len(chunk) - 1] if chunk else name, chunk
 

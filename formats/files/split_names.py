@@ -18,7 +18,7 @@ from ..errors import CorruptImageError, TruncatedImageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_SUFFIX = re.compile(r"^(?P<base>.+)\.(?P<count>[a-z]{2,8}|[0-9]{2,8})$", re.DOTALL)
+_SUFFIX = re.compile(r"^(?P<base>.+)\.(?P<count>[a-z]{2,8}|[0-9]{2,8})\Z", re.DOTALL)
 _STRUCTURE = "split"
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     HeadOf = Callable[[str], bytes]
 
-_NUMBERED = re.compile(r"\.(\d{3,})$")
+_NUMBERED = re.compile(r"\.([0-9]{3,})\Z")
 _STRUCTURE = "partimage.volume"
 
 

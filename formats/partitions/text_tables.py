@@ -120,16 +120,13 @@ def parse_sfdisk(
                 rows.append(row)
         elif match := _HEADER.fullmatch(line):
             headers.setdefault(match[1].lower(), match[2].strip())
+            if rows and _sector_size(lines, headers, sector_size) != size:
+                raise lines.error("the sector size is told behind a partition")
         elif not line.startswith("#"):
             raise lines.error("neither a heading nor a partition")
         if len(rows) > _MAX_ROWS:
             raise lines.error(f"more than {_MAX_ROWS} partitions")
-    if not headers and not rows:
-        raise lines.error("no partition table: expected what sfdisk -d prints")
-    if headers.get("unit", "sectors") != "sectors":
-        raise lines.error(f"the unit is {headers['unit']!r}, not sectors")
-    if len({row.device for row in rows}) < len(rows):
-        raise lines.error("a partition is listed twice")
+    _check_whole(lines, headers, rows)
     return PartitionTable(
         label=headers.get("label", "dos").lower(),
         label_id=headers.get("label-id"),
@@ -197,6 +194,16 @@ class _Lines:
 
     def error(self, detail: str) -> CorruptImageError:
         return CorruptImageError(self._structure, self._offset, f"line {self._number}: {detail}")
+
+
+def _check_whole(lines: _Lines, headers: dict[str, str], rows: list[Row]) -> None:
+    if not headers and not rows:
+        raise lines.error("no partition table: expected what sfdisk -d prints")
+    if headers.get("unit", "sectors") != "sectors":
+        raise lines.error(f"the unit is {headers['unit']!r}, not sectors")
+    # By number: a table is of one disk, whatever that was called.
+    if len({row.number for row in rows}) < len(rows):
+        raise lines.error("a partition is listed twice")
 
 
 def _parse_row(lines: _Lines, line: str, sector_size: int) -> Row | None:

@@ -93,6 +93,35 @@ def test_a_disk_is_read_as_it_was_saved(catalog: Catalog, saved: SmallDisk) -> N
     assert len(catalog.list_images()) == 3
 
 
+def test_what_is_told_in_bytes_that_are_not_utf8(catalog: Catalog, saved: SmallDisk) -> None:
+    where = os.fsencode(saved.directory)
+    os.rename(saved.second_image, os.path.join(where, b"sd\xff2.ntfs-img"))
+    texts = {
+        b"sda-pt.sf": b"label: \xfe\n/dev/sda1 : start=40, size=200\n"
+        b"/dev/sd\xff2 : start=300, size=110\n/dev/sd\xff3 : start=420, size=9\n",
+        b"clonezilla-img": b"Saved by \xfd.\nThis image was saved by X at \xfc.\n",
+        b"luks-dev.list": b"/dev/\xfb\n",
+    }
+    for name, text in texts.items():
+        with open(os.path.join(where, name), "wb") as file:
+            file.write(text)
+    assert all(result.ingested for result in add(catalog, saved))
+    catalog.remove([catalog.resolve(os.fsdecode(b"laptop/sd\xff2"))])
+    row = record(catalog, "laptop/sda.disk").row
+    assert (row.fs_type, row.creator) == (r"\xfe", r"\xfd")
+    assert (row.status, row.status_detail) == (
+        "damaged", r"sd\xff2 is not in the catalog: its bytes are in doubt",
+    )  # fmt: skip
+    # Whoever opens the catalog with another program gets UTF-8 too, but for names.
+    with catalog.database.raw() as connection:
+        (told,) = connection.execute("SELECT clonezilla_version, saved_at FROM image_directories")
+        details = {detail for (detail,) in connection.execute("SELECT detail FROM attention")}
+        (luks,) = connection.execute("SELECT name FROM directory_facts WHERE kind = 'luks'")
+    assert told == (r"\xfd", r"\xfc")
+    assert r"sd\xff3 is zeros: there is no image of it" in details
+    assert luks == (b"\xfb",)
+
+
 def test_opening_a_disk_reads_no_text_file(
     catalog: Catalog, saved: SmallDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

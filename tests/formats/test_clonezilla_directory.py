@@ -80,6 +80,7 @@ def test_names_of_images(
         "sda1.ext4-ptcl-img.gz.info", "sda1.ext4-ptcl-img.gz.torrent.info", "sda1.info",
         "sda1.ext4-ptcl-img.gz.aa.torrent", "sda1-size", "swappt-sda5.info", "sda-pt.sf",
         "sda1.ext4-ptcl-img.gz.aa.md5", ".ext4-ptcl-img.gz", "sda1-luksHeader.bin", "Info-dmi.txt",
+        "..ext4-ptcl-img.gz", "...ntfs-img.aa",
     ],
 )  # fmt: skip
 def test_names_that_are_no_images(tmp_path: Path, name: str) -> None:
@@ -203,6 +204,21 @@ def test_texts_that_are_too_long(tmp_path: Path) -> None:
     assert [p.name for p in found.partitions] == ["sda1"]
     (tmp_path / "img" / "parts").write_text(" ".join(f"x{n}" for n in range(100_000)))
     assert len(read_directory(path).problems) < 4000
+
+
+def test_lists_of_devices_that_no_file_can_be_named_after(tmp_path: Path) -> None:
+    lines = "/dev/\n/dev/.\n/dev/mapper/..\n/dev/a\0b\n"
+    path = _write(
+        tmp_path / "img",
+        {
+            ".aa": "", "..aa": "", "...aa": "",
+            "lvm_logv.list": lines, "luks-dev.list": f"{lines}/dev/sda1 /dev/mapper/..\n",
+            "lvm_vg_dev.list": "vg /dev/\n", "dev-fs.list": lines.replace("\n", " ext4\n"),
+        },
+    )  # fmt: skip
+    found = read_directory(path)
+    assert (found.partitions, found.logical_volumes, found.volume_groups) == ((), (), ())
+    assert found.luks_devices == (LuksDevice("sda1", None, None),)
 
 
 def test_names_that_are_not_utf8(tmp_path: Path) -> None:

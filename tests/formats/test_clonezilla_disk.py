@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import struct
+import time
 import zlib
 from typing import TYPE_CHECKING
 
@@ -149,6 +150,28 @@ def _gpt_first(sector: int, backup: int, *, spoil: bool = False) -> bytes:
     sum_ = zlib.crc32(header) ^ spoil
     header = header[:16] + struct.pack("<I", sum_) + header[20:]
     return (bytes(sector) + header).ljust(17408, b"\0")
+
+
+@pytest.mark.parametrize("length", [8, 55])
+def test_a_gpt_header_that_is_cut_off(tmp_path: Path, length: int) -> None:
+    cut = _gpt_first(512, 1999)[: 512 + length]
+    path = _write(tmp_path / "img", ["1 : start=50, size=20, type=83"], gpt_1st=cut)
+    os.unlink(os.path.join(path, "sda-pt.parted"))
+    layout = _layout(path)
+    assert layout.size == 70 * 512
+    assert layout.problems[0] == "sda-gpt-1st holds no intact header of a GPT"
+
+
+def test_a_long_table_beside_a_long_list_takes_little_time(tmp_path: Path) -> None:
+    path = _write(tmp_path / "img", [])
+    rows = "".join(f"/dev/sda{n} : start={n}, size=1\n" for n in range(1, 1001))
+    (tmp_path / "img" / "sda-pt.sf").write_text(rows)
+    (tmp_path / "img" / "lvm_vg_dev.list").write_text("a /dev/b\n" * 100_000)
+    directory = read_directory(path)
+    began = time.process_time()
+    layout = disk_layout(directory, "sda")
+    assert time.process_time() - began < 1
+    assert layout.problems[-1] == "sda1000 is zeros: there is no image of it"
 
 
 def test_the_size_by_the_best_evidence(tmp_path: Path) -> None:

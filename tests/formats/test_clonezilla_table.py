@@ -109,6 +109,9 @@ _ROW = "/dev/sda1 : start=1, size=1"
          f"a partition that ends at sector {1 << 63}"),
         (f"sector-size: 513\n{_ROW}", "0x11: line 2", "a sector of 513 bytes"),
         (f"{_ROW}\n{_ROW}", "0x1c: line 2", "a partition is listed twice"),
+        (f"{_ROW}\n/dev/sdb1 : start=9, size=1", "0x1c: line 2", "a partition is listed twice"),
+        (f"{_ROW}\nsector-size: 4096\na: b", "0x1c: line 2",
+         "the sector size is told behind a partition"),
     ],
 )  # fmt: skip
 def test_refused(text: str, place: str, detail: str) -> None:

@@ -132,6 +132,7 @@ class SegmentRow(NamedTuple):
         child_name: what the child is called, also when it is gone; None of literal bytes.
         child_id: the image that it is; None where it is none any more, or never was.
         child_offset: the guest byte of the child that `start` is; None of literal bytes.
+        child_key: the content key that the child had; None where there is none.
     """
 
     start: int
@@ -139,6 +140,7 @@ class SegmentRow(NamedTuple):
     child_name: str | None
     child_id: int | None
     child_offset: int | None
+    child_key: int | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -204,23 +204,27 @@ class Catalog:
         with self.database.asking() as connection:
             return reading.open_spec(connection, image_id)
 
-    def load_chunk(self, index_id: int, number: int) -> RankChunk:
+    def load_chunk(
+        self, index_id: int, number: int, *, content_key: int | None = None
+    ) -> RankChunk:
         """Return one chunk of a rank index. One statement, by key.
 
         Raises:
             ChunkMissingError: the index was deleted.
         """
         with self.database.asking() as connection:
-            return reading.rank_chunk(connection, index_id, number)
+            return reading.rank_chunk(connection, index_id, content_key, number)
 
-    def load_ranges(self, index_id: int, start: int, stop: int) -> RangeList:
+    def load_ranges(
+        self, index_id: int, start: int, stop: int, *, content_key: int | None = None
+    ) -> RangeList:
         """Return the ranges of a range index that overlap ``[start, stop)``. One statement, by key.
 
         Raises:
             ChunkMissingError: the index was deleted.
         """
         with self.database.asking() as connection:
-            return reading.cluster_ranges(connection, index_id, start, stop)
+            return reading.cluster_ranges(connection, index_id, content_key, start, stop)
 
     def load_span(self, stream_id: int, plain_offset: int, plain_bytes: int) -> Span:
         """Return the span of a compressed stream at an offset. One statement, by key.
@@ -240,14 +244,14 @@ class Catalog:
         with self.database.asking() as connection:
             return reading.page_hashes(connection, stream_id, group)
 
-    def load_literal(self, index_id: int, start: int) -> bytes:
+    def load_literal(self, index_id: int, start: int, *, content_key: int | None = None) -> bytes:
         """Return the literal bytes of a segment as they are stored. One statement, by key.
 
         Raises:
             ChunkMissingError: the index was deleted.
         """
         with self.database.asking() as connection:
-            return reading.literal(connection, index_id, start)
+            return reading.literal(connection, index_id, content_key, start)
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[Callable[[], int]]:

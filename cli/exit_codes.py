@@ -6,6 +6,7 @@ import os
 
 from ..catalog import errors as catalog
 from ..formats import errors as formats
+from ..formats.index.rank_chunk import ChunkMissingError
 from ..formats.sources.file import NotAFileError
 from ..fusefs import errors as fusefs
 
@@ -31,6 +32,7 @@ _CODES: dict[type[Exception], int] = {
     catalog.NameTakenError: USAGE,
     catalog.CatalogBusyError: BUSY,
     catalog.CatalogError: SCHEMA,
+    ChunkMissingError: SCHEMA,
     fusefs.NotMountedError: NOT_FOUND,
     fusefs.MountError: NOT_MOUNTED,
     FileNotFoundError: NOT_FOUND,

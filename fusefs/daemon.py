@@ -202,7 +202,7 @@ async def _follow_catalog(catalog: Catalog, operations: Operations, planner: Pla
                 if version != seen:
                     # The first time too: something may have changed since the mount was made.
                     changes = await trio.to_thread.run_sync(look, abandon_on_cancel=True)
-                    await operations.forget_data(operations.show(changes))
+                    await operations.let_kernel_forget(operations.show(changes))
                     seen = version
             except CatalogError as error:
                 log.warning("the catalog cannot be read just now: %s", error)

@@ -47,12 +47,11 @@ class OpenReader:
         size: its guest bytes.
         read_into_nowait: the reader's own: the hot path goes without another look-up.
         limiter: held by a read that waits.
-        handles: handles of this process that are open.
         reads: reads that wait just now.
     """
 
     __slots__ = (
-        "entry", "handles", "is_retired", "limiter", "read_into_nowait", "reader", "reads", "size",
+        "entry", "is_retired", "limiter", "read_into_nowait", "reader", "reads", "size",
     )  # fmt: skip
 
     def __init__(self, entry: MountEntry, reader: WatchedReader) -> None:
@@ -61,7 +60,6 @@ class OpenReader:
         self.size = reader.size
         self.read_into_nowait = reader.read_into_nowait
         self.limiter = trio.CapacityLimiter(_THREADS_PER_FILE)
-        self.handles = 0
         self.reads = 0
         self.is_retired = False
 
@@ -80,6 +78,8 @@ class OpenReaders:
         self._opening = trio.CapacityLimiter(_OPENING_THREADS)
         self._close = Closer().close
         self._by_inode: collections.OrderedDict[int, OpenReader] = collections.OrderedDict()
+        # Of this process, by inode: a reader may take the place of another.
+        self._handles: collections.Counter[int] = collections.Counter()
         # The hot path takes it from here.
         self.get = self._by_inode.get
 
@@ -92,16 +92,21 @@ class OpenReaders:
         Raises:
             Whatever the opener raises.
         """
-        known = self._by_inode.get(inode)
-        if known is not None:
-            # Counted before it is waited for, so that it is not closed meanwhile.
-            known.handles += 1
-            if await self._in_thread(self._opening, known.reader.is_current):
+        # Counted before anything is waited for, so that it is not closed meanwhile.
+        self._handles[inode] += 1
+        try:
+            known = self._by_inode.get(inode)
+            if (
+                known is not None
+                and known.entry.content_key == entry.content_key
+                and await self._in_thread(self._opening, known.reader.is_current)
+                and self._by_inode.get(inode) is known
+            ):
                 return known
-            known.handles -= 1
-        fresh = await self._open(inode, entry)
-        fresh.handles += 1
-        return fresh
+            return await self._open(inode, entry)
+        except BaseException:
+            self.release(inode)
+            raise
 
     async def reading(self, inode: int, entry: MountEntry) -> OpenReader:
         """Return what reads an image of which another process has opened the handle.
@@ -117,12 +122,17 @@ class OpenReaders:
 
     def release(self, inode: int) -> None:
         """Count a handle less, and close what nobody reads any more."""
-        known = self._by_inode.get(inode)
-        if known is None:
-            return
-        known.handles = max(0, known.handles - 1)
-        if not known.handles:
-            self._retire(inode, known)
+        self._handles[inode] -= 1
+        if self._handles[inode] <= 0:
+            # Below zero where another process served the open.
+            del self._handles[inode]
+            self.retire(inode)
+
+    def retire(self, inode: int) -> None:
+        """Close what is open by an inode number, when the last read that waits has ended."""
+        known = self._by_inode.pop(inode, None)
+        if known is not None:
+            self._let_go(known)
 
     def done_reading(self, known: OpenReader) -> None:
         """Tell that a read that waited has ended."""
@@ -143,13 +153,8 @@ class OpenReaders:
         self._by_inode[inode] = fresh
         if before is not None:
             # Opened by two at once, or changed since: handles of before go on with this one.
-            fresh.handles = before.handles
             self._let_go(before)
         return fresh
-
-    def _retire(self, inode: int, known: OpenReader) -> None:
-        del self._by_inode[inode]
-        self._let_go(known)
 
     def _let_go(self, known: OpenReader) -> None:
         """Close it now, or when the last read that waits has ended."""
@@ -158,9 +163,9 @@ class OpenReaders:
             self._close(known.reader)
 
     def _drop_idle(self) -> None:
-        idle = [inode for inode, known in self._by_inode.items() if not known.handles]
+        idle = [inode for inode in self._by_inode if inode not in self._handles]
         for inode in idle[: max(0, len(idle) - _MOST_IDLE)]:
-            self._retire(inode, self._by_inode[inode])
+            self.retire(inode)
 
 
 class Closer:

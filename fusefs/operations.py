@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ..catalog.records import MountEntry
     from .open_readers import Opener
     from .receiving import Turns
-    from .tree import Changes, Node
+    from .tree import Applied, Changes, Node
 
 log = logging.getLogger("imgcat.mount")
 
@@ -103,14 +103,14 @@ class Operations(pyfuse3.Operations):
         """The number of images shown."""
         return self._tree.image_count
 
-    def show(self, changes: Changes | None) -> list[int]:
+    def show(self, changes: Changes | None) -> Applied | None:
         """Show what has changed from now on. Files that are open go on working.
 
         Returns:
-            Inode numbers of which the kernel must forget the data; see `forget_data`.
+            What the kernel must forget; see `let_kernel_forget`.
         """
         if changes is None:
-            return []
+            return None
         applied = self._tree.apply(changes)
         for gone in applied.unlinked:
             pyfuse3.invalidate_entry_async(
@@ -120,21 +120,33 @@ class Operations(pyfuse3.Operations):
                 ignore_enoent=True,
             )
         self._doubtful.update(applied.reused)
+        for inode in applied.reused:
+            self._readers.retire(inode)
         self._changed_ns = time.time_ns()
-        return applied.reused
+        return applied
 
-    async def forget_data(self, inodes: Sequence[int]) -> None:
-        """Have the kernel forget the data of inode numbers that stand for other contents now."""
-        for inode in inodes:
-            try:
-                # In a thread: the kernel waits for reads of it that are under way.
-                await trio.to_thread.run_sync(
-                    pyfuse3.invalidate_inode, pyfuse3.InodeT(inode),
-                    limiter=self._invalidating, abandon_on_cancel=True,
-                )  # fmt: skip
-            except OSError as error:
-                if error.errno != errno.ENOENT:
-                    log.warning("inode %d stays cached: %s", inode, error)
+    async def let_kernel_forget(self, applied: Applied | None) -> None:
+        """Have the kernel forget the data of inode numbers that stand for other contents now.
+
+        And of others what `stat` told: by that, it judges who may read.
+        """
+        if applied is None:
+            return
+        for inode in applied.reused:
+            await self._invalidate(inode, attr_only=False)
+        for inode in applied.touched:
+            await self._invalidate(inode, attr_only=True)
+
+    async def _invalidate(self, inode: int, *, attr_only: bool) -> None:
+        try:
+            # In a thread: the kernel waits for reads of it that are under way.
+            await trio.to_thread.run_sync(
+                pyfuse3.invalidate_inode, pyfuse3.InodeT(inode), attr_only,
+                limiter=self._invalidating, abandon_on_cancel=True,
+            )  # fmt: skip
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                log.warning("inode %d stays cached: %s", inode, error)
 
     def close_files(self) -> None:
         """Close what is still open, when the mount has ended."""

@@ -14,6 +14,7 @@ from ...formats.clonezilla.evidence import row_name
 from ...formats.errors import CorruptImageError, FormatError
 from ..database import reading
 from ..database.moment import utc_now
+from ..records import FAILED
 from . import batch
 from .put import Ingested
 
@@ -76,6 +77,10 @@ def add_directory(
             row = result.ingested.record.row
             found[device] = row.id, row.size_bytes
         yield result
+    with catalog.database.reading() as connection:
+        known = reading.directory_images(connection, directory.path, PARTITION)
+    # One that could not be scanned just now stays the one that it was.
+    found = {device: known[device] for device in devices.values() if device in known} | found
     yield from put_directory(catalog, directory, found)
 
 
@@ -110,10 +115,16 @@ def put_directory(
         members = {(PARTITION, device): image_id for device, (image_id, _size) in found.items()}
         done = {}
         for disk, composition in composed.items():
+            image_id = known.get(disk, (None, 0))[0]
             if isinstance(composition, Exception):
+                if image_id is not None:
+                    # It goes on being what it was.
+                    members[DISK, disk] = image_id
+                    writing.update_image(
+                        connection, image_id, status=FAILED, status_detail=str(composition)
+                    )
                 continue
             wish = f"{directory.name}/{disk}{SUFFIX}"
-            image_id = known.get(disk, (None, 0))[0]
             done[disk] = put_composition(connection, composition, known=image_id, wish=wish)
             members[DISK, disk] = done[disk][0]
         writing.replace_directory(
@@ -183,7 +194,7 @@ def compose_all(connection: sa.Connection) -> None:
                 composition = compose_disk(read_directory(path), disk, found)
             except (FormatError, OSError, ValueError, KeyError) as error:
                 detail = f"could not be put together when the catalog was upgraded: {error}"
-                writing.update_image(connection, image_id, status="failed", status_detail=detail)
+                writing.update_image(connection, image_id, status=FAILED, status_detail=detail)
             else:
                 put_composition(connection, composition, known=image_id, wish="")
 

@@ -81,7 +81,7 @@ def put_composition(
         image_id = before.row.id
         writing.update_image(connection, image_id, **values)
         writing.replace_volumes(connection, image_id, ())
-    composing.refresh(connection, [image_id])
+    composing.refresh_one(connection, image_id)
     if before is None:
         return image_id, Outcome.ADDED
     now = reading.record_of_id(driver, image_id)

@@ -190,24 +190,29 @@ def refresh_above(connection: sa.Connection, image_ids: Sequence[int]) -> None:
 def refresh(connection: sa.Connection, image_ids: Sequence[int]) -> None:
     """Bring images that are made of others up to date with those, and whatever is made of them."""
     for image_id in _upwards(connection, image_ids):
-        driver = driver_connection(connection)
-        row = driver.execute("SELECT index_id FROM images WHERE id = ?", (image_id,)).fetchone()
-        if row is None:
-            # Removed together with what it is made of.
-            continue
-        found = compose(connection, image_id)
-        values = {
-            "fingerprint": found.fingerprint,
-            "used_bytes": found.used_bytes,
-            "status": found.status,
-            "status_detail": found.detail,
-        }
-        if found.is_outdated:
-            index_id = writing.copy_index(connection, row[0])
-            driver.execute(_COPY, (index_id, row[0]))
-            values |= {"index_id": index_id, **writing.UNVERIFIED}
-            writing.replace_bad_ranges(connection, image_id, ())
-        writing.update_image(connection, image_id, **values)
+        refresh_one(connection, image_id)
+
+
+def refresh_one(connection: sa.Connection, image_id: int) -> None:
+    """Bring one image up to date with what it is made of, and nothing that is made of it."""
+    driver = driver_connection(connection)
+    row = driver.execute("SELECT index_id FROM images WHERE id = ?", (image_id,)).fetchone()
+    if row is None:
+        # Removed together with what it is made of.
+        return
+    found = compose(connection, image_id)
+    values = {
+        "fingerprint": found.fingerprint,
+        "used_bytes": found.used_bytes,
+        "status": found.status,
+        "status_detail": found.detail,
+    }
+    if found.is_outdated:
+        index_id = writing.copy_index(connection, row[0])
+        driver.execute(_COPY, (index_id, row[0]))
+        values |= {"index_id": index_id, **writing.UNVERIFIED}
+        writing.replace_bad_ranges(connection, image_id, ())
+    writing.update_image(connection, image_id, **values)
 
 
 def _upwards(connection: sa.Connection, image_ids: Sequence[int]) -> Iterator[int]:

@@ -96,7 +96,7 @@ _OPEN = f"""
     ORDER BY volumes.ordinal
 """  # noqa: S608
 _SEGMENTS = """
-    SELECT start_byte, stop_byte, child_name, child_id, child_offset
+    SELECT start_byte, stop_byte, child_name, child_id, child_offset, child_key
     FROM segments WHERE index_id = ? ORDER BY start_byte
 """
 _SEGMENTS_COST = """
@@ -132,12 +132,24 @@ _STREAMS_COST = """
 _BAD_RANGES = """
     SELECT start_byte, stop_byte, detail FROM bad_ranges WHERE image_id = ? ORDER BY ordinal
 """
+_AGAIN = ": the image was scanned anew or removed meanwhile: open it again"
+
+# Of an index that still has the content key ?2, if one is given.
+_LITERAL = """
+    SELECT literal FROM segments WHERE index_id = ?1 AND start_byte = ?3
+        AND (?2 IS NULL OR ?2 = (SELECT content_key FROM indexes WHERE id = ?1))
+"""
+_CHUNK = """
+    SELECT rank, bitmap FROM rank_chunks WHERE index_id = ?1 AND chunk = ?3
+        AND (?2 IS NULL OR ?2 = (SELECT content_key FROM indexes WHERE id = ?1))
+"""
 # The range that begins before the window may reach into it.
 _WINDOW = """
     SELECT first_cluster, cluster_count, source_offset FROM cluster_ranges
-    WHERE index_id = ?1 AND first_cluster < ?3 AND first_cluster >= coalesce(
-        (SELECT max(first_cluster) FROM cluster_ranges WHERE index_id = ?1 AND first_cluster <= ?2),
-        ?2)
+    WHERE index_id = ?1 AND (?2 IS NULL OR ?2 = (SELECT content_key FROM indexes WHERE id = ?1))
+      AND first_cluster < ?4 AND first_cluster >= coalesce(
+        (SELECT max(first_cluster) FROM cluster_ranges WHERE index_id = ?1 AND first_cluster <= ?3),
+        ?3)
     ORDER BY first_cluster
 """
 
@@ -265,40 +277,45 @@ def open_spec(connection: sqlite3.Connection, image_id: int) -> OpenSpec:
     )
 
 
-def literal(connection: sqlite3.Connection, index_id: int, start: int) -> bytes:
+def literal(connection: sqlite3.Connection, index_id: int, key: int | None, start: int) -> bytes:
     """Return the literal bytes of a segment as they are stored. One statement, by key.
+
+    Args:
+        connection: to ask.
+        index_id: the index that the segment is of.
+        key: the content key that the index had; None for any. A catalog that was put back from a
+            copy may have another index by the same id.
+        start: where the segment begins.
 
     Raises:
         ChunkMissingError: the index was deleted.
     """
-    row = connection.execute(
-        "SELECT literal FROM segments WHERE index_id = ? AND start_byte = ?", (index_id, start)
-    ).fetchone()
+    row = connection.execute(_LITERAL, (index_id, key, start)).fetchone()
     if row is None or row[0] is None:
-        raise ChunkMissingError(f"the segments of index {index_id} are gone")
+        raise ChunkMissingError(f"the segments of index {index_id} are gone{_AGAIN}")
     return bytes(row[0])
 
 
-def rank_chunk(connection: sqlite3.Connection, index_id: int, number: int) -> RankChunk:
-    """Return one chunk of a rank index. One statement, by key.
+def rank_chunk(
+    connection: sqlite3.Connection, index_id: int, key: int | None, number: int
+) -> RankChunk:
+    """Return one chunk of a rank index. One statement, by key; see `literal` for the content key.
 
     Raises:
         ChunkMissingError: the index was deleted.
     """
-    row = connection.execute(
-        "SELECT rank, bitmap FROM rank_chunks WHERE index_id = ? AND chunk = ?", (index_id, number)
-    ).fetchone()
+    row = connection.execute(_CHUNK, (index_id, key, number)).fetchone()
     if row is None:
-        raise ChunkMissingError(f"chunk {number} of index {index_id} is gone")
+        raise ChunkMissingError(f"chunk {number} of index {index_id} is gone{_AGAIN}")
     return RankChunk(number, *row)
 
 
 def cluster_ranges(
-    connection: sqlite3.Connection, index_id: int, start: int, stop: int
+    connection: sqlite3.Connection, index_id: int, key: int | None, start: int, stop: int
 ) -> RangeList:
     """Return the ranges that overlap clusters ``[start, stop)``, sorted. One statement, by key.
 
-    A second one where there are none.
+    A second one where there are none; see `literal` for the content key.
 
     Raises:
         ChunkMissingError: the index was deleted.
@@ -306,12 +323,10 @@ def cluster_ranges(
     # Imported where needed: who only lists images does without numpy.
     from ...formats.index.ranges import RangeList
 
-    found = RangeList.of(connection.execute(_WINDOW, (index_id, start, stop)))
-    if (
-        not found
-        and not connection.execute("SELECT 1 FROM indexes WHERE id = ?", (index_id,)).fetchone()
-    ):
-        raise ChunkMissingError(f"index {index_id} is gone")
+    found = RangeList.of(connection.execute(_WINDOW, (index_id, key, start, stop)))
+    is_there = "SELECT 1 FROM indexes WHERE id = ?1 AND content_key = coalesce(?2, content_key)"
+    if not found and not connection.execute(is_there, (index_id, key)).fetchone():
+        raise ChunkMissingError(f"index {index_id} is gone{_AGAIN}")
     return found
 
 
@@ -325,7 +340,7 @@ def span(
     """
     row = connection.execute(_SPAN, (stream_id, plain_offset, plain_bytes)).fetchone()
     if row is None:
-        raise ChunkMissingError(f"the seek points of stream {stream_id} are gone")
+        raise ChunkMissingError(f"the seek points of stream {stream_id} are gone{_AGAIN}")
     *point, stop = row
     return Span(SeekPoint(*point), stop)
 
@@ -340,7 +355,7 @@ def page_hashes(connection: sqlite3.Connection, stream_id: int, group: int) -> b
         "SELECT hashes FROM page_hashes WHERE stream_id = ? AND page_group = ?", (stream_id, group)
     ).fetchone()
     if row is None:
-        raise ChunkMissingError(f"the page hashes of stream {stream_id} are gone")
+        raise ChunkMissingError(f"the page hashes of stream {stream_id} are gone{_AGAIN}")
     return bytes(row[0])
 
 
@@ -439,8 +454,8 @@ def _record(connection: sqlite3.Connection, row: tuple[Any, ...]) -> ImageRecord
 
 def _segments(connection: sqlite3.Connection, index_id: int) -> tuple[SegmentRow, ...]:
     return tuple(
-        SegmentRow(start, stop, _file_name(name), child_id, offset)
-        for start, stop, name, child_id, offset in connection.execute(_SEGMENTS, (index_id,))
+        SegmentRow(start, stop, _file_name(name), *rest)
+        for start, stop, name, *rest in connection.execute(_SEGMENTS, (index_id,))
     )
 
 

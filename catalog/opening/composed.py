@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ...formats.composed.parts import Child, Literal
 from ...formats.composed.reader import ComposedReader, Slice
-from ...formats.errors import UnreadablePartError
+from ...formats.errors import FormatError, UnreadablePartError
 from ...formats.index.rank_chunk import ChunkMissingError
 from ..database.segments import unpack_literal
 from ..errors import CatalogError
@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from ..records import OpenSpec, SegmentRow
     from ..store import Catalog
 
+    OpenChild = Callable[[int, int | None], ImageReader]
+
 
 def open_composed(
-    catalog: Catalog, spec: OpenSpec, cache: IndexCache, open_child: Callable[[int], ImageReader]
+    catalog: Catalog, spec: OpenSpec, cache: IndexCache, open_child: OpenChild
 ) -> ComposedReader:
     """Return a reader over an image that is made of others. They are opened when they are read.
 
@@ -33,9 +35,9 @@ def open_composed(
         catalog: where it is.
         spec: what it is made of.
         cache: where literal bytes are kept.
-        open_child: opens an image by its id, watched.
+        open_child: opens an image by its id, watched, if it has that content key.
     """
-    children: dict[str, Child] = {}
+    children: dict[tuple[str, int | None, int | None], Child] = {}
     slices = []
     for row in spec.segments:
         part: Part
@@ -43,9 +45,10 @@ def open_composed(
             part, offset = _literal(catalog, spec, row, cache), 0
         else:
             offset = row.child_offset or 0
-            if row.child_name not in children:
-                children[row.child_name] = _child(row.child_name, row.child_id, open_child)
-            part = children[row.child_name]
+            which = row.child_name, row.child_id, row.child_key
+            if which not in children:
+                children[which] = _child(row, row.child_name, open_child)
+            part = children[which]
         slices.append(Slice(row.start, row.stop, part, offset))
     return ComposedReader(spec.size_bytes, slices)
 
@@ -54,17 +57,18 @@ def _literal(catalog: Catalog, spec: OpenSpec, row: SegmentRow, cache: IndexCach
     size = row.stop - row.start
 
     def load() -> bytes:
-        return unpack_literal(catalog.load_literal(spec.index_id, row.start), size)
+        stored = catalog.load_literal(spec.index_id, row.start, content_key=spec.content_key)
+        return unpack_literal(stored, size)
 
     return Literal(size, load, cache, (spec.content_key, row.start))
 
 
-def _child(name: str, child_id: int | None, open_child: Callable[[int], ImageReader]) -> Child:
+def _child(row: SegmentRow, name: str, open_child: OpenChild) -> Child:
     def open_it() -> ImageReader:
-        if child_id is None:
-            raise UnreadablePartError(name, 0, "is not in the catalog: add it again")
+        if row.child_id is None:
+            raise UnreadablePartError(name, 0, "is not in the catalog: add its directory again")
         try:
-            return _NamedReader(name, open_child(child_id))
+            return _NamedReader(name, open_child(row.child_id, row.child_key))
         except (CatalogError, OSError) as error:
             raise _named(name, error) from error
 
@@ -87,13 +91,17 @@ class _NamedReader:
     def read_into(self, view: memoryview, offset: int) -> None:
         try:
             self._reader.read_into(view, offset)
-        except (CatalogError, ChunkMissingError) as error:
+        except UnreadablePartError:
+            raise
+        except (CatalogError, ChunkMissingError, FormatError) as error:
             raise _named(self._name, error) from error
 
     def extents(self, start: int, stop: int) -> Iterator[Extent]:
         try:
             yield from self._reader.extents(start, stop)
-        except (CatalogError, ChunkMissingError) as error:
+        except UnreadablePartError:
+            raise
+        except (CatalogError, ChunkMissingError, FormatError) as error:
             raise _named(self._name, error) from error
 
 

@@ -138,9 +138,11 @@ class Observed:
         row, volumes = self._listed[image_id]
         if image_id not in self._parts:
             return observed_status(row.status, volumes)
+        if row.status == FAILED:
+            return FAILED
         states = [MISSING if each is None else self.status(each) for each in self._parts[image_id]]
         if states and all(state not in {READY, DAMAGED} for state in states):
             return MISSING
         if any(state != READY for state in states):
             return DAMAGED
-        return row.status if row.status == FAILED else READY
+        return READY

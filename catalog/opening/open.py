@@ -185,9 +185,10 @@ def _open_composed(
     at_any_cost: bool,
     above: tuple[int, ...],
 ) -> OpenImage:
-    def open_child(child_id: int) -> ImageReader:
+    def open_child(child_id: int, child_key: int | None) -> ImageReader:
+        # Opened late, it may be another one by now: then this image is outdated, and is not mixed.
         return WatchedReader(
-            _open(catalog, child_id, None, shared, at_any_cost=at_any_cost, above=above)
+            _open(catalog, child_id, child_key, shared, at_any_cost=at_any_cost, above=above)
         )
 
     # Its files are those of the images below it: it has none of its own.
@@ -211,8 +212,8 @@ def open_by_name(catalog: Catalog, token: str) -> Image:
     from ...formats.reader import ImageInfo
 
     image_id = catalog.resolve(token)
-    opened = open_image(catalog, image_id)
     record = catalog.get(image_id)
+    opened = open_image(catalog, image_id)
     row = record.row
     info = ImageInfo(
         format=row.format,
@@ -246,8 +247,10 @@ def _index_of(catalog: Catalog, spec: OpenSpec, cache: IndexCache) -> StoredInde
         kind,
         spec.content_key,
         spec.total_blocks,
-        lambda number: catalog.load_chunk(spec.index_id, number),
-        lambda start, stop: catalog.load_ranges(spec.index_id, start, stop),
+        lambda number: catalog.load_chunk(spec.index_id, number, content_key=spec.content_key),
+        lambda start, stop: catalog.load_ranges(
+            spec.index_id, start, stop, content_key=spec.content_key
+        ),
         cache,
     )
 
@@ -319,7 +322,12 @@ def _open_files(catalog: Catalog, spec: OpenSpec, shared: Shared) -> StoredFiles
         if error.errno == errno.ELOOP:
             raise ImageChangedError(f"{error.filename}: {error.strerror}") from error
         raise
-    if not _are_the_scanned_files(spec, stored):
+    try:
+        are_the_scanned = _are_the_scanned_files(spec, stored)
+    except BaseException:
+        stored.close()
+        raise
+    if not are_the_scanned:
         stored.close()
         raise ImageChangedError(
             f"{paths[0]}: is not the file that was scanned: "

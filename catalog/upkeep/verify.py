@@ -194,14 +194,15 @@ def _record(
     catalog: Catalog, image_id: int, index_id: int | None, found: list[BadRange], count: int
 ) -> VerifyReport:
     # Imported when there is something to write: loading SQLAlchemy takes a while.
-    from ..database import writing
+    from ..database import reading, writing
+    from ..database.transaction import driver_connection
 
     record = catalog.get(image_id)
     name = record.row.name
     report = VerifyReport(image_id, name, tuple(found), count, _detail(record, count))
-    if record.index_id != index_id:
-        raise ImageChangedError(f"{name}: was scanned anew while it was verified")
     with catalog.database.writing() as connection:
+        if reading.record_of_id(driver_connection(connection), image_id).index_id != index_id:
+            raise ImageChangedError(f"{name}: was scanned anew while it was verified")
         writing.replace_bad_ranges(connection, image_id, report.bad_ranges)
         writing.update_image(
             connection,

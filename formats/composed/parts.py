@@ -168,19 +168,22 @@ class Child:
         return True
 
     def extents(self, start: int, stop: int) -> Iterator[Extent]:
-        """Yield what the child has; all is unreadable where it cannot be opened. See `Part`."""
+        """Yield what the child has; unreadable from where it cannot tell any more. See `Part`."""
+        position = start
         try:
             reader = self._opened()
+            end = max(start, min(stop, reader.size))
+            for extent in reader.extents(start, end) if start < end else ():
+                if extent.kind is ExtentKind.ZERO:
+                    yield extent
+                else:
+                    reason = extent.reason and f"{self.name}: {extent.reason}"
+                    yield extent._replace(source=reader, offset=extent.start, reason=reason)
+                position = extent.stop
         except (FormatError, OSError) as error:
-            yield unreadable(start, stop, None, start, _reason(self.name, error))
+            # Its index may be damaged further on.
+            yield unreadable(position, stop, None, position, _reason(self.name, error))
             return
-        end = max(start, min(stop, reader.size))
-        for extent in reader.extents(start, end) if start < end else ():
-            if extent.kind is ExtentKind.ZERO:
-                yield extent
-            else:
-                reason = extent.reason and f"{self.name}: {extent.reason}"
-                yield extent._replace(source=reader, offset=extent.start, reason=reason)
         if end < stop:
             yield zero(end, stop)
 

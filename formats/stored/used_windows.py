@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from ..errors import CorruptImageError, FormatError
 from ..extent import ExtentKind, merged
 from ..reader import read_bytes
+from .scatter import fill_zero
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -125,7 +126,7 @@ class ReadAhead:
                 if self._rescue is None:
                     read_guest(self._reader, view, start)
                 else:
-                    lost = tuple(_read_what_can_be(self._reader, view, start, self._rescue))
+                    lost = tuple(_rescued(self._reader, view, ranges, self._rescue))
                 self._full.put(Window(start, view, ranges, lost))
             self._full.put(None)
         except BaseException as error:  # noqa: BLE001 - it is raised where the windows are taken
@@ -205,6 +206,17 @@ def read_guest(reader: ImageReader, view: memoryview, offset: int) -> None:
         start = _first_unreadable(reader, view, offset)
         where = f"guest bytes [{start}, {offset + len(view)}) cannot be read"
         raise OSError(error.errno, f"{where}: {error.strerror}", error.filename) from error
+
+
+def _rescued(
+    reader: ImageReader, view: memoryview, ranges: Sequence[tuple[int, int]], filling: int
+) -> Iterator[Lost]:
+    """Do as `_read_what_can_be` with each used range: what lies between may be unreadable."""
+    offset = position = ranges[0][0]
+    for start, stop in ranges:
+        fill_zero(view[position - offset : start - offset])
+        yield from _read_what_can_be(reader, view[start - offset : stop - offset], start, filling)
+        position = stop
 
 
 def _read_what_can_be(

@@ -96,13 +96,23 @@ def _number_streams() -> None:
                            JOIN streams ON streams.index_id = images.index_id)
         """
     )
-    # Volumes that are not compressed, each with a header of its own. What was cut into chunks by
-    # letters is one volume.
+    # Volumes that are not compressed, each with a header of its own, are told by their names' end.
+    # What was cut into chunks by letters is one volume. A name cannot tell volumes from chunks that
+    # are numbered: so the time of each is forgotten, and the fingerprint decides at every opening
+    # whether they were joined rightly, until a rescan has looked at them again.
     op.execute(
         """
         UPDATE volumes SET stream = ordinal
-        WHERE path GLOB '*.[0-9][0-9][0-9]*' AND image_id IN (
-            SELECT id FROM images WHERE format = 'partimage' AND compression IS NULL)
+        WHERE (path GLOB '*.[0-9][0-9][0-9]' OR path GLOB '*.[0-9][0-9][0-9][0-9]')
+          AND image_id IN (SELECT id FROM images WHERE format = 'partimage' AND compression IS NULL)
+        """
+    )
+    op.execute(
+        """
+        UPDATE volumes SET mtime_ns = 0
+        WHERE image_id IN (
+            SELECT id FROM images
+            WHERE format = 'partimage' AND compression IS NULL AND volume_count > 1)
         """
     )
     op.execute("ALTER TABLE streams DROP COLUMN first_volume")

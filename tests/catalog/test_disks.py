@@ -9,7 +9,7 @@ import sqlite3
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from imgcat.catalog.adding import clonezilla
+from imgcat.catalog.adding import clonezilla, compose
 from imgcat.catalog.adding.clonezilla import add_directory
 from imgcat.catalog.adding.put import Outcome, add_file
 from imgcat.catalog.adding.rescan import rescan
@@ -23,8 +23,10 @@ from imgcat.catalog.opening.open import open_by_name, open_image, open_watched
 from imgcat.catalog.store import Catalog
 from imgcat.catalog.upkeep.verify import verify_image
 from imgcat.formats.clonezilla import directory as clonezilla_directory
+from imgcat.formats.composed.segments import ChildBytes, Segment
 from imgcat.formats.errors import UnreadablePartError
 from imgcat.formats.extent import ExtentKind, check_cover, merged
+from imgcat.formats.index.rank_chunk import ChunkMissingError
 from imgcat.formats.reader import read_bytes
 from support.small_disk import FIRST, SECOND, SECTOR, SECTORS, SmallDisk
 
@@ -443,3 +445,121 @@ def test_a_partition_may_be_added_alone_before(catalog: Catalog, saved: SmallDis
     clonezilla_rows = catalog.parts()[catalog.resolve("laptop/sda.disk")]
     assert catalog.resolve("windows") in clonezilla_rows
     assert clonezilla.FORMAT == "disk"
+
+
+def test_a_partition_that_is_opened_late_is_the_one_that_the_disk_is_made_of(
+    catalog: Catalog, saved: SmallDisk
+) -> None:
+    add(catalog, saved)
+    whole = saved.disk()
+    with contextlib.closing(open_watched(catalog, catalog.resolve("laptop/sda.disk"))) as opened:
+        assert read_bytes(opened, *_span(SDA2)) == whole[slice(*SDA2)]
+        saved.save_first(seed=2)
+        with pins.pinned(catalog.path):
+            rescan(catalog, catalog.resolve("laptop/sda1"))
+        # Never one partition of before and one of now.
+        with pytest.raises(UnreadablePartError, match=r"sda1: .*scanned anew"):
+            read_bytes(opened, *_span(SDA1))
+        assert read_bytes(opened, *_span(SDA2)) == whole[slice(*SDA2)]
+    assert read(catalog, "laptop/sda.disk") == saved.disk() != whole
+
+
+@pytest.mark.parametrize("who", ["add", "rescan"])
+def test_a_table_that_cannot_be_read_for_a_while_costs_the_disk_nothing(
+    who: str, catalog: Catalog, saved: SmallDisk
+) -> None:
+    add(catalog, saved)
+    before = record(catalog, "laptop/sda.disk")
+    names = ("sda-pt.parted", "sda-pt.sf")
+    texts = {name: (saved.directory / name).read_bytes() for name in names}
+    for name in names:
+        (saved.directory / name).write_text("nonsense\n")
+    add(catalog, saved) if who == "add" else rescan(catalog, before.row.id)
+    assert observed(catalog, "laptop/sda.disk") == "failed"
+    assert attention(catalog)["laptop/sda.disk"][0] == "failed"
+    assert read(catalog, "laptop/sda.disk") == saved.disk()
+    for name, text in texts.items():
+        (saved.directory / name).write_bytes(text)
+    rescan(catalog, before.row.id) if who == "add" else add(catalog, saved)
+    now = record(catalog, "laptop/sda.disk")
+    assert (now.row.id, now.index_id, now.row.status) == (before.row.id, before.index_id, "ready")
+    assert len(catalog.list_images()) == 3
+    assert attention(catalog) == {}
+
+
+def test_a_partition_that_cannot_be_scanned_for_a_while_stays_the_disks(
+    catalog: Catalog, saved: SmallDisk
+) -> None:
+    add(catalog, saved)
+    whole, image = saved.disk(), saved.first_image.read_bytes()
+    saved.first_image.write_bytes(image[:20])
+    assert [type(each.error).__name__ for each in add(catalog, saved)] == [
+        "TruncatedImageError", "NoneType", "NoneType",
+    ]  # fmt: skip
+    assert observed(catalog, "laptop/sda.disk") == "damaged"
+    saved.first_image.write_bytes(image)
+    rescan(catalog, catalog.resolve("laptop/sda1"))
+    assert observed(catalog, "laptop/sda.disk") == "ready"
+    assert read(catalog, "laptop/sda.disk") == whole
+
+
+def test_looking_again_at_a_disk_that_did_not_change_renews_nothing_above(
+    catalog: Catalog, saved: SmallDisk
+) -> None:
+    add(catalog, saved)
+    disk = record(catalog, "laptop/sda.disk")
+    composition = compose.Composition(
+        format="disk", fs_type="none", creator=None, size=SIZE, block_size=SECTOR, header={},
+        segments=[Segment(0, SIZE, ChildBytes("sda.disk", 0))], children={"sda.disk": disk.row.id},
+        warnings=(),
+    )  # fmt: skip
+    with catalog.database.writing() as connection:
+        top, _outcome = compose.put_composition(connection, composition, known=None, wish="top")
+    before = catalog.get(top)
+    assert rescan(catalog, disk.row.id).outcome is Outcome.UNCHANGED
+    assert catalog.get(top).index_id == before.index_id
+    assert check(catalog.database) == []
+    assert read(catalog, "top") == saved.disk()
+    saved.save_first(seed=2)
+    rescan(catalog, catalog.resolve("laptop/sda1"))
+    assert catalog.get(top).index_id > before.index_id
+    assert read(catalog, "top") == saved.disk()
+    assert check(catalog.database) == []
+
+
+def test_a_damaged_index_of_a_partition_spoils_only_its_own_bytes(
+    catalog: Catalog, saved: SmallDisk
+) -> None:
+    add(catalog, saved)
+    whole = saved.disk()
+    with contextlib.closing(sqlite3.connect(catalog.path)) as connection:
+        spoilt = connection.execute("UPDATE rank_chunks SET bitmap = x'00'").rowcount
+        connection.commit()
+    assert spoilt == 1
+    with contextlib.closing(open_image(catalog, catalog.resolve("laptop/sda.disk"))) as opened:
+        check_cover(opened.reader.extents(0, SIZE), 0, SIZE)
+        lost = [e for e in merged(opened.reader.extents(0, SIZE)) if e.reason]
+        assert [(e.start, e.stop) for e in lost] == [SDA1]
+        assert lost[0].reason.startswith("sda1: ")
+        with pytest.raises(UnreadablePartError, match="sda1: "):
+            read_bytes(opened.reader, SDA1[0], 1)
+        assert read_bytes(opened.reader, *_span(SDA2)) == whole[slice(*SDA2)]
+
+
+def test_an_index_of_another_content_is_not_taken_for_the_one_that_was_opened(
+    catalog: Catalog, saved: SmallDisk
+) -> None:
+    """As where a catalog was put back from a copy while an image was open."""
+    add(catalog, saved)
+    opened = [open_image(catalog, catalog.resolve(f"laptop/{name}")) for name in ("sda1", "sda2")]
+    disk = open_image(catalog, catalog.resolve("laptop/sda.disk"))
+    with contextlib.closing(sqlite3.connect(catalog.path)) as connection:
+        connection.execute("UPDATE indexes SET content_key = content_key - 1")
+        connection.commit()
+    for image in opened:
+        with pytest.raises(ChunkMissingError):
+            read_bytes(image.reader, 0, 4096)
+        image.close()
+    with pytest.raises(ChunkMissingError):
+        read_bytes(disk.reader, 0, 512)
+    disk.close()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -14,6 +16,7 @@ from imgcat.catalog.adding.clonezilla import add_directory
 from imgcat.catalog.adding.put import add_file
 from imgcat.catalog.opening.open import open_by_name, open_image
 from imgcat.catalog.store import Catalog
+from imgcat.formats import registry
 from imgcat.formats.reader import read_bytes
 from support import partclone_writer, partimage_writer
 from support.packers import split
@@ -120,3 +123,18 @@ def test_raw_bytes_that_begin_as_a_volume_does(catalog: Catalog, tmp_path: Path)
     assert result.ingested
     with contextlib.closing(open_by_name(catalog, "partition")) as image:
         assert image.read(0, image.size) == data
+
+
+def test_a_file_that_cannot_be_looked_at_leaves_nothing_open(
+    catalog: Catalog, shelf: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: object) -> bytes:
+        raise OSError(errno.EIO, "planted")
+
+    os.utime(tmp_path / "plain.img")
+    monkeypatch.setattr(registry, "fingerprint", fail)
+    before = os.listdir("/proc/self/fd")
+    for _ in range(3):
+        with pytest.raises(OSError, match="planted"):
+            open_image(catalog, shelf["plain"])
+    assert os.listdir("/proc/self/fd") == before

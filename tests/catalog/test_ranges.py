@@ -139,7 +139,9 @@ def test_what_a_statement_finds(catalog: Catalog, start: int, length: int) -> No
 
 def test_the_statement_goes_by_key(catalog: Catalog) -> None:
     with catalog.database.asking() as connection:
-        plan = connection.execute(f"EXPLAIN QUERY PLAN {reading._WINDOW}", (1, 5, 9)).fetchall()
+        plan = connection.execute(
+            f"EXPLAIN QUERY PLAN {reading._WINDOW}", (1, None, 5, 9)
+        ).fetchall()
     said = [row[3] for row in plan]
     assert all("SCAN" not in line and "TEMP B-TREE" not in line for line in said), said
 

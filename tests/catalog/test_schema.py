@@ -14,10 +14,16 @@ import alembic.migration
 import pytest
 from imgcat.catalog.adding.put import Outcome, add_file
 from imgcat.catalog.adding.rescan import rescan
+from imgcat.catalog.adding.scan import scan_file
 from imgcat.catalog.database import models, schema
 from imgcat.catalog.database.check import check
 from imgcat.catalog.database.connection import Database
-from imgcat.catalog.errors import CatalogSchemaError, SchemaOutdatedError, SchemaTooNewError
+from imgcat.catalog.errors import (
+    CatalogSchemaError,
+    ImageChangedError,
+    SchemaOutdatedError,
+    SchemaTooNewError,
+)
 from imgcat.catalog.opening.open import open_image
 from imgcat.catalog.store import Catalog
 from imgcat.formats.errors import UnreadablePartError
@@ -158,6 +164,56 @@ def test_a_catalog_of_an_older_schema_is_upgraded_and_its_images_are_served(
     assert dump(copied) == (HERE / f"schema-{old}.sql").read_text()
     with Catalog.open(copied, write=True) as copy:
         assert {row.name for row, _volumes in copy.list_images()} == shelf.keys()
+
+
+@pytest.mark.parametrize("suffixes", [("aa", "ab", "ac"), ("000", "001", "002")])
+def test_a_volume_in_pieces_is_joined_rightly_or_refused_after_an_upgrade(
+    tmp_path: Path, suffixes: tuple[str, ...]
+) -> None:
+    """Of pieces that are numbered as volumes are, no name tells what they are."""
+    directory = tmp_path / "backup.20240131"
+    directory.mkdir()
+    shelf = shelf_of("0003", directory)
+    path = tmp_path / "c.db"
+    old_catalog("0003", path, directory)
+    present = [n % 5 != 2 for n in range(200)]
+    written = partimage_writer.write(partimage_writer.Recipe(present=present))
+    assert hashlib.sha256(written.guest).hexdigest() == shelf["volumes"]
+    (whole,) = written.volumes
+    (tmp_path / "whole").write_bytes(whole)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute(
+            "UPDATE images SET path = ?, fingerprint = ? WHERE name = 'volumes'",
+            (
+                str(directory / f"volumes.{suffixes[0]}"),
+                scan_file(str(tmp_path / "whole")).scan.info.fingerprint,
+            ),
+        )
+        for number, suffix in enumerate(suffixes):
+            piece = directory / f"volumes.{suffix}"
+            piece.write_bytes(
+                whole[number * 40_000 : (number + 1) * 40_000 if number < 2 else None]
+            )
+            status = piece.stat()
+            connection.execute(
+                "UPDATE volumes SET path = ?, size_bytes = ?, mtime_ns = ?, inode = ?"
+                " WHERE path = ?",
+                (
+                    str(piece), status.st_size, status.st_mtime_ns, status.st_ino,
+                    str(directory / f"volumes.{number:03}"),
+                ),
+            )  # fmt: skip
+        connection.commit()
+    with Catalog.open(str(path)) as catalog:
+        image_id = catalog.resolve("volumes")
+        if suffixes[0] == "000":
+            with pytest.raises(ImageChangedError):
+                open_image(catalog, image_id)
+            # A rescan sees what they are.
+            assert rescan(catalog, image_id).record.row.status in {"ready", "failed"}
+            return
+        with contextlib.closing(open_image(catalog, image_id)) as opened:
+            assert read_bytes(opened.reader, 0, opened.reader.size) == written.guest
 
 
 def test_a_disk_whose_directory_is_away_when_the_catalog_is_upgraded(tmp_path: Path) -> None:

@@ -15,6 +15,9 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from imgcat.formats.composed.parts import Child, Literal
+from imgcat.formats.composed.reader import ComposedReader, Slice
+from imgcat.formats.errors import UnreadablePartError
 from imgcat.formats.extent import check_cover, merged
 from imgcat.formats.files.new_file import PARTIAL_SUFFIX
 from imgcat.formats.passes import export as exporting
@@ -30,6 +33,7 @@ from imgcat.formats.passes.export import (
 from imgcat.formats.stored import used_windows as readahead
 from imgcat.formats.stored.used_windows import (
     WINDOW_SIZE,
+    Lost,
     UnreadableRangeError,
     plan_windows,
     read_guest,
@@ -472,3 +476,23 @@ def test_few_buffers_go_round(guest: Guest) -> None:
             )
             seen.add(id(window.view.obj))
     assert len(seen) <= 4
+
+
+def test_what_lies_beside_a_lost_part_is_rescued_and_each_byte_lost_once(tmp_path: Path) -> None:
+    """Parts that begin where no page does, all within a piece that is read at once."""
+
+    def cannot_be_opened() -> ImageReader:
+        raise UnreadablePartError("sda1", 0, "is gone")
+
+    borders = 0, 22_016, 124_416, 160_000
+    before, after = os.urandom(borders[1]), os.urandom(borders[3] - borders[2])
+    parts = [Literal.of(before), Child("sda1", cannot_be_opened), Literal.of(after)]
+    slices = [
+        Slice(start, stop, part, 0)
+        for start, stop, part in zip(borders, borders[1:], parts, strict=False)
+    ]
+    lost: list[Lost] = []
+    out = tmp_path / "out"
+    export(ComposedReader(borders[3], slices), str(out), rescue=lost.append)
+    assert out.read_bytes() == before + bytes(borders[2] - borders[1]) + after
+    assert [(each.start, each.stop) for each in lost] == [(borders[1], borders[2])]

@@ -8,6 +8,7 @@ import dataclasses
 import errno
 import inspect
 import os
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pyfuse3
@@ -329,13 +330,17 @@ def test_what_a_number_stood_for_before_is_not_kept_by_the_kernel() -> None:
     async def main() -> None:
         made = Operations(lambda _entry: Reader(lambda: None), Turns())  # type: ignore[arg-type,return-value]
         planner = Planner()
-        assert made.show(planner.plan([dataclasses.astuple(ENTRY)])) == []
+        told = made.show(planner.plan([dataclasses.astuple(ENTRY)]))
+        assert told is not None
+        assert (told.reused, told.touched) == ([], [])
         inode = inode_of(ENTRY)
         first = await made.open(inode, os.O_RDONLY, None)
         assert first.keep_cache
         generation = (await made.getattr(inode, None)).generation
         other = dataclasses.replace(ENTRY, content_key=-78)
-        assert made.show(planner.plan([dataclasses.astuple(other)])) == [inode]
+        told = made.show(planner.plan([dataclasses.astuple(other)]))
+        assert told is not None
+        assert told.reused == [inode]
         assert (await made.getattr(inode, None)).generation not in {generation, 0}
         await made.release(inode)
         assert not (await made.open(inode, os.O_RDONLY, None)).keep_cache
@@ -357,5 +362,106 @@ def test_an_open_file_without_a_name_has_attributes_still() -> None:
         await made.release(inode)
         with pytest.raises(pyfuse3.FUSEError):
             await made.getattr(inode, None)
+
+    trio.run(main)
+
+
+def test_what_is_open_of_another_content_serves_nobody() -> None:
+    """A catalog that was put back from a copy may use a number for another image."""
+    other = dataclasses.replace(ENTRY, content_key=-78, size_bytes=5)
+    readers = {77: Reader(lambda: None), -78: Reader(lambda: None)}
+    readers[-78].size = 5
+
+    async def main() -> None:
+        made = Operations(lambda entry: readers[entry.content_key], Turns())  # type: ignore[arg-type,return-value]
+        made._readers._close = lambda reader: reader.close()
+        planner = Planner()
+        made.show(planner.plan([dataclasses.astuple(ENTRY)]))
+        inode = inode_of(ENTRY)
+        await made.open(inode, os.O_RDONLY, None)
+        made.show(planner.plan([dataclasses.astuple(other)]))
+        assert readers[77].closed
+        await made.open(inode, os.O_RDONLY, None)
+        assert len(await made.read(inode, 0, 100)) == 5
+
+    trio.run(main)
+
+
+def test_two_that_find_a_file_changed_at_once_leave_nothing_open() -> None:
+    readers: list[Reader] = []
+
+    def open_entry(_entry: MountEntry) -> Reader:
+        readers.append(Reader(lambda: None))
+        return readers[-1]
+
+    async def main() -> None:
+        made = Operations(open_entry, Turns())  # type: ignore[arg-type]
+        made._readers._close = lambda reader: reader.close()
+        made.show(Planner().plan([dataclasses.astuple(ENTRY)]))
+        inode = inode_of(ENTRY)
+        await made.open(inode, os.O_RDONLY, None)
+        readers[0].current = False
+        async with trio.open_nursery() as nursery:
+            for _ in range(2):
+                nursery.start_soon(made.open, inode, os.O_RDONLY, None)
+        for _ in range(3):
+            assert not all(reader.closed for reader in readers)
+            await made.release(inode)
+        assert all(reader.closed for reader in readers)
+        assert not made._readers._by_inode
+        assert not made._readers._handles
+
+    trio.run(main)
+
+
+def test_an_open_that_fails_while_the_last_handle_is_released_leaves_nothing_open() -> None:
+    first = Reader(lambda: None)
+    go_on = threading.Event()
+
+    def is_current() -> bool:
+        go_on.wait(10)
+        return False
+
+    first.is_current = is_current  # type: ignore[method-assign]
+    opened = iter([first])
+
+    def open_entry(_entry: MountEntry) -> Reader:
+        reader = next(opened, None)
+        if reader is None:
+            raise ImageChangedError("replaced")
+        return reader
+
+    async def main() -> None:
+        made = Operations(open_entry, Turns())  # type: ignore[arg-type]
+        made._readers._close = lambda reader: reader.close()
+        made.show(Planner().plan([dataclasses.astuple(ENTRY)]))
+        inode = inode_of(ENTRY)
+        await made.open(inode, os.O_RDONLY, None)
+
+        async def open_again() -> None:
+            with pytest.raises(pyfuse3.FUSEError):
+                await made.open(inode, os.O_RDONLY, None)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(open_again)
+            await trio.testing.wait_all_tasks_blocked()
+            await made.release(inode)
+            go_on.set()
+        assert first.closed
+        assert not made._readers._by_inode
+
+    trio.run(main)
+
+
+def test_who_may_read_is_told_anew_when_it_changes() -> None:
+    async def main() -> None:
+        made = Operations(lambda _entry: Reader(lambda: None), Turns())  # type: ignore[arg-type,return-value]
+        planner = Planner()
+        made.show(planner.plan([dataclasses.astuple(ENTRY)]))
+        told = made.show(
+            planner.plan([dataclasses.astuple(dataclasses.replace(ENTRY, mode=0o400))])
+        )
+        assert told is not None
+        assert told.touched == [inode_of(ENTRY)]
 
     trio.run(main)

@@ -17,6 +17,9 @@ DAMAGED = "damaged"
 FAILED = "failed"
 NEEDS_REPACK = "needs-repack"
 
+LARGEST_INDEX = (1 << 24) - 1
+"""The last id of an index: inode numbers of a mount have 24 bits for what they stand for."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Volume:

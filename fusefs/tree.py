@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..catalog.names import free_name
 from ..catalog.opening.entries import entries_of
+from ..catalog.records import LARGEST_INDEX
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 ROOT_INODE = 1
 
-CONTENT_BITS = 24
+CONTENT_BITS = LARGEST_INDEX.bit_length()
 FILE_BITS = 40
 
 _FIRST_OF_FILES = 1 << (FILE_BITS + 1)

@@ -12,6 +12,7 @@ from ...formats.codecs.seek_points import INDEX_VERSION
 from ...formats.index.kind import IndexKind
 from .. import names
 from ..errors import CatalogError, NameTakenError
+from ..records import LARGEST_INDEX
 from . import models, reading
 from .moment import utc_now
 from .transaction import driver_connection
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from ...formats.reader import Scan
     from ..records import BadRange, Volume
 
-
-_LARGEST_INDEX = (1 << 24) - 1
-"""Inode numbers of a mount have 24 bits for the index of what they stand for."""
 
 UNVERIFIED = {"verified_at": None, "verify_result": None, "verify_detail": None}
 """What the columns of an image are before it was verified."""
@@ -47,9 +45,9 @@ def new_index(connection: sa.Connection, kind: IndexKind, total_units: int) -> i
             )
         )
     )
-    if index_id > _LARGEST_INDEX:
+    if index_id > LARGEST_INDEX:
         raise CatalogError(
-            f"{_LARGEST_INDEX} scans are in this catalog: no more can be numbered: begin another"
+            f"{LARGEST_INDEX} scans are in this catalog: no more can be numbered: begin another"
         )
     return index_id
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..database.reading import mount_entry
 from ..errors import NameTakenError
 from ..names import check_name
+from ..records import LARGEST_INDEX
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from ..store import Catalog
 
 log = logging.getLogger("imgcat.catalog")
-
-_LARGEST_INDEX = (1 << 24) - 1
-"""Inode numbers have 24 bits for the index of what they stand for."""
 
 _IDENTITY = 6
 """Columns of a row before those that differ from file to file."""
@@ -74,6 +72,6 @@ def _entry(rows: list[tuple[Any, ...]]) -> MountEntry:
     numbers = (entry.size_bytes, entry.used_bytes, entry.mode, entry.uid, entry.gid)
     if not all(isinstance(number, int) and number >= 0 for number in numbers):
         raise ValueError(numbers)
-    if not isinstance(entry.content_key, int) or not 0 < entry.index_id <= _LARGEST_INDEX:
+    if not isinstance(entry.content_key, int) or not 0 < entry.index_id <= LARGEST_INDEX:
         raise ValueError(entry.index_id)
     return entry

@@ -21,6 +21,7 @@ from imgcat.formats.reader import read_bytes
 from support import partclone_writer, partimage_writer
 from support.packers import split
 from support.small_disk import SmallDisk
+from support.statements import statements
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,22 +34,6 @@ PRESENT = [n % 3 != 1 for n in range(200)]
 def catalog(tmp_path: Path) -> Iterator[Catalog]:
     with Catalog.open(str(tmp_path / "catalog.db"), create=True) as opened:
         yield opened
-
-
-@contextlib.contextmanager
-def _statements(catalog: Catalog) -> Iterator[list[str]]:
-    seen: list[str] = []
-
-    def note(statement: str) -> None:
-        if not statement.startswith(("BEGIN", "ROLLBACK", "PRAGMA")):
-            seen.append(statement)
-
-    # The one that is kept idle is the one that the next reader gets.
-    with catalog.database.asking() as connection:
-        connection.set_trace_callback(note)
-    yield seen
-    with catalog.database.asking() as connection:
-        connection.set_trace_callback(None)
 
 
 @pytest.fixture
@@ -70,7 +55,7 @@ def shelf(catalog: Catalog, tmp_path: Path) -> dict[str, int]:
 def test_what_opening_asks_of_the_catalog(
     catalog: Catalog, shelf: dict[str, int], name: str, count: int, all_else: int
 ) -> None:
-    with _statements(catalog) as seen:
+    with statements(catalog) as seen:
         open_image(catalog, shelf[name]).close()
         assert len(seen) == count
         seen.clear()

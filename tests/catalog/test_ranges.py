@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from imgcat.formats.index.rank_chunk import ChunkMissingError
 from imgcat.formats.reader import read_bytes
 from imgcat.formats.sources.file import FileSource
 from support.ntfsclone_writer import Recipe, Written, write
+from support.statements import statements
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -44,21 +44,6 @@ def catalog(tmp_path: Path, written: Written) -> Iterator[Catalog]:
     with Catalog.open(str(tmp_path / "catalog.db"), create=True) as opened:
         add_file(opened, str(tmp_path / "c.img"))
         yield opened
-
-
-@contextlib.contextmanager
-def _statements(catalog: Catalog) -> Iterator[list[str]]:
-    seen: list[str] = []
-
-    def note(statement: str) -> None:
-        if not statement.startswith(("BEGIN", "ROLLBACK", "PRAGMA")):
-            seen.append(statement)
-
-    with catalog.database.asking() as connection:
-        connection.set_trace_callback(note)
-    yield seen
-    with catalog.database.asking() as connection:
-        connection.set_trace_callback(None)
 
 
 @pytest.fixture
@@ -102,7 +87,7 @@ def test_ranges_are_rows(catalog: Catalog, written: Written) -> None:
 def test_opening_reads_nothing_and_a_window_is_one_statement(
     catalog: Catalog, written: Written, reads: list[tuple[str, int]]
 ) -> None:
-    with _statements(catalog) as seen:
+    with statements(catalog) as seen:
         image = open_image(catalog, 1)
         assert len(seen) == 1
         assert reads == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 from typing import TYPE_CHECKING
@@ -21,6 +20,7 @@ from imgcat.catalog.opening.entries import mount_entries
 from imgcat.catalog.store import Catalog
 from imgcat.formats.index.rank_chunk import ChunkMissingError
 from support.partclone_writer import Recipe, write
+from support.statements import statements
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,23 +40,6 @@ def image(tmp_path: Path, samples: list[Sample]) -> Path:
     path = tmp_path / "sda1.img"
     shutil.copy2(samples[0].path, path)
     return path
-
-
-@contextlib.contextmanager
-def statements(catalog: Catalog) -> Iterator[list[str]]:
-    """Collect the SQL that runs in the block, without BEGIN, COMMIT and PRAGMA."""
-    seen: list[str] = []
-
-    def note(statement: str) -> None:
-        if not statement.startswith(("BEGIN", "ROLLBACK", "PRAGMA")):
-            seen.append(statement)
-
-    # The one that is kept idle is the one that the next reader gets.
-    with catalog.database.asking() as connection:
-        connection.set_trace_callback(note)
-    yield seen
-    with catalog.database.asking() as connection:
-        connection.set_trace_callback(None)
 
 
 def test_add_keeps_what_the_scan_found(

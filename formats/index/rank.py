@@ -24,20 +24,14 @@ from .rank_chunk import CHUNK_BLOCKS, CHUNK_BYTES, RankChunk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-RANK_STRIDE = 512
-"""Blocks between two fine checkpoints of an unpacked chunk."""
+RANK_STRIDE = 64
+"""Blocks between two fine checkpoints of an unpacked chunk: those of a word."""
 
 _FEW_BLOCKS = 4096
 """Up to so many, the runs of blocks are found in a Python integer."""
 
-_STRIDE_BYTES = RANK_STRIDE // 8
-_STRIDE_WORDS = _STRIDE_BYTES // 8
-
 _MANY_RUNS = 48
 """From this many runs on, finding them with numpy beats finding them in a Python integer."""
-
-_ALL_PRESENT = b"\xff" * CHUNK_BYTES
-_ALL_ABSENT = bytes(CHUNK_BYTES)
 
 
 class Run(NamedTuple):
@@ -121,63 +115,58 @@ def popcount(bits: bytes | memoryview) -> int:
     )
 
 
-class _LoadedChunk:
-    """An unpacked chunk with fine checkpoints.
+def _with_checkpoints(bits: bytes) -> tuple[bytes, memoryview, memoryview]:
+    """Return bits, padded to words; their words; and how many ones come before each, and in all."""
+    bits += bytes(-len(bits) % 8)
+    words = np.frombuffer(bits, dtype="<u8").astype(np.uint64, copy=False)
+    before = np.zeros(len(words) + 1, dtype=np.uint32)
+    np.cumsum(np.bitwise_count(words), out=before[1:])
+    return bits, words.data.cast("B").cast("Q"), before.data.cast("B").cast("I")
 
-    `checkpoints[i]` is the rank of the block ``i * RANK_STRIDE`` of the chunk, counted from the
-    beginning of the image.
+
+_SHARED = tuple(_with_checkpoints(octet * CHUNK_BYTES) for octet in (b"\x00", b"\xff"))
+"""Most chunks of most images are empty or full: they need no memory of their own."""
+
+
+class _LoadedChunk:
+    """An unpacked chunk with fine checkpoints: how many blocks of it come before each word of bits.
+
+    A word and its checkpoint tell a small read everything. They are kept as integers of 64 and of
+    32 bits, half as many bytes again as the bits alone.
     """
 
-    __slots__ = ("_bits", "_checkpoints", "_first", "weight")
+    __slots__ = ("_before", "_bits", "_first", "_rank", "_words", "weight")
 
     def __init__(self, first: int, rank: int, bits: bytes) -> None:
         self._first = first
-        if bits == _ALL_PRESENT:
-            bits = _ALL_PRESENT
-        elif bits == _ALL_ABSENT:
-            bits = _ALL_ABSENT
-        self._bits = bits
-        padded = bits + bytes(-len(bits) % _STRIDE_BYTES)
-        counts = (
-            np.bitwise_count(np.frombuffer(padded, dtype="<u8"))
-            .reshape(-1, _STRIDE_WORDS)
-            .sum(axis=1, dtype=np.int64)
-        )
-        checkpoints = np.empty(len(counts) + 1, dtype=np.int64)
-        checkpoints[0] = rank
-        np.cumsum(counts, out=checkpoints[1:])
-        checkpoints[1:] += rank
-        self._checkpoints = memoryview(checkpoints.tobytes()).cast("q")
-        shared = bits is _ALL_PRESENT or bits is _ALL_ABSENT
-        self.weight = 512 + 8 * len(counts) + (0 if shared else len(bits))
+        self._rank = rank
+        shared = next((each for each in _SHARED if each[0] == bits), None)
+        self._bits, self._words, self._before = shared or _with_checkpoints(bits)
+        self.weight = 512 + (0 if shared else len(self._bits) + self._before.nbytes)
 
     def rank(self, block: int) -> int:
-        stride, rest = divmod(block - self._first, RANK_STRIDE)
-        rank = self._checkpoints[stride]
+        number, rest = divmod(block - self._first, RANK_STRIDE)
+        rank = self._rank + self._before[number]
         if rest:
-            base = stride * _STRIDE_BYTES
-            word = int.from_bytes(self._bits[base : base + ((rest + 7) >> 3)], "little")
-            rank += (word & ((1 << rest) - 1)).bit_count()
+            rank += (self._words[number] & ((1 << rest) - 1)).bit_count()
         return rank
 
     def uniform_rank(self, start: int, stop: int) -> int:
         """Do as `RankIndexLike.uniform_rank` for a range inside the chunk."""
         low = start - self._first
-        if stop - start == 1:
-            word, ones = self._bits[low >> 3] >> (low & 7) & 1, 1
+        count = stop - start
+        number, within = low >> 6, low & 63
+        word = self._words[number]
+        ones = (1 << count) - 1
+        if within + count <= RANK_STRIDE:
+            found = word >> within & ones
         else:
-            ones = (1 << (stop - start)) - 1
-            bits = self._bits[low >> 3 : (stop - self._first + 7) >> 3]
-            word = int.from_bytes(bits, "little") >> (low & 7) & ones
-        if word != ones:
-            return NOT_UNIFORM if word else NONE_PRESENT
+            bits = self._bits[low >> 3 : (low + count + 7) >> 3]
+            found = int.from_bytes(bits, "little") >> (low & 7) & ones
+        if found != ones:
+            return NOT_UNIFORM if found else NONE_PRESENT
         # As `rank`, without another call: this is the hot path of small reads.
-        stride, rest = low // RANK_STRIDE, low % RANK_STRIDE
-        if not rest:
-            return self._checkpoints[stride]
-        base = stride * _STRIDE_BYTES
-        before = int.from_bytes(self._bits[base : base + ((rest + 7) >> 3)], "little")
-        return self._checkpoints[stride] + (before & ((1 << rest) - 1)).bit_count()
+        return self._rank + self._before[number] + (word & ((1 << within) - 1)).bit_count()
 
     def runs(self, start: int, stop: int) -> list[Run]:
         """Return the runs inside ``[start, stop)``, which lies inside the chunk."""

@@ -104,9 +104,10 @@ class StoredBlocksReader:
         self._index = index
         self._junk = memoryview(bytearray(blocks.checksum_size))
         # What each small read asks for, without a look into the record.
-        self._size = blocks.size
+        self._uniform_rank = index.uniform_rank
+        self._readv_nowait = source.readv_nowait
         self._block_size = blocks.block_size
-        self._mapped_size = blocks.total_blocks * blocks.block_size
+        self._mapped_size = min(blocks.size, blocks.total_blocks * blocks.block_size)
         self._group_size = blocks.group_size
         self._checksum_size = blocks.checksum_size
         self._data_offset = blocks.data_offset
@@ -136,13 +137,11 @@ class StoredBlocksReader:
     def read_into_nowait(self, view: memoryview, offset: int) -> bool:
         """Do as `read_into` unless that needs waiting; see `ImageReader.read_into_nowait`."""
         stop = offset + len(view)
-        if not 0 <= offset <= stop <= self._size:
-            check_range(offset, stop, self._size)
         block_size = self._block_size
         first = offset // block_size
         last = -(-stop // block_size)
-        if offset < stop <= self._mapped_size:
-            rank = self._index.uniform_rank(first, last)
+        if 0 <= offset < stop <= self._mapped_size:
+            rank = self._uniform_rank(first, last)
             if rank == NONE_PRESENT:
                 fill_zero(view)
                 return True
@@ -150,11 +149,12 @@ class StoredBlocksReader:
                 data = (rank - first) * block_size + offset
                 group_size = self._group_size
                 if not group_size:
-                    return self._source.readv_nowait((view,), self._data_offset + data)
+                    return self._readv_nowait((view,), self._data_offset + data)
                 group = data // group_size
                 if data + stop - offset <= (group + 1) * group_size:
                     position = self._data_offset + data + group * self._checksum_size
-                    return self._source.readv_nowait((view,), position)
+                    return self._readv_nowait((view,), position)
+        check_range(offset, stop, self._blocks.size)
         if not self._index.resident(first, min(last, self._blocks.total_blocks)):
             return False
         return self._plan(view, offset).read_nowait(self._source)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import random
 import threading
+import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
@@ -216,3 +218,45 @@ def test_literal_bytes_are_loaded_once_and_again_when_they_were_dropped() -> Non
 
 class _Heavy:
     weight = 12
+
+
+class _Endless(MemoryReader):
+    """An image of any size, of one byte over and over, in one extent."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(b"")
+        self._size = size
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    def extents(self, start: int, stop: int) -> Iterator[Extent]:
+        yield data(start, stop, "stored", start)
+
+    def read_into(self, view: memoryview, offset: int) -> None:
+        view[:1] = bytes([offset % 251])
+
+
+def test_memory_does_not_grow_with_the_image() -> None:
+    peaks = []
+    for size in (1 << 30, 1 << 40):
+        segments = [
+            Segment(0, 100, LiteralBytes(bytes(100))),
+            Segment(1 << 20, size // 2, ChildBytes("first")),
+            Segment(size // 2, size, ChildBytes("second", size // 4)),
+        ]
+        view = memoryview(bytearray(1 << 20))
+        tracemalloc.start()
+        with contextlib.closing(
+            ComposedReader.of_segments(size, segments, lambda _, size=size: _Endless(size))
+        ) as reader:
+            for offset in range(0, size - len(view), size // 100):
+                reader.read_into(view, offset)
+                assert reader.read_into_nowait(view, offset)
+            assert len(list(merged(reader.extents(0, size)))) == 4
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] + 4096
+    # The zeros that holes are filled from take one.
+    assert max(peaks) < 2 << 20

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from typing import TYPE_CHECKING
 
 from ..catalog import errors as catalog
 from ..formats import errors as formats
 from ..formats.index.rank_chunk import ChunkMissingError
 from ..formats.sources.file import NotAFileError
 from ..fusefs import errors as fusefs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 DONE = 0
 BUG = 1
@@ -42,8 +47,22 @@ _CODES: dict[type[Exception], int] = {
 }
 
 
+@contextlib.contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Have what is wrong with an image's bytes say which image it is."""
+    try:
+        yield
+    except formats.FormatError as error:
+        error.add_note(name)
+        raise
+
+
 def message_of(error: Exception) -> str:
-    """Return what an exception says to a user."""
+    """Return what an exception says to a user, behind its notes."""
+    return ": ".join([*getattr(error, "__notes__", ()), _text_of(error)])
+
+
+def _text_of(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         name = error.filename
         where = f"{os.fsdecode(name)}: " if isinstance(name, str | bytes) else ""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .arguments import ImageArgument
-from .exit_codes import BUSY, DAMAGED
+from .exit_codes import BUSY, DAMAGED, naming
 from .progress import byte_bar
 from .settings import complain, notify, open_catalog, settings
 from .signals import ending_on_signals
@@ -101,7 +101,11 @@ def export(
         try:
             if not rescue and (opened.is_composed or row.status != "ready"):
                 _refuse_unreadable(opened)
-            with ending_on_signals(), byte_bar(row.size_bytes, row.name) as progress:
+            with (
+                naming(row.name),
+                ending_on_signals(),
+                byte_bar(row.size_bytes, row.name) as progress,
+            ):
                 filling = Filling(not no_sparse, fill or 0)
                 tell = lost.append if rescue else None
                 _write(opened, out, filling, progress, force=force, rescue=tell)
@@ -173,7 +177,7 @@ def _write(
 ) -> None:
     from ..catalog.opening.watched import WatchedReader
     from ..formats.passes import export as writing
-    from ..formats.stored.used_windows import UnreadableRangeError
+    from ..formats.stored.used_windows import Lost, UnreadableRangeError
 
     own = opened.file_states()
     reader = WatchedReader(opened)
@@ -185,10 +189,16 @@ def _write(
     writing.check_apart(out, own)
     try:
         writing.export(reader, out, filling, force=force, rescue=rescue, progress=progress)
-    except (UnreadableRangeError, KeyboardInterrupt, SystemExit):
-        if writing.target_kind(out) is writing.TargetKind.DEVICE:
+    except (UnreadableRangeError, KeyboardInterrupt, SystemExit) as error:
+        is_device = writing.target_kind(out) is writing.TargetKind.DEVICE
+        if is_device:
             complain(f"{out}: is only partly written")
-        raise
+        if not isinstance(error, UnreadableRangeError):
+            raise
+        _report_lost(opened.spec.name, [Lost(error.start, error.stop, error.reason)])
+        if not is_device:
+            complain(f"{opened.spec.name}: nothing was exported: --rescue exports all else")
+        raise typer.Exit(DAMAGED) from error
 
 
 def _printable(text: str) -> str:

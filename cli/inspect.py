@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .arguments import ImageArgument, JsonOption, parse_size
-from .exit_codes import DAMAGED
+from .exit_codes import DAMAGED, naming
 from .settings import complain, open_catalog
 
 if TYPE_CHECKING:
@@ -159,10 +159,11 @@ def read(
                     f"bytes [{offset}, {offset + length}) are not all inside: the image has {size}",
                     param_hint="--offset, --length",
                 )
-            if as_hex:
-                _write_hex(opened.reader, offset, length)
-            else:
-                _write_bytes(opened.reader, offset, length)
+            with naming(opened.spec.name):
+                if as_hex:
+                    _write_hex(opened.reader, offset, length)
+                else:
+                    _write_bytes(opened.reader, offset, length)
         finally:
             opened.close()
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .arguments import ImageArgument
+from .exit_codes import naming
 from .progress import byte_bar
 from .settings import complain, open_catalog, settings
 from .signals import ending_on_signals
@@ -64,7 +65,11 @@ def repack(
         record = catalog.get(image_id)
         plain = sum(stream.plain_bytes for stream in record.streams) or record.row.stored_bytes
         try:
-            with ending_on_signals(), byte_bar(2 * plain, record.row.name) as progress:
+            with (
+                naming(record.row.name),
+                ending_on_signals(),
+                byte_bar(2 * plain, record.row.name) as progress,
+            ):
                 done = repacking.repack(
                     catalog, image_id, out,
                     force=force, packing=Packing(level, jobs), progress=progress,

@@ -79,8 +79,9 @@ def add_directory(
         yield result
     with catalog.database.reading() as connection:
         known = reading.directory_images(connection, directory.path, PARTITION)
-    # One that could not be scanned just now stays the one that it was.
-    found = {device: known[device] for device in devices.values() if device in known} | found
+    # One that could not be scanned just now, or is not there, stays the one that it was.
+    expected = (*directory.lost, *(partition.name for partition in directory.partitions))
+    found = {device: known[device] for device in expected if device in known} | found
     yield from put_directory(catalog, directory, found)
 
 

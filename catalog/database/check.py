@@ -49,7 +49,8 @@ _SEGMENTS = """
 """
 _STREAMS = """
     SELECT id, ordinal, plain_bytes, stored_bytes, span_bytes,
-           (SELECT sum(size_bytes) FROM volumes WHERE image_id = ?2 AND stream = ordinal)
+           (SELECT sum(size_bytes) FROM volumes
+            WHERE image_id = ?2 AND volumes.stream = streams.ordinal)
     FROM streams WHERE index_id = ?1 ORDER BY ordinal
 """
 _POINTS = """

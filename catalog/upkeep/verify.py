@@ -121,21 +121,26 @@ def _verify_parts(
 ) -> VerifyReport:
     found: list[BadRange] = []
     before = 0
+    is_known = True
     for segment in record.segments:
         if segment.child_name is None:
             continue
         report, reason = None, "is not in the catalog"
         if segment.child_id is not None:
             tell = None if progress is None else _shifted(progress, before)
-            report, reason = _verify_part(catalog, segment.child_id, tell, jobs, done)
+            report, reason, is_settled = _verify_part(catalog, segment.child_id, tell, jobs, done)
+            is_known = is_known and is_settled
             before += _stored_bytes(catalog, segment.child_id)
         if report is None:
             found.append(BadRange(segment.start, segment.stop, f"{segment.child_name}: {reason}"))
         else:
             found += _of_segment(segment, report)
-    return _record(
-        catalog, record.row.id, record.index_id, found[:_MOST_RECORDED], len(found)
-    )  # fmt: skip
+    kept = found[:_MOST_RECORDED]
+    if not is_known:
+        # The system would not read a part just now: that is no damage to be remembered.
+        detail = _detail(record, len(found))
+        return VerifyReport(record.row.id, record.row.name, tuple(kept), len(found), detail)
+    return _record(catalog, record.row.id, record.index_id, kept, len(found))
 
 
 def _verify_part(
@@ -144,14 +149,17 @@ def _verify_part(
     progress: Progress | None,
     jobs: int | None,
     done: dict[int, VerifyReport],
-) -> tuple[VerifyReport | None, str]:
-    """Return the report of a part, or why there is none."""
+) -> tuple[VerifyReport | None, str, bool]:
+    """Return the report of a part, or why there is none, and whether it would be so again."""
     if image_id in done:
-        return done[image_id], ""
+        return done[image_id], "", True
     try:
-        return verify_image(catalog, image_id, progress=progress, jobs=jobs, done=done), ""
-    except (ImageChangedError, ImageNotFoundError, NeedsRepackError, FormatError, OSError) as error:
-        return None, str(error)
+        report = verify_image(catalog, image_id, progress=progress, jobs=jobs, done=done)
+    except (ImageChangedError, ImageNotFoundError, NeedsRepackError, FormatError) as error:
+        return None, str(error), True
+    except OSError as error:
+        return None, str(error), False
+    return report, "", True
 
 
 def _of_segment(segment: SegmentRow, report: VerifyReport) -> Iterator[BadRange]:

@@ -131,7 +131,9 @@ class _Reading:
         candidates = find_candidates(files.names, known - _reserved(disks))
         empty = {s.device for s in swaps} | {g.device for g in groups}
         empty |= {d.device for d in encrypted}
-        self._compare(parts, volumes, candidates, known, empty)
+        lost = tuple(name for name in parts if name not in candidates and name not in empty)
+        self._problems += (f"parts lists {name}, of which there is no image" for name in lost)
+        self._compare(volumes, candidates, known, empty)
         program, moment = self._log()
         evidence = {disk: read_evidence(files, disk) for disk in disks}
         return ImageDirectory(
@@ -140,6 +142,7 @@ class _Reading:
             disks=disks,
             evidence=evidence,
             partitions=self._partitions(disks, candidates, evidence),
+            lost=lost,
             swaps=swaps,
             volume_groups=groups,
             logical_volumes=volumes,
@@ -181,16 +184,12 @@ class _Reading:
 
     def _compare(
         self,
-        parts: Collection[str],
         volumes: Iterable[LogicalVolume],
         candidates: Collection[str],
         known: Collection[str],
         without_image: Collection[str],
     ) -> None:
         """Note what the lists and the images do not agree in."""
-        for name in parts:
-            if name not in candidates and name not in without_image:
-                self._problems.append(f"parts lists {name}, of which there is no image")
         for volume in volumes:
             if volume.name not in candidates and volume.name not in without_image:
                 self._problems.append(f"there is no image of the logical volume {volume.device}")

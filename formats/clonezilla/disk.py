@@ -94,7 +94,8 @@ class _Composition:
         self._size = size
         self._problems = list(evidence.problems)
         self._canvas = Canvas(size)
-        self._partitions = {partition.name: partition for partition in directory.partitions}
+        self._problem_of = {each.name: each.problem for each in directory.partitions}
+        self._problem_of |= dict.fromkeys(directory.lost, "parts lists it, but there is no image")
         self._reasons = _reasons_for_zeros(directory)
 
     def result(self, sizes: Mapping[str, int]) -> DiskLayout:
@@ -150,7 +151,7 @@ class _Composition:
 
     def _put_whole_disk(self) -> None:
         """Put down the file system of a disk without a partition table."""
-        if self._disk in self._partitions:
+        if self._disk in self._problem_of:
             self._put_partition(self._disk, 0, self._size)
 
     def _put_partitions(self, table: PartitionTable, sizes: Mapping[str, int]) -> None:
@@ -180,13 +181,14 @@ class _Composition:
             self._problems.append(f"{rows[0].device} begins at byte {rows[0].start}, in the MBR")
 
     def _put_partition(self, name: str, start: int, stop: int) -> None:
-        partition = self._partitions.get(name)
-        if partition is None:
+        if name not in self._problem_of:
             self._note_missing(name)
-        elif partition.problem is not None:
-            self._problems.append(f"{name} is zeros: {partition.problem}")
-        else:
-            self._canvas.put(start, stop, ChildBytes(name))
+            return
+        problem = self._problem_of[name]
+        if problem is not None:
+            # It was saved: to show zeros would be to show what it is not.
+            self._problems.append(f"{name} cannot be read: {problem}")
+        self._canvas.put(start, stop, ChildBytes(name))
 
     def _note_missing(self, name: str) -> None:
         """Tell why a partition is zeros. Of swap nobody expects anything else."""

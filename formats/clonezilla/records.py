@@ -45,6 +45,7 @@ class ImageDirectory:
         disks: the disks that were saved; of saved partitions those whose tables are there.
         evidence: what is known of each disk.
         partitions: what there are images of, by name.
+        lost: devices that were saved, by ``parts``, and of which there is no image.
         swaps: swap partitions, whose content is not saved.
         volume_groups: physical volumes of LVM with their groups.
         logical_volumes: logical volumes, saved or not.
@@ -62,6 +63,7 @@ class ImageDirectory:
     disks: tuple[str, ...]
     evidence: Mapping[str, Evidence]
     partitions: tuple[Partition, ...]
+    lost: tuple[str, ...]
     swaps: tuple[Swap, ...]
     volume_groups: tuple[VolumeGroup, ...]
     logical_volumes: tuple[LogicalVolume, ...]

@@ -42,6 +42,18 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def test_nothing_is_wrong_with_a_compressed_image_in_several_files(tmp_path: Path) -> None:
+    stream = packed("zstd", "partclone")
+    for number, start in enumerate(range(0, len(stream), 200_000)):
+        (tmp_path / f"split.img.zst.a{'abcdefghij'[number]}").write_bytes(
+            stream[start : start + 200_000]
+        )
+    with Catalog.open(str(tmp_path / "c.db"), create=True) as catalog:
+        record = put(catalog, scan_file(str(tmp_path / "split.img.zst.aa"))).record
+        assert len(record.volumes) > 1
+        assert check(catalog.database) == []
+
+
 @pytest.fixture
 def connection(whole: Path, tmp_path: Path) -> Iterator[sqlite3.Connection]:
     """A copy of it that anything can be written to."""

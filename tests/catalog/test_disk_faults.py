@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from imgcat.catalog.adding.put import Outcome
@@ -14,6 +15,7 @@ from imgcat.catalog.database import composing, pins
 from imgcat.catalog.database.check import check
 from imgcat.catalog.database.transaction import driver_connection
 from imgcat.catalog.errors import CatalogError, ImageChangedError
+from imgcat.catalog.opening import open as opening
 from imgcat.catalog.opening.entries import mount_entries
 from imgcat.catalog.opening.open import open_image, open_watched
 from imgcat.catalog.upkeep.verify import verify_image
@@ -117,6 +119,57 @@ def test_a_lost_partition_spoils_only_its_own_bytes(
     assert record(catalog, "laptop/sda.disk").row.id == disk
     assert read(catalog, "laptop/sda.disk") == whole
     assert "laptop/sda.disk" not in attention(catalog)
+
+
+@pytest.mark.parametrize("how", ["at first", "later", "removed", "without a first chunk"])
+def test_a_partition_that_was_saved_and_is_not_there_is_never_zeros(
+    how: str, catalog: Catalog, saved: SmallDisk
+) -> None:
+    whole = saved.disk()
+    if how != "at first":
+        add(catalog, saved)
+    if how == "removed":
+        catalog.remove([catalog.resolve("laptop/sda2")])
+    if how == "without a first chunk":
+        saved.second_image.rename(saved.second_image.with_name("sda2.ntfs-img.ab"))
+    else:
+        saved.second_image.unlink()
+    for _ in range(2):
+        add(catalog, saved)
+        rescan(catalog, catalog.resolve("laptop/sda.disk"))
+        assert observed(catalog, "laptop/sda.disk") == "damaged"
+        with contextlib.closing(open_image(catalog, catalog.resolve("laptop/sda.disk"))) as opened:
+            lost = [e for e in merged(opened.reader.extents(0, SIZE)) if e.reason]
+            assert [(each.start, each.stop) for each in lost] == [SDA2]
+        assert read(catalog, "laptop/sda.disk", 0, SDA2[0]) == whole[: SDA2[0]]
+        assert not verify_image(catalog, catalog.resolve("laptop/sda.disk")).ok
+    for chunk in saved.directory.glob("sda2.ntfs-img*"):
+        chunk.unlink()
+    saved.save_second()
+    add(catalog, saved)
+    assert observed(catalog, "laptop/sda.disk") == "ready"
+    assert read(catalog, "laptop/sda.disk") == saved.disk()
+
+
+def test_what_could_not_be_opened_just_now_is_no_verdict(
+    catalog: Catalog, saved: SmallDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(catalog, saved)
+    disk = catalog.resolve("laptop/sda.disk")
+    original = opening.StoredFiles
+
+    def refuse(paths: list[str], *others: Any, **options: Any) -> Any:
+        if os.path.basename(paths[0]).startswith("sda2"):
+            raise PermissionError(errno.EACCES, "Permission denied", paths[0])
+        return original(paths, *others, **options)
+
+    # Root may read everything.
+    monkeypatch.setattr(opening, "StoredFiles", refuse)
+    report = verify_image(catalog, disk)
+    assert [(bad.start, bad.stop) for bad in report.bad_ranges] == [SDA2]
+    assert record(catalog, "laptop/sda.disk").row.verify_result is None
+    monkeypatch.undo()
+    assert verify_image(catalog, disk).ok
 
 
 def test_a_disk_without_any_partition_is_missing(catalog: Catalog, saved: SmallDisk) -> None:

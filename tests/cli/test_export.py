@@ -266,6 +266,30 @@ def test_a_read_error_in_the_middle_is_rescued(program: Program, tmp_path: Path,
     assert sum(stop - start for start, stop in lost) < len(kept) // 2
 
 
+def test_damage_that_is_met_on_the_way_names_image_and_cure(
+    program: Program, tmp_path: Path, out: Path
+) -> None:
+    path = tmp_path / "packed.img.lz4"
+    path.write_bytes(compress("lz4", plain_image("partclone").image))
+    catalogue(program, path)
+    before = path.stat()
+    with path.open("r+b") as file:
+        file.seek(before.st_size // 2)
+        file.write(b"spoilt")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    said = program.run("export", "packed", out, code=5).stderr
+    assert re.search(r"imgcat: packed: guest bytes \[\d+, \d+\) cannot be read: ", said)
+    assert "imgcat: packed: nothing was exported: --rescue exports all else" in said
+    assert not out.exists()
+    size = program.json("show", "packed")["size_bytes"]
+    said = program.run("read", "packed", "--offset", 0, "--length", size, code=5).stderr
+    assert said.startswith("imgcat: packed: ")
+    said = program.run("repack", "packed", tmp_path / "new.img.zst", code=5).stderr
+    assert said.startswith("imgcat: packed: ")
+    program.run("export", "--rescue", "packed", out, code=5)
+
+
 def test_a_damaged_image_is_refused_if_asked_for(
     program: Program, samples: list[Sample], tmp_path: Path, out: Path
 ) -> None:

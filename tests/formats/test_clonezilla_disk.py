@@ -125,12 +125,13 @@ def test_what_is_not_shown_and_why(tmp_path: Path) -> None:
     (tmp_path / "img" / "luks-dev.list").write_text("/dev/sda3 x /dev/mapper/y\n")
     (tmp_path / "img" / "sda4.ext4-ptcl-img.zst.ab").write_text("")
     layout = _layout(path)
-    assert _shown(layout) == [(50, 60, "sda5")]
+    # What was saved is no zeros, even where it cannot be read.
+    assert _shown(layout) == [(40, 50, "sda4"), (50, 60, "sda5")]
     assert layout.problems == (
         f"sda-mbr is left out: clonezilla.sda-mbr @0x0: {_LINK}",
         "sda2 is zeros: it belongs to LVM, whose logical volumes are saved by themselves",
         "sda3 is zeros: it is encrypted, and what was in it is saved by itself",
-        "sda4 is zeros: the first chunk, sda4.ext4-ptcl-img.zst.aa, is missing",
+        "sda4 cannot be read: the first chunk, sda4.ext4-ptcl-img.zst.aa, is missing",
         f"{_HIDDEN} is left out: clonezilla.{_HIDDEN} @0x0: it is no regular file",
     )  # fmt: skip
 

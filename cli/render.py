@@ -50,17 +50,15 @@ def write_table(
     columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: frozenset[str] = frozenset()
 ) -> None:
     """Write rows as an aligned table; columns named in `right` are aligned to the right."""
-    heading = [printable(name) for name in columns]
-    texts = [[_cell(value) for value in row] for row in rows]
-    widths = [
-        max([_width(name), *(_width(row[i]) for row in texts)]) for i, name in enumerate(heading)
-    ]
-    for row in [heading, *texts]:
-        cells = []
-        for name, text, width in zip(columns, row, widths, strict=True):
-            padding = " " * (width - _width(text))
-            cells.append(padding + text if name in right else text + padding)
-        sys.stdout.write("  ".join(cells).rstrip() + "\n")
+    # Column by column: there may be many rows.
+    aligned = []
+    for number, name in enumerate(columns):
+        texts = [printable(name), *(_cell(row[number]) for row in rows)]
+        width = max(map(_width, texts))
+        justify = str.rjust if name in right else str.ljust
+        aligned.append([justify(text, width + len(text) - _width(text)) for text in texts])
+    lines = ("  ".join(cells).rstrip() for cells in zip(*aligned, strict=True))
+    sys.stdout.writelines(f"{line}\n" for line in lines)
 
 
 def write_fields(fields: Mapping[str, object]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import functools
 import logging
+import mmap
 import os
 import stat
 import time
@@ -36,6 +37,10 @@ _MAX_READ = 1 << 20
 """The kernel asks for at most this many bytes at a time (FUSE_MAX_MAX_PAGES of 4 KiB)."""
 
 _MOST_VIEWS = 64
+
+_MOST_SPARE = 16
+"""Buffers that are kept for reads that wait."""
+
 _NAME_MAX = 255
 _BLOCK = 512
 _GENERATION_MASK = (1 << 63) - 1
@@ -45,6 +50,11 @@ _SHORT = 1.0
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _Args = TypeVarTuple("_Args")
+
+
+def _new_buffer() -> memoryview:
+    """Return a buffer that begins at a page; private, so that forked processes share none."""
+    return memoryview(mmap.mmap(-1, _MAX_READ, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 
 
 def _guarded(
@@ -95,8 +105,11 @@ class Operations(pyfuse3.Operations):
         self._uid, self._gid = os.getuid(), os.getgid()
         # One buffer for every read that needs no waiting. pyfuse3 hands it to the kernel as soon
         # as the handler returns, before any other task runs, so it is free again by then.
-        self._scratch = memoryview(bytearray(_MAX_READ))
+        # It begins at a page, so that the kernel looks up no page more than it must.
+        self._scratch = _new_buffer()
         self._views: dict[int, memoryview] = {}
+        # Others of the same kind, of which each read that waits takes one for itself.
+        self._spare: list[memoryview] = []
 
     @property
     def image_count(self) -> int:
@@ -308,13 +321,17 @@ class Operations(pyfuse3.Operations):
         size = min(size, known.size - off)
         if size <= 0:
             return b""
-        buffer = bytearray(size)
+        buffer = self._spare.pop() if self._spare else _new_buffer()
+        view = buffer[:size] if size <= _MAX_READ else memoryview(bytearray(size))
         known.reads += 1
         try:
-            await self._in_thread(known.limiter, known.reader.read_into, memoryview(buffer), off)
+            await self._in_thread(known.limiter, known.reader.read_into, view, off)
         finally:
             self._readers.done_reading(known)
-        return buffer  # type: ignore[return-value]
+        # Not after an exception: a thread that was given up may still write into it.
+        if len(self._spare) < _MOST_SPARE:
+            self._spare.append(buffer)
+        return view  # type: ignore[return-value]
 
     @_guarded
     async def release(self, fh: pyfuse3.FileHandleT) -> None:

@@ -79,7 +79,7 @@ _COMPOSED_ENTRIES = f"""
     FROM images JOIN indexes ON indexes.id = images.index_id
     LEFT JOIN below ON below.image_id = images.id
     LEFT JOIN volumes ON volumes.image_id = below.child_id
-    WHERE indexes.kind = 'segments'
+    WHERE images.path IS NULL AND indexes.kind = 'segments'
 """  # noqa: S608
 _VOLUMES_BELOW = f"""
     {_FILES_BELOW.format(condition="AND images.id = ?")}
@@ -210,7 +210,7 @@ def parts(connection: sqlite3.Connection) -> dict[int, tuple[int | None, ...]]:
         SELECT images.id, segments.child_id
         FROM images JOIN indexes ON indexes.id = images.index_id
         LEFT JOIN segments ON segments.index_id = indexes.id AND child_name IS NOT NULL
-        WHERE indexes.kind = 'segments'
+        WHERE images.path IS NULL AND indexes.kind = 'segments'
         ORDER BY images.id, segments.start_byte
         """
     )

@@ -72,6 +72,8 @@ def compare(volume: Volume, status: os.stat_result, size: int | None = None) -> 
 
 def freshness(volumes: Sequence[Volume]) -> Freshness:
     """Return the worst of what the files of an image are; without any, they are missing."""
+    if len(volumes) == 1:
+        return _freshness_of(volumes[0])
     return max(map(_freshness_of, volumes), key=_WORST_LAST.index, default=Freshness.MISSING)
 
 

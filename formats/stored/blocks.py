@@ -139,7 +139,7 @@ class StoredBlocksReader:
         stop = offset + len(view)
         block_size = self._block_size
         first = offset // block_size
-        last = -(-stop // block_size)
+        last = (stop + block_size - 1) // block_size
         if 0 <= offset < stop <= self._mapped_size:
             rank = self._uniform_rank(first, last)
             if rank == NONE_PRESENT:

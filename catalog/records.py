@@ -58,6 +58,7 @@ class BadRange:
 class ImageRow:
     """One image, as `imgcat ls` lists it. Times are UTC, ISO 8601; sizes are bytes.
 
+    `sealed_at` tells since when there are hashes of all that is stored, None where there are none.
     `path` is None of an image that has no file of its own, being made of others, or a part of one;
     `parent` then names the image that it is a part of.
     """
@@ -85,6 +86,7 @@ class ImageRow:
     verify_result: str | None
     verify_detail: str | None
     parent: str | None
+    sealed_at: str | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -8,18 +8,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import zstandard
 
-from ...formats.codecs.seek_points import (
-    HASH_SIZE,
-    HASHES_IN_GROUP,
-    PAGE_SIZE,
-    SeekPoint,
-    unpack_hashes,
-)
+from ...formats.codecs.seek_points import SeekPoint
 from ...formats.codecs.window_use import unpack
 from ...formats.errors import FormatError
 from ...formats.index.kind import IndexKind
 from ...formats.index.rank import popcount, unpack_chunk
 from ...formats.index.rank_chunk import CHUNK_BLOCKS, RankChunk
+from ...formats.sources.pages import HASH_SIZE, HASHES_IN_GROUP, PAGE_SIZE, unpack_hashes
 from ..errors import CatalogError
 from ..names import file_name
 from .segments import below_itself, unpack_literal

@@ -35,14 +35,16 @@ if TYPE_CHECKING:
 _ROW_FIELDS = tuple(ImageRow.__dataclass_fields__)
 _VOLUME_FIELDS = tuple(Volume.__dataclass_fields__)
 _PARENT = "(SELECT parents.name FROM images AS parents WHERE parents.id = images.parent_id)"
-_ROW_COLUMNS = ", ".join(
-    _PARENT if field == "parent" else f"images.{field}" for field in _ROW_FIELDS
-)
+_ELSEWHERE = {"parent": _PARENT, "sealed_at": "indexes.sealed_at"}
+_ROW_COLUMNS = ", ".join(_ELSEWHERE.get(field, f"images.{field}") for field in _ROW_FIELDS)
 _VOLUME_COLUMNS = ", ".join(f"volumes.{field}" for field in _VOLUME_FIELDS)
 _FILE_NAMES = tuple(_ROW_FIELDS.index(field) for field in ("name", "path", "parent"))
 _VOLUME_COUNT = len(_VOLUME_FIELDS)
 
-_LIST = f"SELECT {_ROW_COLUMNS} FROM images ORDER BY name"  # noqa: S608 - our own columns
+_LIST = f"""
+    SELECT {_ROW_COLUMNS} FROM images JOIN indexes ON indexes.id = images.index_id
+    ORDER BY images.name
+"""  # noqa: S608 - our own columns
 _VOLUMES = f"SELECT image_id, {_VOLUME_COLUMNS} FROM volumes"  # noqa: S608
 _RECORD = f"""
     SELECT {_ROW_COLUMNS}, images.total_blocks, images.used_blocks, images.scan_seconds,

@@ -14,13 +14,14 @@ from ...formats import registry
 from ...formats.codecs import registry as codecs
 from ...formats.codecs.decoded_source import DecodedSource
 from ...formats.codecs.decoders import Decoding
-from ...formats.codecs.seek_points import INDEX_VERSION, SPAN_BUDGET, unpack_hashes
+from ...formats.codecs.seek_points import INDEX_VERSION, SPAN_BUDGET
 from ...formats.errors import FormatError
 from ...formats.files.image_files import StoredFiles
 from ...formats.index.cache import IndexCache
 from ...formats.index.kind import IndexKind
 from ...formats.index.stored import StoredIndex
 from ...formats.sources.file import NotAFileError, state_of
+from ...formats.sources.pages import unpack_hashes
 from ..errors import CatalogError, ImageChangedError, NeedsRepackError
 from .composed import open_composed
 from .freshness import Freshness, compare, freshness

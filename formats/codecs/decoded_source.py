@@ -11,10 +11,10 @@ import xxhash
 from ..errors import CorruptImageError, FormatError, TruncatedImageError
 from ..index.rank_chunk import ChunkMissingError
 from ..sources.fingerprint import hash_samples
+from ..sources.pages import HASH_SIZE, HASHES_IN_GROUP, PAGE_SIZE, page_hash
 from ..sources.place import Place
 from .decoders import LiveDecoder
 from .fair_lock import TurnLock
-from .seek_points import HASH_SIZE, HASHES_IN_GROUP, PAGE_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -282,11 +282,6 @@ def digest_of_stored(stored: ByteSource) -> bytes:
     hasher = xxhash.xxh3_128()
     hash_samples(stored, 0, hasher)
     return hasher.digest()
-
-
-def page_hash(data: bytes | memoryview) -> bytes:
-    """Return the hash of a page as it is stored."""
-    return xxhash.xxh3_64_intdigest(data).to_bytes(HASH_SIZE, "little")
 
 
 class _Filler:

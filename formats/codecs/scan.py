@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from ..errors import CorruptImageError, FormatError, UnsupportedFeatureError
-from .decoded_source import page_hash
-from .seek_points import PAGE_SIZE, StreamIndex
+from ..sources.pages import PAGE_SIZE, page_hash
+from .seek_points import StreamIndex
 
 if TYPE_CHECKING:
     from ..progress import Progress

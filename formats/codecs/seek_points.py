@@ -3,21 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, NamedTuple
-
-from ..errors import CorruptImageError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-PAGE_SIZE = 128 << 10
-"""Plain bytes in a page: what is hashed, cached and checked as one. The last may be shorter."""
-
-HASH_SIZE = 8
-"""Bytes in a page's hash: XXH3 of 64 bits, little-endian."""
-
-HASHES_IN_GROUP = 4096
-"""Page hashes that are stored together: those of 512 MiB of plain data."""
+from typing import NamedTuple
 
 SPAN_BUDGET = 64 << 20
 """Most plain bytes that a read may have to decode before the ones that it wants."""
@@ -66,7 +52,7 @@ class StreamIndex:
         plain_size: bytes in the plain stream.
         stored_size: bytes in the compressed one.
         points: ascending, the first at plain byte 0.
-        hashes: `HASH_SIZE` bytes for each page.
+        hashes: those of its pages, one after the other; see `sources.pages`.
         damage: what is wrong with the stream, None where nothing is.
     """
 
@@ -77,16 +63,6 @@ class StreamIndex:
     points: tuple[SeekPoint, ...]
     hashes: bytes
     damage: str | None = None
-
-    def hash_groups(self) -> Iterator[tuple[int, bytes]]:
-        """Yield the hashes as they are stored: number of the group, and a zstd frame of it."""
-        # Imported where needed: who only asks the catalog has no use for it.
-        import zstandard
-
-        size = HASHES_IN_GROUP * HASH_SIZE
-        compressor = zstandard.ZstdCompressor(level=1)
-        for group, start in enumerate(range(0, len(self.hashes), size)):
-            yield group, compressor.compress(self.hashes[start : start + size])
 
     @property
     def largest_span(self) -> int:
@@ -99,21 +75,3 @@ class StreamIndex:
             ),
             default=0,
         )
-
-
-def unpack_hashes(stored: bytes) -> bytes:
-    """Return a group of hashes from its stored form.
-
-    Raises:
-        CorruptImageError: it is damaged.
-    """
-    import zstandard
-
-    try:
-        return zstandard.ZstdDecompressor().decompress(
-            stored, max_output_size=HASHES_IN_GROUP * HASH_SIZE
-        )
-    except zstandard.ZstdError as error:
-        raise CorruptImageError(
-            "index.hashes", 0, f"{error}: add the image again with --force"
-        ) from error

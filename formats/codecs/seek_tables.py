@@ -5,7 +5,8 @@ from __future__ import annotations
 import bisect
 from typing import TYPE_CHECKING, Protocol
 
-from .seek_points import HASH_SIZE, HASHES_IN_GROUP, Span
+from ..sources.pages import HASH_SIZE, HASHES_IN_GROUP
+from .seek_points import Span
 
 if TYPE_CHECKING:
     from .seek_points import StreamIndex

@@ -21,7 +21,6 @@ from imgcat.formats.codecs.decoded_source import DecodedSource
 from imgcat.formats.codecs.decoders import Decoding
 from imgcat.formats.codecs.head import plain_head
 from imgcat.formats.codecs.scan import scan_stream
-from imgcat.formats.codecs.seek_points import PAGE_SIZE
 from imgcat.formats.codecs.seek_tables import MemoryTable
 from imgcat.formats.errors import (
     CorruptImageError,
@@ -31,6 +30,7 @@ from imgcat.formats.errors import (
 )
 from imgcat.formats.files import detect
 from imgcat.formats.passes.scan import scan_files
+from imgcat.formats.sources.pages import PAGE_SIZE
 from support import partclone_writer
 from support.memory_source import MemorySource
 from support.opening import open_scanned

@@ -12,12 +12,13 @@ import pytest
 from imgcat.formats.codecs import decoded_source as source
 from imgcat.formats.codecs import decoders as live
 from imgcat.formats.codecs import registry as codecs
-from imgcat.formats.codecs.decoded_source import DecodedSource, page_hash
+from imgcat.formats.codecs.decoded_source import DecodedSource
 from imgcat.formats.codecs.decoders import Decoding
 from imgcat.formats.codecs.scan import PageHasher, scan_stream
-from imgcat.formats.codecs.seek_points import PAGE_SIZE, SeekPoint
+from imgcat.formats.codecs.seek_points import SeekPoint
 from imgcat.formats.codecs.seek_tables import MemoryTable
 from imgcat.formats.errors import CorruptImageError, TruncatedImageError, UnsupportedFeatureError
+from imgcat.formats.sources.pages import PAGE_SIZE, page_hash
 from support.memory_source import MemorySource
 from support.program import wait_until
 from support.streams import CODECS, mixed, packed_mixed

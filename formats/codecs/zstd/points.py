@@ -22,9 +22,10 @@ import xxhash
 import zstandard
 
 from ...errors import CorruptImageError, FormatError
+from ...sources.pages import PAGE_SIZE
 from .. import window_use as window
 from ..cursor import Feed
-from ..seek_points import PAGE_SIZE, SPAN_BUDGET, SeekPoint
+from ..seek_points import SPAN_BUDGET, SeekPoint
 from . import layout as zstd_layout
 
 if TYPE_CHECKING:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import errno
-import logging
 from typing import TYPE_CHECKING, NamedTuple
 
 import xxhash
 
-from ..errors import CorruptImageError, FormatError, TruncatedImageError
-from ..index.rank_chunk import ChunkMissingError
+from ..errors import CorruptImageError, TruncatedImageError
 from ..sources.fingerprint import hash_samples
 from ..sources.pages import HASH_SIZE, HASHES_IN_GROUP, PAGE_SIZE, page_hash
 from ..sources.place import Place
 from .decoders import LiveDecoder
 from .fair_lock import TurnLock
+from .look_ahead import LOCKED_TOGETHER, LookAhead
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,27 +23,8 @@ if TYPE_CHECKING:
     from .registry import Codec
     from .seek_tables import SeekTable
 
-log = logging.getLogger("imgcat.formats")
-
 _LOCKS = 16
 """Places of one stream that are decoded at the same time, at the most."""
-
-_LOCKED_TOGETHER = 8 << 20
-"""Spans so close to each other are decoded one after the other: who decodes one to its end goes on
-into the next, and the next one need not be begun anew."""
-
-_NEAR = 2 << 20
-"""Reads follow each other where one begins so close to where another has ended: several are under
-way at once, and come in any order."""
-
-_FOLLOWING = 2
-"""So many reads in a row make a reader one that goes on."""
-
-_AHEAD = 24 << 20
-"""Plain bytes that are decoded ahead of such a reader: of two spans at the same time."""
-
-_STEP = 1 << 20
-"""Plain bytes that are decoded ahead at once, before others get their turn."""
 
 _RECENT_SPANS = 8
 
@@ -86,9 +66,7 @@ class DecodedSource:
         self._locks = tuple(TurnLock() for _ in range(_LOCKS))
         self._recent: tuple[tuple[int, int], ...] = ()
         self._is_closed = False
-        self._reached = -2 * _NEAR
-        self._streak = 0
-        self._fetching: set[int] = set()
+        self._ahead = LookAhead(key, self._size, self._span_at, self._page, decoding)
 
     @property
     def size(self) -> int:
@@ -108,10 +86,13 @@ class DecodedSource:
             piece = memoryview(page)[within : within + stop - position]
             filler.put(piece)
             position += len(piece)
-        self._look_ahead(offset, stop)
+        self._ahead.note(offset, stop)
 
     def readv_nowait(self, buffers: Sequence[memoryview], offset: int) -> bool:
-        """Fill `buffers` if every page is decoded already; see `ByteSource.readv_nowait`."""
+        """Fill `buffers` if every page is decoded already; see `ByteSource.readv_nowait`.
+
+        Touches nothing but memory: neither the catalog nor a lock that is held while one waits.
+        """
         length = sum(map(len, buffers))
         stop = offset + length
         if stop > self._size:
@@ -129,7 +110,7 @@ class DecodedSource:
             filler.put(piece)
             length -= len(piece)
             within = 0
-        self._look_ahead(offset, stop)
+        self._ahead.note(offset, stop)
         return True
 
     def read_at(self, offset: int, length: int) -> bytes:
@@ -150,50 +131,13 @@ class DecodedSource:
     def close(self) -> None:
         """Close the compressed stream, and let go of decoders that wait."""
         self._is_closed = True
+        self._ahead.close()
         for lock in self._locks:
             # Whoever decodes ahead ends before the stored bytes are gone.
             with lock:
                 pass
         self._decoding.forget(self)
         self._stored.close()
-
-    def _look_ahead(self, offset: int, stop: int) -> None:
-        """Decode what comes next while it is not asked for yet, if reads follow each other."""
-        if abs(offset - self._reached) > _NEAR:
-            self._reached = stop
-            self._streak = 0
-            return
-        self._reached = at = max(stop, self._reached)
-        self._streak += 1
-        if self._streak < _FOLLOWING:
-            return
-        limit = min(self._size, at + _AHEAD)
-        while at < limit:
-            start, end = self._span_at(at)
-            group = start // _LOCKED_TOGETHER
-            end = min(limit, max(end, (group + 1) * _LOCKED_TOGETHER))
-            last = (self._key, (end - 1) // PAGE_SIZE)
-            if group not in self._fetching and self._decoding.pages.get(last) is None:
-                self._fetching.add(group)
-                if not self._decoding.run_ahead(self._fetch, group, at, end):
-                    self._fetching.discard(group)
-                    return
-            at = end
-
-    def _fetch(self, group: int, start: int, stop: int) -> None:
-        """Decode plain bytes ``[start, stop)`` of a group of spans into the cache."""
-        try:
-            for number in range(start // PAGE_SIZE, -(-stop // PAGE_SIZE)):
-                if self._is_closed:
-                    return
-                offset = number * PAGE_SIZE
-                if offset + PAGE_SIZE > self._reached:
-                    self._page(number, min(stop, offset + _STEP))
-        except (FormatError, OSError, ChunkMissingError) as error:
-            # Who reads them is told.
-            log.debug("ahead of the reader, at %d: %s", start, error)
-        finally:
-            self._fetching.discard(group)
 
     def _check_range(self, offset: int, length: int) -> None:
         missing = offset + length - self._size
@@ -208,7 +152,7 @@ class DecodedSource:
         if page is None:
             start, end = self._span_at(number * PAGE_SIZE)
             # Who else wants something of this span waits, and finds it decoded.
-            with self._locks[start // _LOCKED_TOGETHER % len(self._locks)]:
+            with self._locks[start // LOCKED_TOGETHER % len(self._locks)]:
                 page = self._page_alone(number, start, min(stop, end))
         data: bytes = page.data
         return data

@@ -9,8 +9,8 @@ import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
-from imgcat.formats.codecs import decoded_source as source
 from imgcat.formats.codecs import decoders as live
+from imgcat.formats.codecs import look_ahead
 from imgcat.formats.codecs import registry as codecs
 from imgcat.formats.codecs.decoded_source import DecodedSource
 from imgcat.formats.codecs.decoders import Decoding
@@ -86,7 +86,7 @@ class Opened:
 @pytest.fixture(autouse=True)
 def nothing_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     """Decode only what is asked for: what comes ahead of readers has tests of its own."""
-    monkeypatch.setattr(source, "_FOLLOWING", 1 << 60)
+    monkeypatch.setattr(look_ahead, "_FOLLOWING", 1 << 60)
 
 
 def test_what_is_decoded_needs_no_waiting() -> None:

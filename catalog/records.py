@@ -186,6 +186,7 @@ class StreamSpec:
         codec: the codec's name.
         library: what made its seek points.
         plain_bytes: bytes in the plain stream.
+        trusted_bytes: those of them from the beginning that can be relied on: all, if it is whole.
         span_bytes: most plain bytes between two seek points.
         index_version: version of what its seek points mean.
     """
@@ -194,6 +195,7 @@ class StreamSpec:
     codec: str
     library: str
     plain_bytes: int
+    trusted_bytes: int
     span_bytes: int
     index_version: int
 

@@ -113,7 +113,7 @@ _CHUNKS_COST = """
 # Three numbers of at most eight bytes, and the row's own header.
 _RANGES_COST = "SELECT count(*), 24 * count(*) FROM cluster_ranges WHERE index_id = ?"
 _STREAMS = """
-    SELECT id, codec, library, plain_bytes, span_bytes, index_version
+    SELECT id, codec, library, plain_bytes, trusted_bytes, span_bytes, index_version
     FROM streams WHERE index_id = ? ORDER BY ordinal
 """
 _SPAN = """

@@ -108,6 +108,7 @@ def insert_streams(
                     library=stream.library,
                     index_version=INDEX_VERSION,
                     plain_bytes=stream.plain_size,
+                    trusted_bytes=stream.trusted_size,
                     stored_bytes=stream.stored_size,
                     span_bytes=stream.largest_span,
                 )

@@ -8,7 +8,7 @@ import dataclasses
 import errno
 import os
 import shlex
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ...formats import registry
 from ...formats.codecs import registry as codecs
@@ -20,6 +20,7 @@ from ...formats.files.image_files import StoredFiles
 from ...formats.index.cache import IndexCache
 from ...formats.index.kind import IndexKind
 from ...formats.index.stored import StoredIndex
+from ...formats.sources.distrusted import every_byte
 from ...formats.sources.file import NotAFileError, state_of
 from ...formats.sources.pages import unpack_hashes
 from ..errors import CatalogError, ImageChangedError, NeedsRepackError
@@ -53,6 +54,13 @@ class Shared:
     indexes: IndexCache = dataclasses.field(default_factory=IndexCache)
     decoding: Decoding = dataclasses.field(default_factory=Decoding)
     own_device: int | None = None
+
+
+class _How(NamedTuple):
+    """What is opened and given beyond the usual; see `open_image`. Goes for what is below too."""
+
+    at_any_cost: bool
+    with_distrusted: bool
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -106,6 +114,7 @@ def open_image(
     content_key: int | None = None,
     shared: Shared | None = None,
     at_any_cost: bool = False,
+    with_distrusted: bool = False,
 ) -> OpenImage:
     """Open an image; reads nothing of files that are as they were.
 
@@ -117,6 +126,7 @@ def open_image(
         content_key: what the caller believes that it holds; None for whatever it does.
         shared: what open images share; something of its own if None.
         at_any_cost: also where a read may have to decode all that comes before it.
+        with_distrusted: give also bytes of a damaged stream that no checksum vouches for.
 
     Raises:
         ImageNotFoundError: it was removed from the catalog.
@@ -124,7 +134,8 @@ def open_image(
         NeedsRepackError: reading it would mean decoding too much.
         OSError: a file cannot be opened.
     """
-    return _open(catalog, image_id, content_key, shared or Shared(), at_any_cost=at_any_cost)
+    how = _How(at_any_cost=at_any_cost, with_distrusted=with_distrusted)
+    return _open(catalog, image_id, content_key, shared or Shared(), how)
 
 
 def _open(
@@ -132,8 +143,7 @@ def _open(
     image_id: int,
     content_key: int | None,
     shared: Shared,
-    *,
-    at_any_cost: bool,
+    how: _How,
     above: tuple[int, ...] = (),
 ) -> OpenImage:
     """Open an image that those `above` are made of."""
@@ -143,14 +153,14 @@ def _open(
     spec = catalog.open_spec(image_id)
     if content_key not in {None, spec.content_key}:
         raise ImageChangedError(f"{spec.name}: was scanned anew: open it again")
-    _check_streams(spec, at_any_cost=at_any_cost)
+    _check_streams(spec, at_any_cost=how.at_any_cost)
     index = _index_of(catalog, spec, shared.indexes)
     if index.kind is IndexKind.SEGMENTS:
-        above = (*above, image_id)
-        return _open_composed(catalog, spec, index, shared, at_any_cost=at_any_cost, above=above)
+        return _open_composed(catalog, spec, index, shared, how, (*above, image_id))
     stored = _open_files(catalog, spec, shared)
     try:
-        reader = registry.open_reader(spec.format, stored.source, spec.layout, index)
+        source = every_byte(stored.source) if how.with_distrusted else stored.source
+        reader = registry.open_reader(spec.format, source, spec.layout, index)
     except BaseException:
         stored.close()
         raise
@@ -182,15 +192,12 @@ def _open_composed(
     spec: OpenSpec,
     index: StoredIndex,
     shared: Shared,
-    *,
-    at_any_cost: bool,
+    how: _How,
     above: tuple[int, ...],
 ) -> OpenImage:
     def open_child(child_id: int, child_key: int | None) -> ImageReader:
         # Opened late, it may be another one by now: then this image is outdated, and is not mixed.
-        return WatchedReader(
-            _open(catalog, child_id, child_key, shared, at_any_cost=at_any_cost, above=above)
-        )
+        return WatchedReader(_open(catalog, child_id, child_key, shared, how, above))
 
     # Its files are those of the images below it: it has none of its own.
     spec = dataclasses.replace(spec, volumes=catalog.volumes_below(spec.image_id))
@@ -267,6 +274,11 @@ class _CatalogTable:
     def plain_size(self) -> int:
         """Bytes in the plain stream."""
         return self._spec.plain_bytes
+
+    @property
+    def trusted_size(self) -> int:
+        """Plain bytes that can be relied on."""
+        return self._spec.trusted_bytes
 
     def span_at(self, plain_offset: int) -> Span:
         """Return the span that a plain offset lies in."""
@@ -349,6 +361,6 @@ def _are_the_scanned_files(spec: OpenSpec, stored: StoredFiles) -> bool:
 
 def _has_fingerprint(spec: OpenSpec, stored: StoredFiles) -> bool:
     try:
-        return registry.fingerprint(spec.format, stored.source) == spec.fingerprint
+        return registry.fingerprint(spec.format, every_byte(stored.source)) == spec.fingerprint
     except FormatError:
         return False

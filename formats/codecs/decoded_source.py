@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import xxhash
 
 from ..errors import CorruptImageError, TruncatedImageError
+from ..sources.distrusted import Distrusted
 from ..sources.fingerprint import hash_samples
 from ..sources.pages import HASH_SIZE, HASHES_IN_GROUP, PAGE_SIZE, page_hash
 from ..sources.place import Place
@@ -16,7 +17,7 @@ from .fair_lock import TurnLock
 from .look_ahead import LOCKED_TOGETHER, LookAhead
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from ..sources.byte_source import ByteSource
     from .decoders import Decoding
@@ -44,7 +45,8 @@ class DecodedSource:
     """The plain bytes of a compressed stream. See `ByteSource`.
 
     Every page is compared with the hash that was taken when the stream was scanned, so that bytes
-    are the right ones or none.
+    are the ones that came out then, or none. And of a damaged stream, those are refused that came
+    out after the last of its checksums that was right: nothing says that they are the right ones.
 
     Args:
         stored: the compressed stream.
@@ -63,6 +65,7 @@ class DecodedSource:
         self._key = key
         self._decoding = decoding
         self._size = table.plain_size
+        self._trusted_size = table.trusted_size
         self._locks = tuple(TurnLock() for _ in range(_LOCKS))
         self._recent: tuple[tuple[int, int], ...] = ()
         self._is_closed = False
@@ -74,7 +77,17 @@ class DecodedSource:
         return self._size
 
     def readv(self, buffers: Sequence[memoryview], offset: int) -> None:
-        """Fill `buffers` from `offset` on; see `ByteSource.readv`."""
+        """Fill `buffers` from `offset` on; see `ByteSource.readv`.
+
+        Raises:
+            CorruptImageError: nothing vouches for the bytes, or they are not what they were.
+        """
+        stop = offset + sum(map(len, buffers))
+        self._check_trusted(offset, stop)
+        self.readv_distrusted(buffers, offset)
+
+    def readv_distrusted(self, buffers: Sequence[memoryview], offset: int) -> None:
+        """Do as `readv`, also with bytes that nothing vouches for."""
         length = sum(map(len, buffers))
         self._check_range(offset, length)
         stop = offset + length
@@ -95,7 +108,7 @@ class DecodedSource:
         """
         length = sum(map(len, buffers))
         stop = offset + length
-        if stop > self._size:
+        if stop > self._trusted_size:
             return False
         pages = []
         for number in range(offset // PAGE_SIZE, -(-stop // PAGE_SIZE)):
@@ -116,6 +129,7 @@ class DecodedSource:
     def read_at(self, offset: int, length: int) -> bytes:
         """Return ``length`` bytes at ``offset``; see `ByteSource.read_at`."""
         self._check_range(offset, length)
+        self._check_trusted(offset, offset + length)
         data = bytearray(length)
         self.readv((memoryview(data),), offset)
         return bytes(data)
@@ -128,6 +142,16 @@ class DecodedSource:
         """Return the file that the stream begins in: a plain byte has no place of its own."""
         return Place(self._stored.place(0).path, None, is_compressed=True)
 
+    def distrusted(self, start: int, stop: int) -> Iterator[Distrusted]:
+        """Yield what of plain bytes ``[start, stop)`` is refused, since nothing vouches for it."""
+        start, stop = max(start, self._trusted_size), min(stop, self._size)
+        if start < stop:
+            yield Distrusted(start, stop, self._why_distrusted())
+
+    def every_byte(self) -> ByteSource:
+        """Return the same stream as a source that refuses nothing."""
+        return _EveryByte(self) if self._trusted_size < self._size else self
+
     def close(self) -> None:
         """Close the compressed stream, and let go of decoders that wait."""
         self._is_closed = True
@@ -138,6 +162,21 @@ class DecodedSource:
                 pass
         self._decoding.forget(self)
         self._stored.close()
+
+    def _check_trusted(self, start: int, stop: int) -> None:
+        if stop > self._trusted_size and stop <= self._size and start < stop:
+            raise CorruptImageError(
+                f"{self._codec.NAME}.stream",
+                max(start, self._trusted_size),
+                f"{self._why_distrusted()}: take the image from another copy; "
+                "`imgcat export --rescue` gives these bytes as they are",
+            )
+
+    def _why_distrusted(self) -> str:
+        return (
+            f"distrusted: no checksum of the damaged {self._codec.NAME} stream vouches for its "
+            f"plain bytes from {self._trusted_size} on"
+        )
 
     def _check_range(self, offset: int, length: int) -> None:
         missing = offset + length - self._size
@@ -219,6 +258,40 @@ class DecodedSource:
             self._decoding.pages.put(key, hashes)
         expected = hashes.data[within * HASH_SIZE : (within + 1) * HASH_SIZE]
         return len(data) == size and page_hash(data) == expected
+
+
+class _EveryByte:
+    """A decoded source that gives also what nothing vouches for. See `ByteSource`."""
+
+    def __init__(self, source: DecodedSource) -> None:
+        self._source = source
+
+    @property
+    def size(self) -> int:
+        return self._source.size
+
+    def readv(self, buffers: Sequence[memoryview], offset: int) -> None:
+        self._source.readv_distrusted(buffers, offset)
+
+    def readv_nowait(self, buffers: Sequence[memoryview], offset: int) -> bool:
+        return self._source.readv_nowait(buffers, offset)
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        if offset + length > self.size:
+            # It says what is missing, and allocates nothing.
+            return self._source.read_at(offset, length)
+        data = bytearray(length)
+        self._source.readv_distrusted((memoryview(data),), offset)
+        return bytes(data)
+
+    def stored_digest(self) -> bytes:
+        return self._source.stored_digest()
+
+    def place(self, offset: int) -> Place:
+        return self._source.place(offset)
+
+    def close(self) -> None:
+        """Close nothing: the source is closed by whoever opened it."""
 
 
 def digest_of_stored(stored: ByteSource) -> bytes:

@@ -42,6 +42,21 @@ class Span(NamedTuple):
     stop: int
 
 
+@dataclasses.dataclass(slots=True)
+class ScanMarks:
+    """What a codec notes while it decodes a whole stream.
+
+    Attributes:
+        points: the seek points, ascending; complete when the last piece was taken.
+        trusted_size: plain bytes from the beginning that the container's own checksums vouch for:
+            each of them lies before a checksum that was right. What follows is not known to be
+            damaged, nor to be right.
+    """
+
+    points: list[SeekPoint] = dataclasses.field(default_factory=list)
+    trusted_size: int = 0
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class StreamIndex:
     """What one pass over a compressed stream found.
@@ -53,6 +68,8 @@ class StreamIndex:
         stored_size: bytes in the compressed one.
         points: ascending, the first at plain byte 0.
         hashes: those of its pages, one after the other; see `sources.pages`.
+        trusted_size: plain bytes that can be relied on: of a stream without damage all of them,
+            else those that the container's checksums vouch for.
         damage: what is wrong with the stream, None where nothing is.
     """
 
@@ -62,6 +79,7 @@ class StreamIndex:
     stored_size: int
     points: tuple[SeekPoint, ...]
     hashes: bytes
+    trusted_size: int
     damage: str | None = None
 
     @property

@@ -19,6 +19,10 @@ class SeekTable(Protocol):
     def plain_size(self) -> int:
         """Bytes in the plain stream."""
 
+    @property
+    def trusted_size(self) -> int:
+        """Plain bytes from the beginning that can be relied on; see `StreamIndex`."""
+
     def span_at(self, plain_offset: int) -> Span:
         """Return the span that a plain offset lies in.
 
@@ -41,6 +45,11 @@ class MemoryTable:
     def plain_size(self) -> int:
         """Bytes in the plain stream."""
         return self._index.plain_size
+
+    @property
+    def trusted_size(self) -> int:
+        """Plain bytes that can be relied on."""
+        return self._index.trusted_size
 
     def span_at(self, plain_offset: int) -> Span:
         """Return the span that a plain offset lies in."""

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from ...errors import CorruptImageError, FormatError, TruncatedImageError
 from ...ordered_map import in_order
 from ..cursor import Feed
-from ..scan import UntrustedStreamError
 from ..seek_points import SeekPoint
 from . import layout as xz_layout
 
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
     from ...progress import Progress
     from ...sources.byte_source import ByteSource
+    from ..seek_points import ScanMarks
 
 NAME = "xz"
 LIBRARY = f"liblzma, Python's lzma {lzma.FORMAT_XZ}"
@@ -46,7 +46,7 @@ that a preset asks for."""
 
 def scan(
     stored: ByteSource,
-    points: list[SeekPoint],
+    marks: ScanMarks,
     *,
     spacing: int | None = None,
     progress: Progress | None = None,
@@ -57,26 +57,22 @@ def scan(
     plain = due = 0
     for block in blocks:
         if plain >= due and block.plain_size:
-            points.append(SeekPoint(plain, block.stored_offset, block.check))
+            marks.points.append(SeekPoint(plain, block.stored_offset, block.check))
             due = plain + spacing
         plain += block.plain_size
-    if not points:
+    if not marks.points:
         # A stream of nothing is a stream.
-        points.append(SeekPoint(0, 0))
+        marks.points.append(SeekPoint(0, 0))
     decoded: Iterator[Iterable[bytes]] = (_decode_block(stored, block) for block in blocks)
     if len(blocks) > 1 and max(block.plain_size for block in blocks) <= _WHOLE:
         decoded = in_order(lambda block: list(_decode_block(stored, block)), blocks)
+    plain = 0
     for block, pieces in zip(blocks, decoded, strict=True):
-        begun = False
-        try:
-            for piece in pieces:
-                begun = True
-                yield piece
-        except CorruptImageError as error:
-            if not begun:
-                raise
-            # Where in the block it is, cannot be told: its check is of all that came out of it.
-            raise UntrustedStreamError(error.structure, error.offset, error.detail) from error
+        yield from pieces
+        # Where in a block damage is, cannot be told: its check is of all that came out of it.
+        if marks.trusted_size == plain and lzma.is_check_supported(block.check) and block.check:
+            marks.trusted_size += block.plain_size
+        plain += block.plain_size
         if progress is not None:
             progress(block.stored_offset + block.stored_size)
 

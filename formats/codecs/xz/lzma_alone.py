@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from ...progress import Progress
     from ...sources.byte_source import ByteSource
+    from ..seek_points import ScanMarks
 
 NAME = "lzma"
 LIBRARY = f"liblzma, Python's lzma {lzma.FORMAT_ALONE}"
@@ -28,14 +29,14 @@ _MEMORY = 1 << 30
 
 def scan(
     stored: ByteSource,
-    points: list[SeekPoint],
+    marks: ScanMarks,
     *,
     spacing: int | None = None,  # noqa: ARG001 - there is nothing to space
     progress: Progress | None = None,
 ) -> Iterator[bytes]:
-    """Decode the whole stream; see `Codec.scan`."""
-    points.append(SeekPoint(0, 0))
-    return decode(stored, points[0], progress)
+    """Decode the whole stream; see `Codec.scan`. It has no checksum, so nothing vouches for it."""
+    marks.points.append(SeekPoint(0, 0))
+    return decode(stored, marks.points[0], progress)
 
 
 def decode(

@@ -70,7 +70,8 @@ def export(
     is whole and on the disk. A block device is written in place, with zeros in its unused areas.
 
     Where guest bytes cannot be read, they are named, nothing is written, and the exit code is 5.
-    With --rescue all else is written; in their place are zeros, or what --fill says.
+    With --rescue all else is written; in their place are zeros, or what --fill says. So is what
+    came out of a damaged compressed file and no checksum vouches for: it is listed as distrusted.
 
     \b
     Examples:
@@ -96,8 +97,9 @@ def export(
             notify(f"{row.name}: the last verification found damage: `imgcat show {name}`")
         if row.content != "full":
             notify(f"{row.name}: only its {row.content} was saved; all else will be zeros")
-        opened = open_image(catalog, image_id, at_any_cost=True)
+        opened = open_image(catalog, image_id, at_any_cost=True, with_distrusted=rescue)
         lost: list[Lost] = []
+        doubtful = _distrusted(catalog, opened) if rescue else []
         try:
             if not rescue and (opened.is_composed or row.status != "ready"):
                 _refuse_unreadable(opened)
@@ -118,9 +120,37 @@ def export(
             opened.close()
     if out != "-" and not settings.quiet and os.path.isfile(out):
         sys.stdout.write(f"exported  {_printable(row.name)}: {_printable(out)}\n")
+    _end_with(row.name, lost, doubtful)
+
+
+def _end_with(name: str, lost: list[Lost], doubtful: list[Lost]) -> None:
+    """List what could not be read, and what may be wrong; end with that, if there is any."""
+    for each in doubtful:
+        complain(f"{name}: bytes [{each.start}, {each.stop}) may be wrong: {each.reason}")
     if lost:
-        _report_lost(row.name, lost)
+        _report_lost(name, lost)
+    if lost or doubtful:
         raise typer.Exit(DAMAGED)
+
+
+def _distrusted(catalog: Catalog, every_byte: OpenImage) -> list[Lost]:
+    """Return what of an image is written, though no checksum of a damaged stream vouches for it.
+
+    Not asked of an image that is as it should be: nothing of it is damaged.
+    """
+    from ..catalog.opening.open import open_image
+    from ..formats.stored.used_windows import distrusted_ranges
+
+    image_id = every_byte.spec.image_id
+    if catalog.get(image_id).row.status == "ready":
+        return []
+    strict = open_image(
+        catalog, image_id, content_key=every_byte.spec.content_key, at_any_cost=True
+    )
+    try:
+        return list(distrusted_ranges(strict.reader, every_byte.reader))
+    finally:
+        strict.close()
 
 
 def _refuse_unreadable(opened: OpenImage) -> None:

@@ -17,7 +17,7 @@ from support.holes import data_ranges, whole_blocks
 from support.partclone_writer import Recipe, write
 from support.program import COMMAND, wait_until
 from support.shortcuts import catalogue
-from support.streams import compress, plain_image
+from support.streams import compress, packed, plain_image
 from support.volumes import KINDS, Kind, Volume, make_volume, quiet, sha256
 
 if TYPE_CHECKING:
@@ -408,3 +408,31 @@ def test_completion_completes_image_names(program: Program, samples: list[Sample
             "COMP_CWORD": "2",
         }
         assert program.run(env=environment).stdout.split() == ["ext4-0.3.47-a0"]
+
+
+def test_what_nothing_vouches_for_is_refused_and_rescued_and_told(
+    program: Program, tmp_path: Path
+) -> None:
+    """A compressed image without its end: what is there a rescue gets, and nobody else."""
+    image = plain_image("partclone")
+    data = packed("gzip", "partclone")
+    path = tmp_path / "one.img.gz"
+    path.write_bytes(data[: len(data) * 3 // 4])
+    program.run("add", path, code=5)
+    (row,) = program.json("ls", "--json")
+    assert row["status"] == "damaged"
+    said = program.run("map", "--json", "one", code=5)
+    assert '"unreadable": "distrusted: no checksum of the damaged gzip stream' in said.stdout
+    out = tmp_path / "out"
+    said = program.run("export", "one", out, code=5)
+    assert "distrusted" in said.stderr
+    assert not out.exists()
+    said = program.run("export", "--rescue", "one", out, code=5)
+    assert "may be wrong: distrusted: no checksum of the damaged gzip stream" in said.stderr
+    rescued = out.read_bytes()
+    same = sum(
+        rescued[at : at + 4096] == image.guest[at : at + 4096]
+        for at in range(0, len(rescued), 4096)
+    )
+    assert len(rescued) == len(image.guest)
+    assert len(image.guest) // 4096 * 2 // 3 < same < len(image.guest) // 4096

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from typing import TYPE_CHECKING, NamedTuple
 
 import xxhash
 
-from ..errors import CorruptImageError, TruncatedImageError
+from ..errors import CorruptImageError, FormatError, TruncatedImageError
 from ..sources.distrusted import Distrusted
 from ..sources.fingerprint import hash_samples
 from ..sources.pages import HASH_SIZE, HASHES_IN_GROUP, PAGE_SIZE, page_hash
 from ..sources.place import Place
 from .decoders import LiveDecoder
+from .failures import Failures
 from .fair_lock import TurnLock
 from .look_ahead import LOCKED_TOGETHER, LookAhead
 
@@ -67,6 +69,7 @@ class DecodedSource:
         self._size = table.plain_size
         self._trusted_size = table.trusted_size
         self._locks = tuple(TurnLock() for _ in range(_LOCKS))
+        self._failures = Failures()
         self._recent: tuple[tuple[int, int], ...] = ()
         self._is_closed = False
         self._ahead = LookAhead(key, self._size, self._span_at, self._page, decoding)
@@ -192,20 +195,26 @@ class DecodedSource:
             start, end = self._span_at(number * PAGE_SIZE)
             # Who else wants something of this span waits, and finds it decoded.
             with self._locks[start // LOCKED_TOGETHER % len(self._locks)]:
-                page = self._page_alone(number, start, min(stop, end))
+                page = self._page_alone(number, stop, start, end)
         data: bytes = page.data
         return data
 
-    def _page_alone(self, number: int, start: int, stop: int) -> Page:
-        """Return a page of the span that begins at `start`, whose lock is held."""
+    def _page_alone(self, number: int, stop: int, start: int, end: int) -> Page:
+        """Return a page of the span ``[start, end)``, whose lock is held; see `_page`."""
         if self._is_closed:
             raise OSError(errno.EBADF, "the image was closed while it was read")
         page: Page | None = self._decoding.pages.get((self._key, number))
         if page is None:
+            self._failures.raise_again(number)
             decoder = self._decoding.take(self, start, number * PAGE_SIZE)
             with self._decoding.limiter:
-                decoder = decoder or self._new_decoder(start)
-                page = self._decode(decoder, number, stop)
+                if decoder is not None:
+                    # It may have come through damage that a new one does not meet.
+                    with contextlib.suppress(FormatError):
+                        page = self._decode_pages(decoder, number, min(stop, end))
+                if page is None or decoder is None:
+                    decoder = self._new_decoder(start)
+                    page = self._decode(decoder, number, min(stop, end), end)
             if decoder.position < self._size:
                 self._decoding.put_back(decoder)
         return page
@@ -225,8 +234,33 @@ class DecodedSource:
         pieces = self._codec.decode(self._stored, point)
         return LiveDecoder(self, point, pieces, self._codec.WEIGHT)
 
-    def _decode(self, decoder: LiveDecoder, number: int, stop: int) -> Page:
-        """Decode up to the page `number`, and the pages after it that begin before `stop`."""
+    def _decode(self, decoder: LiveDecoder, number: int, stop: int, end: int) -> Page:
+        """Decode up to the page `number`, and the pages after it that begin before `stop`.
+
+        What cannot be had is remembered: where a decoder fails, all up to the span's `end`.
+
+        Raises:
+            CorruptImageError: the page is not what it was.
+            FormatError: the stream is damaged.
+        """
+        try:
+            page = self._decode_pages(decoder, number, stop)
+        except FormatError as error:
+            self._failures.note(number, max(number + 1, end // PAGE_SIZE), error)
+            raise
+        if page is not None:
+            return page
+        wrong = CorruptImageError(
+            "container",
+            number * PAGE_SIZE,
+            f"the {self._codec.NAME} stream does not give the bytes that it gave when it was "
+            "catalogued: the file is damaged or was changed",
+        )
+        self._failures.note(number, number + 1, wrong)
+        raise wrong
+
+    def _decode_pages(self, decoder: LiveDecoder, number: int, stop: int) -> Page | None:
+        """Decode, and return the page `number`; None where it is not what it was."""
         first = -(-decoder.position // PAGE_SIZE)
         decoder.skip(first * PAGE_SIZE - decoder.position)
         wanted = None
@@ -240,13 +274,6 @@ class DecodedSource:
             elif current >= number:
                 # A wrong page before the wanted one spoils nothing: that has a hash of its own.
                 break
-        if wanted is None:
-            raise CorruptImageError(
-                "container",
-                number * PAGE_SIZE,
-                f"the {self._codec.NAME} stream does not give the bytes that it gave when it was "
-                "catalogued: the file is damaged or was changed",
-            )
         return wanted
 
     def _is_right(self, number: int, data: bytes, size: int) -> bool:

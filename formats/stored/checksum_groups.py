@@ -253,10 +253,12 @@ def uncovered(groups: Groups, index: StoredIndex) -> Iterator[Finding]:
     first = groups.count * blocks.group_size
     stop = blocks.whole_blocks(groups.source.size) * blocks.block_size
     if first < stop:
+        start, end = groups.guest_range_of(first, stop, index)
         yield Finding(
-            *groups.guest_range_of(first, stop, index),
-            f"no checksum covers the last {stop - first} bytes from 0x{groups.offset(groups.count):x} "
-            "of the image on: the one that would is cut off",
+            start,
+            end,
+            f"no checksum covers the last {stop - first} bytes, from "
+            f"0x{groups.offset(groups.count):x} of the image on: the one that would is cut off",
         )
 
 

@@ -140,6 +140,8 @@ def add_files(
                 meter.finish(item.path)
                 yield result
         finally:
+            # Whoever interrupts this does not wait until whole images are scanned.
+            meter.stop()
             executor.shutdown(cancel_futures=True)
     if changed:
         catalog.purge_unused_indexes()
@@ -150,17 +152,24 @@ def _load_writing() -> None:
     from ..database import writing  # noqa: F401
 
 
+class _StoppedError(Exception):
+    """A scan that nobody waits for any more."""
+
+
 class _Meter:
-    """Adds up what several scans say of their progress."""
+    """Adds up what several scans say of their progress, and ends them where they say it."""
 
     def __init__(self, progress: Progress | None) -> None:
         self._progress = progress
         self._done: dict[str, int] = {}
+        self._is_stopped = False
 
-    def of(self, path: str) -> Progress | None:
+    def stop(self) -> None:
+        """End all scans that are under way: each at its next word."""
+        self._is_stopped = True
+
+    def of(self, path: str) -> Progress:
         """Return what the scan of a file is to tell."""
-        if self._progress is None:
-            return None
         return functools.partial(self._tell, path)
 
     def finish(self, path: str) -> None:
@@ -169,6 +178,8 @@ class _Meter:
             self._tell(path, os.path.getsize(path))
 
     def _tell(self, path: str, done: int) -> None:
+        if self._is_stopped:
+            raise _StoppedError(path)
         self._done[path] = done
         if self._progress is not None:
             self._progress(sum(self._done.values()))

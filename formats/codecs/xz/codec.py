@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import bisect
 import lzma
+import os
 import weakref
 from typing import TYPE_CHECKING
 
@@ -39,9 +40,8 @@ _blocks_of: weakref.WeakKeyDictionary[ByteSource, list[xz_layout.Block]] = (
 )
 """The blocks of sources that are open, so that each index is read once."""
 
-_MEMORY = 1 << 30
-"""Most memory that a decoder may take: a dictionary of 1.5 GiB is possible, 64 MiB is the most
-that a preset asks for."""
+_AT_ONCE = 96 << 20
+"""Plain bytes of blocks that are decoded at the same time, or wait to be taken."""
 
 
 def scan(
@@ -65,7 +65,10 @@ def scan(
         marks.points.append(SeekPoint(0, 0))
     decoded: Iterator[Iterable[bytes]] = (_decode_block(stored, block) for block in blocks)
     if len(blocks) > 1 and max(block.plain_size for block in blocks) <= _WHOLE:
-        decoded = in_order(lambda block: list(_decode_block(stored, block)), blocks)
+        largest = max(1, *(block.plain_size for block in blocks))
+        # Besides those that are decoded, one waits and one is taken.
+        jobs = max(1, min(len(os.sched_getaffinity(0)), _AT_ONCE // largest - 2))
+        decoded = in_order(lambda block: list(_decode_block(stored, block)), blocks, jobs=jobs)
     plain = 0
     for block, pieces in zip(blocks, decoded, strict=True):
         yield from pieces
@@ -95,7 +98,7 @@ def decode(stored: ByteSource, point: SeekPoint) -> Iterator[bytes]:
 
 def _forwards(stored: ByteSource) -> Iterator[bytes]:
     """Yield the pieces of the first stream as far as they come, without its index."""
-    decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MEMORY)
+    decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=xz_layout.MEMORY_MAX)
     feed = Feed(stored, structure="xz.block", chunk=256 << 10)
     try:
         while not decompressor.eof:
@@ -106,12 +109,12 @@ def _forwards(stored: ByteSource) -> Iterator[bytes]:
             elif decompressor.needs_input and not feed.left:
                 return
     except lzma.LZMAError as error:
-        raise CorruptImageError("xz.block", feed.offset, str(error)) from error
+        raise xz_layout.failure("xz.block", feed.offset, error) from error
 
 
 def _decode_block(stored: ByteSource, block: xz_layout.Block) -> Iterator[bytes]:
     """Yield the pieces of one block; its check is checked before the last one."""
-    decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MEMORY)
+    decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=xz_layout.MEMORY_MAX)
     feed = Feed(stored, block.stored_offset, structure="xz.block", chunk=256 << 10)
     stop = block.stored_offset + block.stored_size
     data: bytes | memoryview = xz_layout.stream_header(block.check)
@@ -135,7 +138,7 @@ def _decode_block(stored: ByteSource, block: xz_layout.Block) -> Iterator[bytes]
             else:
                 data = b""
     except lzma.LZMAError as error:
-        raise CorruptImageError("xz.block", feed.offset, str(error)) from error
+        raise xz_layout.failure("xz.block", feed.offset, error) from error
     if plain != block.plain_size:
         raise TruncatedImageError(
             "xz.block", block.stored_offset, f"{plain} bytes instead of {block.plain_size}"

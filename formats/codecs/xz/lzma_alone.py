@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ...errors import CorruptImageError, TruncatedImageError
 from ..cursor import Feed
 from ..seek_points import SeekPoint
+from . import layout as xz_layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +25,6 @@ WEIGHT = 20 << 20
 STRUCTURE = "lzma.stream"
 
 _PIECE = 1 << 20
-_MEMORY = 1 << 30
 
 
 def scan(
@@ -44,7 +44,7 @@ def decode(
 ) -> Iterator[bytes]:
     """Yield the plain pieces from a seek point on; see `Codec.decode`."""
     feed = Feed(stored, point.stored_offset, structure=STRUCTURE)
-    decompressor = lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=_MEMORY)
+    decompressor = lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=xz_layout.MEMORY_MAX)
     known = int.from_bytes(stored.read_at(5, 8), "little", signed=True)
     plain = 0
     try:
@@ -62,6 +62,6 @@ def decode(
             if progress is not None:
                 progress(feed.offset)
     except lzma.LZMAError as error:
-        raise CorruptImageError(STRUCTURE, feed.offset, str(error)) from error
+        raise xz_layout.failure(STRUCTURE, feed.offset, error) from error
     if decompressor.unused_data or feed.left:
         raise CorruptImageError(STRUCTURE, feed.offset, "something follows the end of the stream")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import xxhash
 import zstandard
 
-from ...errors import CorruptImageError
+from ...errors import CorruptImageError, FormatError
 from .. import skippable_frames
 from .. import window_use as window
 from ..cursor import Feed
@@ -70,10 +70,12 @@ def scan(
                     yield piece
                     if progress is not None:
                         progress(feed.offset)
-            finally:
-                # Also of what comes before damage.
-                found = inside.finish()
-                points.extend(found)
+            except FormatError:
+                # What comes before damage has points too; whoever wants no more gets none.
+                points.extend(inside.finish())
+                raise
+            found = inside.finish()
+            points.extend(found)
         if header.has_checksum and marks.trusted_size == first:
             marks.trusted_size = plain
         if found:

@@ -98,6 +98,7 @@ class ImageRecord:
         volumes: its files, in order.
         index_id: its index; changes when a scan finds another image.
         index_kind: ``rank``, ``ranges`` or ``full``.
+        digest: over the hashes of all that is stored, None where there are none.
         index_rows: rows of the index.
         index_bytes: bytes of the index in the catalog.
         bad_ranges: what the last verification found.
@@ -116,6 +117,7 @@ class ImageRecord:
     volumes: tuple[Volume, ...]
     index_id: int
     index_kind: str
+    digest: bytes | None
     index_rows: int
     index_bytes: int
     bad_ranges: tuple[BadRange, ...]
@@ -227,5 +229,6 @@ class OpenSpec:
     index_kind: str
     content_key: int
     total_blocks: int
+    is_sealed: bool
     streams: tuple[StreamSpec, ...] = ()
     segments: tuple[SegmentRow, ...] = ()

@@ -244,6 +244,15 @@ class Catalog:
         with self.database.asking() as connection:
             return reading.page_hashes(connection, stream_id, group)
 
+    def load_seal(self, index_id: int, group: int, *, content_key: int | None = None) -> bytes:
+        """Return a group of an image's page hashes as it is stored. One statement, by key.
+
+        Raises:
+            ChunkMissingError: the index was deleted, or has no seal any more.
+        """
+        with self.database.asking() as connection:
+            return reading.seal(connection, index_id, content_key, group)
+
     def load_literal(self, index_id: int, start: int, *, content_key: int | None = None) -> bytes:
         """Return the literal bytes of a segment as they are stored. One statement, by key.
 

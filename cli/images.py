@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     _Sections = dict[str, dict[str, object]]
 
 _LS_COLUMNS = (
-    "NAME", "FORMAT", "FS", "SIZE", "USED", "STORED", "COMPRESSION", "STATUS", "VERIFIED", "PATH",
+    "NAME", "FORMAT", "FS", "SIZE", "USED", "STORED", "COMPRESSION", "STATUS", "SEALED",
+    "VERIFIED", "PATH",
 )  # fmt: skip
 
 _MOST_SHOWN = 20
@@ -246,7 +247,7 @@ def _write_listing(listed: list[ImageRow], observed: Observed) -> None:
         (
             row.name, row.format, _fs_of(row), human_size(row.size_bytes),
             human_size(row.used_bytes), human_size(row.stored_bytes), row.compression,
-            observed.status(row.id), row.verify_result, row.path,
+            observed.status(row.id), "yes" if row.sealed_at else "no", row.verify_result, row.path,
         )
         for row in listed
     ]  # fmt: skip
@@ -278,7 +279,7 @@ def show(image: ImageArgument, as_json: JsonOption = False) -> None:
         if record.is_composed:
             status = Observed(catalog.list_images(), catalog.parts()).status(record.row.id)
         else:
-            status = observed_status(record.row.status, record.volumes)
+            status = observed_status(record.row, record.volumes)
         commands = _commands(record, catalog.path)
     if as_json:
         from .render import write_json
@@ -367,6 +368,7 @@ def _facts(record: ImageRecord, status: str) -> _Sections:
         },
         "Verification": {
             "Checksum": row.checksum,
+            "Sealed": row.sealed_at or "no",
             "Verified": row.verified_at or "never",
             "Result": row.verify_result,
             "Detail": row.verify_detail,

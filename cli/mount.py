@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -25,6 +26,17 @@ class AllowOther(enum.StrEnum):
     OFF = "off"
 
 
+class Check(enum.StrEnum):
+    """Whether what is read of sealed images is compared with their hashes."""
+
+    ON = "on"
+    OFF = "off"
+
+
+CheckOption = Annotated[
+    Check,
+    typer.Option("--check", help="Compare what is read of sealed images with their hashes."),
+]
 ForegroundOption = Annotated[
     bool, typer.Option("-f", "--foreground", help="Stay in the foreground, log to the terminal.")
 ]
@@ -42,6 +54,7 @@ def mount_all(
     foreground: ForegroundOption = False,
     allow_other: AllowOtherOption = AllowOther.AUTO,
     log_file: LogFileOption = None,
+    check: CheckOption = Check.ON,
 ) -> None:
     """Mount every catalogued image as a file; returns when the mount is usable.
 
@@ -53,7 +66,7 @@ def mount_all(
       mount -o loop,ro /mnt/images/sda1 /mnt/sda1
       imgcat unmount /mnt/images
     """
-    _start(directory, None, allow_other, log_file, foreground=foreground)
+    _start(directory, None, allow_other, log_file, check, foreground=foreground)
 
 
 def mount(
@@ -68,6 +81,7 @@ def mount(
     foreground: ForegroundOption = False,
     allow_other: AllowOtherOption = AllowOther.AUTO,
     log_file: LogFileOption = None,
+    check: CheckOption = Check.ON,
 ) -> None:
     """Mount some of the catalogued images.
 
@@ -79,7 +93,7 @@ def mount(
     if len(targets) < 2:  # noqa: PLR2004 - an image and a directory
         raise typer.BadParameter("an image and a directory are needed", param_hint="IMAGE... DIR")
     *images, directory = targets
-    _start(directory, tuple(images), allow_other, log_file, foreground=foreground)
+    _start(directory, tuple(images), allow_other, log_file, check, foreground=foreground)
 
 
 def _start(
@@ -87,6 +101,7 @@ def _start(
     images: tuple[str, ...] | None,
     allow_other: AllowOther,
     log_file: str | None,
+    check: Check,
     *,
     foreground: bool,
 ) -> None:
@@ -101,6 +116,7 @@ def _start(
         log_file=log_file,
         foreground=foreground,
     )
+    request = dataclasses.replace(request, compare=check is Check.ON)
     if foreground:
         launch.run_in_foreground(request, lambda count: _tell(request, count), notify)
     else:

@@ -19,6 +19,7 @@ from ..catalog.database.moment import utc_now
 from ..catalog.errors import CatalogError
 from ..catalog.opening.open import Shared, open_watched
 from ..catalog.store import Catalog
+from ..catalog.upkeep.damage import DamageRecorder
 from . import mounts, receiving
 from .errors import MountError
 from .operations import Operations
@@ -96,7 +97,12 @@ def serve(
             with pins.pinned(catalog.path) as pinned:
                 if not pinned:
                     log.info("%s.lock cannot be made: removed images end at once", catalog.path)
-                _mount_and_run(catalog, mount_point, only, allow_other, on_ready)
+                shared = Shared(
+                    compare=request.compare, on_broken=DamageRecorder(catalog.path).tell
+                )
+                _mount_and_run(
+                    catalog, mount_point, only, shared, on_ready, allow_other=allow_other
+                )
             # Before the record goes: who waits for the end of this daemon finds it done.
             _purge(request.catalog_path)
 
@@ -120,16 +126,16 @@ def _mount_and_run(
     catalog: Catalog,
     mount_point: str,
     only: Sequence[int] | None,
-    allow_other: bool,  # noqa: FBT001 - one of the mount's facts
+    shared: Shared,
     on_ready: Callable[[Ready], None],
+    *,
+    allow_other: bool,
 ) -> None:
     async def tell_when_usable() -> None:
         # The kernel resets its read-ahead in the hand-shake, so it is set after that.
         await operations.kernel_is_there.wait()
         _tune(mount_point)
         on_ready(Ready(mount_point, operations.image_count, allow_other))
-
-    shared = Shared()
 
     def open_entry(entry: MountEntry) -> WatchedReader:
         return open_watched(catalog, entry.image_id, content_key=entry.content_key, shared=shared)

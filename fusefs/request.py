@@ -24,6 +24,7 @@ class MountRequest:
         directory: where relative paths among `images` begin.
         allow_other: ``on``, ``off`` or ``auto``.
         log_file: where the log goes, absolute; None for standard error.
+        compare: whether what is read of sealed images is compared with their hashes.
     """
 
     mount_point: str
@@ -32,6 +33,7 @@ class MountRequest:
     directory: str
     allow_other: str
     log_file: str | None
+    compare: bool = True
 
 
 def make_request(

@@ -49,7 +49,7 @@ _VOLUMES = f"SELECT image_id, {_VOLUME_COLUMNS} FROM volumes"  # noqa: S608
 _RECORD = f"""
     SELECT {_ROW_COLUMNS}, images.total_blocks, images.used_blocks, images.scan_seconds,
            images.warnings, images.header, images.layout, images.fingerprint,
-           images.index_id, indexes.kind
+           images.index_id, indexes.kind, indexes.digest
     FROM images JOIN indexes ON indexes.id = images.index_id
 """  # noqa: S608
 # Of an image that is made of others, what its files are: those of all images below it.
@@ -90,7 +90,7 @@ _VOLUMES_BELOW = f"""
 _OPEN = f"""
     SELECT {_VOLUME_COLUMNS}, images.name, images.format, images.size_bytes, images.layout,
            images.fingerprint, images.index_id, indexes.kind, indexes.content_key,
-           images.total_blocks, images.compression
+           images.total_blocks, images.compression, indexes.sealed_at
     FROM images
     JOIN indexes ON indexes.id = images.index_id
     LEFT JOIN volumes ON volumes.image_id = images.id
@@ -145,6 +145,10 @@ _CHUNK = """
     SELECT rank, bitmap FROM rank_chunks WHERE index_id = ?1 AND chunk = ?3
         AND (?2 IS NULL OR ?2 = (SELECT content_key FROM indexes WHERE id = ?1))
 """
+_SEAL = """
+    SELECT hashes FROM seals WHERE index_id = ?1 AND page_group = ?3
+        AND (?2 IS NULL OR ?2 = (SELECT content_key FROM indexes WHERE id = ?1))
+"""
 # The range that begins before the window may reach into it.
 _WINDOW = """
     SELECT first_cluster, cluster_count, source_offset FROM cluster_ranges
@@ -195,6 +199,12 @@ def owner_of_name(connection: sqlite3.Connection, name: str) -> int | None:
     row = connection.execute(
         "SELECT id FROM images WHERE name = ?", (stored_name(name),)
     ).fetchone()
+    return None if row is None else int(row[0])
+
+
+def index_of(connection: sqlite3.Connection, image_id: int) -> int | None:
+    """Return the id of an image's index, or None where there is no such image."""
+    row = connection.execute("SELECT index_id FROM images WHERE id = ?", (image_id,)).fetchone()
     return None if row is None else int(row[0])
 
 
@@ -255,6 +265,7 @@ def open_spec(connection: sqlite3.Connection, image_id: int) -> OpenSpec:
         raise ImageNotFoundError(f"image {image_id} was removed from the catalog")
     (
         name, image_format, size, layout, fingerprint, index_id, kind, key, total, compression,
+        sealed_at,
     ) = rows[0][_VOLUME_COUNT:]  # fmt: skip
     streams: tuple[StreamSpec, ...] = ()
     segments: tuple[SegmentRow, ...] = ()
@@ -274,6 +285,7 @@ def open_spec(connection: sqlite3.Connection, image_id: int) -> OpenSpec:
         index_kind=kind,
         content_key=key,
         total_blocks=total,
+        is_sealed=sealed_at is not None,
         streams=streams,
         segments=segments,
     )
@@ -361,6 +373,20 @@ def page_hashes(connection: sqlite3.Connection, stream_id: int, group: int) -> b
     return bytes(row[0])
 
 
+def seal(connection: sqlite3.Connection, index_id: int, key: int | None, group: int) -> bytes:
+    """Return a group of hashes of an image that is sealed, as it is stored. One statement, by key.
+
+    See `literal` for the content key.
+
+    Raises:
+        ChunkMissingError: the index was deleted, or has no seal any more.
+    """
+    row = connection.execute(_SEAL, (index_id, key, group)).fetchone()
+    if row is None:
+        raise ChunkMissingError(f"the seal of index {index_id} is gone{_AGAIN}")
+    return bytes(row[0])
+
+
 def directory_of_image(
     connection: sqlite3.Connection, image_id: int, role: str
 ) -> tuple[str, str] | None:
@@ -421,9 +447,9 @@ def has_unused_indexes(connection: sqlite3.Connection) -> bool:
 
 def _record(connection: sqlite3.Connection, row: tuple[Any, ...]) -> ImageRecord:
     listed = _image_row(row[: len(_ROW_FIELDS)])
-    total, used, seconds, warnings, header, layout, fingerprint, index_id, kind = row[
-        len(_ROW_FIELDS) :
-    ]
+    (
+        total, used, seconds, warnings, header, layout, fingerprint, index_id, kind, digest,
+    ) = row[len(_ROW_FIELDS) :]  # fmt: skip
     cost = {IndexKind.RANGES: _RANGES_COST, IndexKind.SEGMENTS: _SEGMENTS_COST}
     index_rows, index_bytes = connection.execute(
         cost.get(kind, _CHUNKS_COST), (index_id,)
@@ -444,6 +470,7 @@ def _record(connection: sqlite3.Connection, row: tuple[Any, ...]) -> ImageRecord
         volumes=tuple(volumes.get(listed.id, ())),
         index_id=index_id,
         index_kind=kind,
+        digest=digest,
         index_rows=index_rows,
         index_bytes=index_bytes,
         bad_ranges=tuple(BadRange(*fields) for fields in bad),

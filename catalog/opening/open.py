@@ -6,13 +6,14 @@ import collections
 import contextlib
 import dataclasses
 import errno
+import functools
 import os
 import shlex
 from typing import TYPE_CHECKING
 
 from ...formats import registry
 from ...formats.codecs import registry as codecs
-from ...formats.codecs.decoded_source import DecodedSource
+from ...formats.codecs.decoded_source import DecodedSource, Page
 from ...formats.codecs.decoders import Decoding
 from ...formats.codecs.seek_points import INDEX_VERSION, SPAN_BUDGET
 from ...formats.errors import FormatError
@@ -22,15 +23,20 @@ from ...formats.index.kind import IndexKind
 from ...formats.index.stored import StoredIndex
 from ...formats.sources.file import NotAFileError, state_of
 from ...formats.sources.pages import unpack_hashes
+from ...formats.sources.sealed import SealedSource
 from ..errors import CatalogError, ImageChangedError, NeedsRepackError
 from .composed import open_composed
 from .freshness import Freshness, compare, freshness
+from .identity import index_survives
 from .watched import WatchedReader
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ...formats.codecs.seek_points import Span
     from ...formats.image import Image
     from ...formats.reader import ImageReader
+    from ...formats.sources.sealed import BrokenSealError
     from ..records import OpenSpec, StreamSpec
     from ..store import Catalog
 
@@ -46,6 +52,8 @@ class Shared:
     Attributes:
         own_device: the device number of the program's own mount; a file in there is not opened, for
             that would be a request to oneself.
+        compare: whether what is read of sealed images is compared with their hashes.
+        on_broken: told of each page of a sealed image that is not what it was.
         indexes: loaded pieces of indexes.
         decoding: of compressed images, decoded pages and decoders that wait.
     """
@@ -53,6 +61,8 @@ class Shared:
     indexes: IndexCache = dataclasses.field(default_factory=IndexCache)
     decoding: Decoding = dataclasses.field(default_factory=Decoding)
     own_device: int | None = None
+    compare: bool = True
+    on_broken: Callable[[OpenSpec, BrokenSealError], None] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -66,6 +76,8 @@ class OpenImage:
         spec: what the catalog knows of it.
         was_touched: a file, of it or of an image that it is made of, has other times than when it
             was scanned.
+        sealed: what compares its pages with their hashes; None where nothing does, or that is done
+            by what decompresses it.
     """
 
     reader: ImageReader
@@ -73,6 +85,7 @@ class OpenImage:
     index: StoredIndex
     spec: OpenSpec
     was_touched: bool
+    sealed: SealedSource | None = None
 
     @property
     def is_composed(self) -> bool:
@@ -95,8 +108,17 @@ class OpenImage:
         self.stored.close()
 
     def has_fingerprint(self) -> bool:
-        """Tell whether the files still hold the image that was scanned. Reads samples of it."""
+        """Tell whether the files have the fingerprint of the scan. Reads samples of them."""
         return _has_fingerprint(self.spec, self.stored)
+
+    def survives_touch(self) -> bool:
+        """Tell whether files that were touched still are the image. Reads samples of them.
+
+        If so, pages of a sealed image are compared with their hashes again when they are read.
+        """
+        if self.sealed is not None:
+            self.sealed.forget()
+        return _may_be_touched(self.spec, self.stored)
 
 
 def open_image(
@@ -149,8 +171,9 @@ def _open(
         above = (*above, image_id)
         return _open_composed(catalog, spec, index, shared, at_any_cost=at_any_cost, above=above)
     stored = _open_files(catalog, spec, shared)
+    sealed = _sealed(catalog, spec, stored, shared)
     try:
-        reader = registry.open_reader(spec.format, stored.source, spec.layout, index)
+        reader = registry.open_reader(spec.format, sealed or stored.source, spec.layout, index)
     except BaseException:
         stored.close()
         raise
@@ -158,7 +181,7 @@ def _open(
         state_of(file.stat) != (volume.mtime_ns, volume.size_bytes)
         for file, volume in zip(stored.files, spec.volumes, strict=True)
     )
-    return OpenImage(reader, stored, index, spec, was_touched)
+    return OpenImage(reader, stored, index, spec, was_touched, sealed)
 
 
 def open_watched(
@@ -277,6 +300,29 @@ class _CatalogTable:
         return unpack_hashes(self._catalog.load_hashes(self._spec.id, group))
 
 
+def _sealed(
+    catalog: Catalog, spec: OpenSpec, stored: StoredFiles, shared: Shared
+) -> SealedSource | None:
+    """Return what compares the stored bytes with their hashes, if there are any to compare with."""
+    if not spec.is_sealed or spec.streams or not shared.compare:
+        return None
+
+    def loaded(group: int) -> bytes | None:
+        page = shared.indexes.get((spec.content_key, -1 - group))
+        return None if page is None else page.data
+
+    def load(group: int) -> bytes:
+        hashes = loaded(group)
+        if hashes is None:
+            stored_hashes = catalog.load_seal(spec.index_id, group, content_key=spec.content_key)
+            hashes = unpack_hashes(stored_hashes)
+            shared.indexes.put((spec.content_key, -1 - group), Page(hashes))
+        return hashes
+
+    tell = None if shared.on_broken is None else functools.partial(shared.on_broken, spec)
+    return SealedSource(stored.source, load, loaded, tell)
+
+
 def _check_streams(spec: OpenSpec, *, at_any_cost: bool) -> None:
     for stream in spec.streams:
         if stream.index_version != INDEX_VERSION:
@@ -344,7 +390,12 @@ def _are_the_scanned_files(spec: OpenSpec, stored: StoredFiles) -> bool:
     }
     if states <= {Freshness.FRESH}:
         return True
-    return states <= {Freshness.FRESH, Freshness.TOUCHED} and _has_fingerprint(spec, stored)
+    return states <= {Freshness.FRESH, Freshness.TOUCHED} and _may_be_touched(spec, stored)
+
+
+def _may_be_touched(spec: OpenSpec, stored: StoredFiles) -> bool:
+    is_sealed = spec.is_sealed
+    return index_survives(spec.format, is_sealed=is_sealed) and _has_fingerprint(spec, stored)
 
 
 def _has_fingerprint(spec: OpenSpec, stored: StoredFiles) -> bool:

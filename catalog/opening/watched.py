@@ -6,6 +6,7 @@ Everything here may block, but for `WatchedReader.read_into_nowait`.
 from __future__ import annotations
 
 import os
+import shlex
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     _State = tuple[tuple[int, int], ...]
 
 _FEW_FILES = 4
+
+_MOST_CHANGES = 8
+"""Times that a read is begun anew because a file was touched meanwhile."""
+
 _LOOK_EVERY = 0.1
 """Seconds: looking at hundreds of chunks after every read would cost more than the read."""
 
@@ -83,14 +88,30 @@ class WatchedReader:
             FormatError: the stored bytes cannot give them.
             OSError: the operating system could not read.
         """
-        self._reader.read_into(view, offset)
-        if self._is_as_before():
-            return
-        state = _state(self._files)
+        for _ in range(_MOST_CHANGES):
+            self._reader.read_into(view, offset)
+            if self._is_as_before():
+                return
+            # What was read may be of before or after, or some of both.
+            self._accept_change()
+        raise ImageChangedError(f"{self._files[0].path}: is being written while it is read")
+
+    def _accept_change(self) -> None:
+        """Take the files as they are now, if they still are the image.
+
+        Raises:
+            ImageChangedError: they are not.
+        """
         with self._lock:
+            state = _state(self._files)
+            if state == self._seen:
+                return
             sizes = tuple(size for _mtime, size in state)
-            if sizes != self._sizes or not self._image.has_fingerprint():
-                raise ImageChangedError(f"{self._files[0].path}: was changed while it was open")
+            if sizes != self._sizes or not self._image.survives_touch():
+                raise ImageChangedError(
+                    f"{self._files[0].path}: was changed while it was open: "
+                    f"`imgcat rescan {shlex.quote(self._image.spec.name)}` mends the entry"
+                )
             self._seen = state
             self._mtime_ns, self._size_bytes = state[0] if state else (0, 0)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fnmatch
 import logging
 import os
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from .database import pins, reading, schema
 from .database.connection import BUSY_SECONDS, Database
+from .database.watch import Follower
 from .errors import (
     CatalogError,
     CatalogMissingError,
@@ -19,7 +19,7 @@ from .errors import (
 from .names import check_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from ..formats.codecs.seek_points import Span
     from ..formats.index.ranges import RangeList
@@ -75,6 +75,7 @@ class Catalog:
         database = Database(path, write=write, create=create, busy_seconds=busy_seconds)
         try:
             message = schema.ensure_current(database)
+            database.identify()
         except BaseException:
             database.close()
             raise
@@ -226,23 +227,30 @@ class Catalog:
         with self.database.asking() as connection:
             return reading.cluster_ranges(connection, index_id, content_key, start, stop)
 
-    def load_span(self, stream_id: int, plain_offset: int, plain_bytes: int) -> Span:
+    def load_span(
+        self,
+        stream_id: int,
+        plain_offset: int,
+        plain_bytes: int,
+        *,
+        content_key: int | None = None,
+    ) -> Span:
         """Return the span of a compressed stream at an offset. One statement, by key.
 
         Raises:
             ChunkMissingError: the index was deleted.
         """
         with self.database.asking() as connection:
-            return reading.span(connection, stream_id, plain_offset, plain_bytes)
+            return reading.span(connection, stream_id, content_key, plain_offset, plain_bytes)
 
-    def load_hashes(self, stream_id: int, group: int) -> bytes:
+    def load_hashes(self, stream_id: int, group: int, *, content_key: int | None = None) -> bytes:
         """Return a group of a stream's page hashes as it is stored. One statement, by key.
 
         Raises:
             ChunkMissingError: the index was deleted.
         """
         with self.database.asking() as connection:
-            return reading.page_hashes(connection, stream_id, group)
+            return reading.page_hashes(connection, stream_id, content_key, group)
 
     def load_seal(self, index_id: int, group: int, *, content_key: int | None = None) -> bytes:
         """Return a group of an image's page hashes as it is stored. One statement, by key.
@@ -262,11 +270,18 @@ class Catalog:
         with self.database.asking() as connection:
             return reading.literal(connection, index_id, content_key, start)
 
-    @contextlib.contextmanager
-    def watching(self) -> Iterator[Callable[[], int]]:
-        """Give a function that returns another number after another process has committed."""
-        with self.database.raw() as connection:
-            yield lambda: int(connection.execute("PRAGMA data_version").fetchone()[0])
+    def check_schema(self) -> None:
+        """Check that the catalog can be used: another may have come in its place.
+
+        Raises:
+            CatalogSchemaError: its schema cannot be used; it says what to do.
+            CatalogError: it could not be read.
+        """
+        schema.ensure_current(self.database)
+
+    def follow(self) -> Follower:
+        """Return what tells whether another process has committed, or another catalog has come."""
+        return Follower(self.database)
 
     # -- changing ----------------------------------------------------------
 

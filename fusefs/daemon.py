@@ -16,7 +16,7 @@ import trio
 
 from ..catalog.database import pins
 from ..catalog.database.moment import utc_now
-from ..catalog.errors import CatalogError
+from ..catalog.errors import CatalogError, CatalogReplacedError
 from ..catalog.opening.open import Shared, open_watched
 from ..catalog.store import Catalog
 from ..catalog.upkeep.damage import DamageRecorder
@@ -48,8 +48,8 @@ _MAX_BACKGROUND = 256
 _M_ARENA_MAX = -8
 """Of glibc's ``mallopt``."""
 
-_MAX_TASKS = 256
-"""Requests that are served at the same time."""
+_MAX_TASKS = 1024
+"""Requests that are served at the same time; those of a disk that hangs are among them."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -198,24 +198,34 @@ async def _follow_catalog(catalog: Catalog, operations: Operations, planner: Pla
     """
 
     def look() -> Changes | None:
+        catalog.check_schema()
         return planner.plan(catalog.mount_rows())
 
-    with catalog.watching() as version_of:
-        seen = None
-        while True:
-            try:
-                version = await trio.to_thread.run_sync(version_of, abandon_on_cancel=True)
-                if version != seen:
-                    # The first time too: something may have changed since the mount was made.
-                    changes = await trio.to_thread.run_sync(look, abandon_on_cancel=True)
-                    await operations.let_kernel_forget(operations.show(changes))
-                    seen = version
-            except CatalogError as error:
+    follower = catalog.follow()
+    seen: int | None = None
+    said = ""
+    while True:
+        try:
+            version = await trio.to_thread.run_sync(follower.version, abandon_on_cancel=True)
+            if version != seen:
+                # The first time too: something may have changed since the mount was made.
+                changes = await trio.to_thread.run_sync(look, abandon_on_cancel=True)
+                await operations.let_kernel_forget(operations.show(changes))
+                seen = version
+            said = ""
+        except CatalogReplacedError as error:
+            log.warning("%s: from now on, that one is shown", error)
+            seen = None
+            await trio.to_thread.run_sync(follower.close, abandon_on_cancel=True)
+            await trio.to_thread.run_sync(catalog.database.take_what_is_there)
+        except CatalogError as error:
+            if str(error) != said:
                 log.warning("the catalog cannot be read just now: %s", error)
-            except Exception:
-                # Whatever is in the catalog, the images that are shown go on being served.
-                log.exception("the catalog cannot be followed")
-            await trio.sleep(REFRESH_SECONDS)
+            said = str(error)
+        except Exception:
+            # Whatever is in the catalog, the images that are shown go on being served.
+            log.exception("the catalog cannot be followed")
+        await trio.sleep(REFRESH_SECONDS)
 
 
 def _device_of(mount_point: str) -> str | None:

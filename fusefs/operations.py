@@ -21,7 +21,7 @@ import trio
 
 from ..catalog.opening.errnos import errno_of, is_expected
 from .open_readers import OpenReaders
-from .tree import ROOT_INODE, Tree
+from .tree import ROOT_INODE, Tree, handle_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -78,7 +78,7 @@ def _guarded(
 class Operations(pyfuse3.Operations):
     """The handlers of one mount.
 
-    Nothing that one handler remembers is needed by another: a handle is its inode number, and a
+    Nothing that one handler remembers is needed by another: a handle is the key of a content, and a
     directory is listed from the place where the last answer ended. So several processes can serve
     one mount.
 
@@ -133,8 +133,6 @@ class Operations(pyfuse3.Operations):
                 ignore_enoent=True,
             )
         self._doubtful.update(applied.reused)
-        for inode in applied.reused:
-            self._readers.retire(inode)
         self._changed_ns = time.time_ns()
         return applied
 
@@ -201,9 +199,11 @@ class Operations(pyfuse3.Operations):
         ctx: pyfuse3.RequestContext,  # noqa: ARG002
     ) -> pyfuse3.EntryAttributes:
         """Return what `stat` tells, also of a file that has no name any more but is open."""
-        known = self._open_readers(inode)
-        if known is not None and self._tree.node(inode) is None:
-            return self._file_attributes(inode, known.entry)
+        node = self._tree.node(inode)
+        if node is None:
+            known = self._readers.entry_of_inode(inode)
+            if known is not None:
+                return self._file_attributes(inode, known)
         return self._attributes(self._node(inode))
 
     @_guarded
@@ -275,14 +275,19 @@ class Operations(pyfuse3.Operations):
         entry = self._entry(inode)
         if flags & os.O_ACCMODE != os.O_RDONLY:
             raise pyfuse3.FUSEError(errno.EROFS)
+        if inode in self._doubtful:
+            # The kernel may mean the content that the number stood for before: it looks the name up
+            # again, and tells by the generation.
+            self._doubtful.discard(inode)
+            raise pyfuse3.FUSEError(errno.ESTALE)
+        handle = handle_of(entry)
         try:
-            known = await self._readers.open(inode, entry)
+            known = await self._readers.open(handle, entry)
         except Exception as error:  # noqa: BLE001 - each becomes an errno and a line in the log
             self._fail(entry.name, "open", error)
         # Of a file that was touched, what the kernel has cached may be from before.
-        is_kept = not known.reader.was_touched and inode not in self._doubtful
-        self._doubtful.discard(inode)
-        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(inode), keep_cache=is_kept)
+        is_kept = not known.reader.was_touched
+        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle), keep_cache=is_kept)
 
     async def read(self, fh: pyfuse3.FileHandleT, off: int, size: int) -> bytes:
         """Return guest bytes, fewer than asked for only at the image's end.
@@ -313,11 +318,14 @@ class Operations(pyfuse3.Operations):
         view = self._views[size] = self._scratch[:size]
         return view
 
-    async def _read_waiting(self, inode: int, off: int, size: int) -> bytes:
+    async def _read_waiting(self, handle: int, off: int, size: int) -> bytes:
         """Read what may have to be waited for, or lies at the end, or nobody has opened here."""
-        known = self._open_readers(inode)
+        known = self._open_readers(handle)
         if known is None:
-            known = await self._readers.reading(inode, self._entry(inode))
+            entry = self._tree.entry_of_handle(handle)
+            if entry is None:
+                raise pyfuse3.FUSEError(errno.ESTALE)
+            known = await self._readers.reading(handle, entry)
         size = min(size, known.size - off)
         if size <= 0:
             return b""
@@ -368,10 +376,10 @@ class Operations(pyfuse3.Operations):
             raise pyfuse3.FUSEError(errno.EISDIR)
         return entry
 
-    def _name(self, inode: int) -> str:
-        known, node = self._open_readers(inode), self._tree.node(inode)
-        entry = known.entry if known is not None else node and node.entry
-        return entry.name if entry else f"inode {inode}"
+    def _name(self, handle: int) -> str:
+        known = self._open_readers(handle)
+        entry = known.entry if known is not None else self._tree.entry_of_handle(handle)
+        return entry.name if entry else f"handle {handle}"
 
     def _fail(self, name: str, what: str, error: Exception) -> NoReturn:
         if is_expected(error):

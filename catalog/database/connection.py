@@ -16,10 +16,10 @@ import os
 import sqlite3
 import stat
 import threading
-import urllib.parse
 from typing import TYPE_CHECKING
 
-from ..errors import CatalogBusyError, CatalogError, CatalogSchemaError
+from ..errors import CatalogBusyError, CatalogError, CatalogReplacedError, CatalogSchemaError
+from .identity import Identity, key_of, uri_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,6 +87,7 @@ class Database:
         self._idle: list[sqlite3.Connection] = []
         self._engine: sa.Engine | None = None
         self._lock = threading.Lock()
+        self._identity: Identity | None = None
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -199,6 +200,27 @@ class Database:
                 if _code(error) != sqlite3.SQLITE_BUSY:
                     raise
 
+    def identify(self) -> Identity:
+        """Return what tells this catalog from others; from then on, no other is connected to.
+
+        Raises:
+            CatalogReplacedError: it is another one already than when this was called first.
+            CatalogError: the database could not be read.
+        """
+        with self.asking() as connection:
+            if self._identity is None:
+                status = os.stat(self.path)
+                self._identity = Identity(status.st_dev, status.st_ino, key_of(connection))
+            return self._identity
+
+    def take_what_is_there(self) -> None:
+        """Let go of the catalog that was opened: the next connection is to whatever is there now.
+
+        Connections that are in use end with their blocks.
+        """
+        self.close()
+        self._identity = None
+
     def close(self) -> None:
         """Close every connection that nobody uses."""
         with self._lock:
@@ -207,7 +229,17 @@ class Database:
         for connection in idle:
             connection.close()
         if engine is not None:
+            self._empty_log(engine)
             engine.dispose()
+
+    def _empty_log(self, engine: sa.Engine) -> None:
+        """Put what was written into the file itself, so that a copy of the file alone is whole.
+
+        While somebody reads, that is left to whoever closes next.
+        """
+        with contextlib.suppress(sqlite3.Error), contextlib.closing(engine.raw_connection()) as raw:
+            raw.execute("PRAGMA busy_timeout = 0")
+            raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
     def _connect(self, *, foreign_keys: bool = True) -> sqlite3.Connection:
         connection = self._connect_as(self._mode)
@@ -241,10 +273,8 @@ class Database:
         return None
 
     def _connect_as(self, mode: str) -> sqlite3.Connection:
-        # Quoted as bytes: the path need not be UTF-8.
-        quoted = urllib.parse.quote(os.fsencode(os.path.abspath(self.path)))
         return sqlite3.connect(
-            f"file:{quoted}?mode={mode}",
+            uri_of(self.path, mode),
             uri=True,
             timeout=self._busy_seconds,
             isolation_level=None,
@@ -258,6 +288,17 @@ class Database:
         else:
             connection.execute("PRAGMA query_only = ON")
         connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        if self._identity is not None:
+            self._check_identity(connection, self._identity)
+
+    def _check_identity(self, connection: sqlite3.Connection, known: Identity) -> None:
+        # Looked at behind the connection: it is to this file, or to one that was there before.
+        status = os.stat(self.path)
+        now = Identity(status.st_dev, status.st_ino, key_of(connection))
+        if now != known:
+            raise CatalogReplacedError(
+                f"{self.path}: another catalog has taken the place of the one that was opened"
+            )
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:

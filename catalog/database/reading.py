@@ -121,6 +121,8 @@ _SPAN = """
            coalesce((SELECT min(plain_offset) FROM seek_points
                      WHERE stream_id = ?1 AND plain_offset > ?2), ?3)
     FROM seek_points WHERE stream_id = ?1 AND plain_offset <= ?2
+        AND (?4 IS NULL OR ?4 = (SELECT content_key FROM indexes JOIN streams
+                                 ON streams.index_id = indexes.id WHERE streams.id = ?1))
     ORDER BY plain_offset DESC LIMIT 1
 """
 # Five numbers of at most eight bytes a point, and the row's own header.
@@ -144,6 +146,11 @@ _LITERAL = """
 _CHUNK = """
     SELECT rank, bitmap FROM rank_chunks WHERE index_id = ?1 AND chunk = ?3
         AND (?2 IS NULL OR ?2 = (SELECT content_key FROM indexes WHERE id = ?1))
+"""
+_PAGE_HASHES = """
+    SELECT hashes FROM page_hashes WHERE stream_id = ?1 AND page_group = ?3
+        AND (?2 IS NULL OR ?2 = (SELECT content_key FROM indexes JOIN streams
+                                 ON streams.index_id = indexes.id WHERE streams.id = ?1))
 """
 _SEAL = """
     SELECT hashes FROM seals WHERE index_id = ?1 AND page_group = ?3
@@ -345,29 +352,37 @@ def cluster_ranges(
 
 
 def span(
-    connection: sqlite3.Connection, stream_id: int, plain_offset: int, plain_bytes: int
+    connection: sqlite3.Connection,
+    stream_id: int,
+    key: int | None,
+    plain_offset: int,
+    plain_bytes: int,
 ) -> Span:
     """Return the span of a stream that a plain offset lies in. One statement, by key.
+
+    See `literal` for the content key, which is that of the stream's index.
 
     Raises:
         ChunkMissingError: the index was deleted.
     """
-    row = connection.execute(_SPAN, (stream_id, plain_offset, plain_bytes)).fetchone()
+    row = connection.execute(_SPAN, (stream_id, plain_offset, plain_bytes, key)).fetchone()
     if row is None:
         raise ChunkMissingError(f"the seek points of stream {stream_id} are gone{_AGAIN}")
     *point, stop = row
     return Span(SeekPoint(*point), stop)
 
 
-def page_hashes(connection: sqlite3.Connection, stream_id: int, group: int) -> bytes:
+def page_hashes(
+    connection: sqlite3.Connection, stream_id: int, key: int | None, group: int
+) -> bytes:
     """Return a group of page hashes as it is stored. One statement, by key.
+
+    See `literal` for the content key, which is that of the stream's index.
 
     Raises:
         ChunkMissingError: the index was deleted.
     """
-    row = connection.execute(
-        "SELECT hashes FROM page_hashes WHERE stream_id = ? AND page_group = ?", (stream_id, group)
-    ).fetchone()
+    row = connection.execute(_PAGE_HASHES, (stream_id, key, group)).fetchone()
     if row is None:
         raise ChunkMissingError(f"the page hashes of stream {stream_id} are gone{_AGAIN}")
     return bytes(row[0])

@@ -282,9 +282,10 @@ def _index_of(catalog: Catalog, spec: OpenSpec, cache: IndexCache) -> StoredInde
 class _CatalogTable:
     """The seek points and page hashes of a stream, from the catalog. See `SeekTable`."""
 
-    def __init__(self, catalog: Catalog, spec: StreamSpec) -> None:
+    def __init__(self, catalog: Catalog, spec: StreamSpec, content_key: int) -> None:
         self._catalog = catalog
         self._spec = spec
+        self._key = content_key
 
     @property
     def plain_size(self) -> int:
@@ -293,11 +294,14 @@ class _CatalogTable:
 
     def span_at(self, plain_offset: int) -> Span:
         """Return the span that a plain offset lies in."""
-        return self._catalog.load_span(self._spec.id, plain_offset, self._spec.plain_bytes)
+        return self._catalog.load_span(
+            self._spec.id, plain_offset, self._spec.plain_bytes, content_key=self._key
+        )
 
     def hashes(self, group: int) -> bytes:
         """Return the hashes of a group of pages."""
-        return unpack_hashes(self._catalog.load_hashes(self._spec.id, group))
+        stored = self._catalog.load_hashes(self._spec.id, group, content_key=self._key)
+        return unpack_hashes(stored)
 
 
 def _sealed(
@@ -354,7 +358,7 @@ def _open_files(catalog: Catalog, spec: OpenSpec, shared: Shared) -> StoredFiles
                 DecodedSource(
                     source,
                     codecs.named(each.codec),
-                    _CatalogTable(catalog, each),
+                    _CatalogTable(catalog, each, spec.content_key),
                     spec.content_key * _MOST_STREAMS + number,
                     shared.decoding,
                 )

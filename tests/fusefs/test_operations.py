@@ -22,7 +22,7 @@ from imgcat.formats.errors import ChecksumError, TruncatedImageError
 from imgcat.formats.index.rank_chunk import ChunkMissingError
 from imgcat.fusefs.operations import Operations
 from imgcat.fusefs.receiving import Turns
-from imgcat.fusefs.tree import Planner, inode_of
+from imgcat.fusefs.tree import Planner, handle_of, inode_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -227,12 +227,12 @@ def test_an_image_is_open_as_long_as_a_handle_of_it_is() -> None:
         reader = Reader(lambda: None)
         made, inode = operations(reader)
         infos = [await made.open(inode, os.O_RDONLY, None) for _ in range(3)]
-        assert {info.fh for info in infos} == {inode}
+        assert {info.fh for info in infos} == {handle_of(ENTRY)}
         for _ in range(2):
-            await made.release(inode)
+            await made.release(handle_of(ENTRY))
             assert not reader.closed
-            assert bytes(await made.read(inode, 0, 2)) == b"ww"
-        await made.release(inode)
+            assert bytes(await made.read(handle_of(ENTRY), 0, 2)) == b"ww"
+        await made.release(handle_of(ENTRY))
         assert reader.closed
 
     trio.run(main)
@@ -241,11 +241,11 @@ def test_an_image_is_open_as_long_as_a_handle_of_it_is() -> None:
 def test_a_handle_that_another_process_has_opened_is_read() -> None:
     async def main() -> None:
         reader = Reader(lambda: None)
-        made, inode = operations(reader)
-        assert bytes(await made.read(inode, 0, 2)) == b"ww"
+        made, _inode = operations(reader)
+        assert bytes(await made.read(handle_of(ENTRY), 0, 2)) == b"ww"
         # Nobody here has it open: a release that comes here closes it.
         assert not reader.closed
-        await made.release(inode)
+        await made.release(handle_of(ENTRY))
         assert reader.closed
 
     trio.run(main)
@@ -256,7 +256,7 @@ def test_other_processes_handles_do_not_fill_this_one() -> None:
         readers = [Reader(lambda: None) for _ in range(80)]
         made, _inode = operations(*readers)
         for number in range(1, 81):
-            assert bytes(await made.read(number << 40, 0, 1)) == b"w"
+            assert bytes(await made.read(77 * number, 0, 1)) == b"w"
         assert sum(not reader.closed for reader in readers) == 64
         assert not readers[-1].closed
         made.close_files()
@@ -275,10 +275,10 @@ def test_a_file_that_changed_between_two_opens_is_opened_anew() -> None:
         await made.open(inode, os.O_RDONLY, None)
         # Both handles read the new one, and the old one goes.
         assert first.closed
-        assert bytes(await made.read(inode, 0, 2)) == b"ww"
-        await made.release(inode)
+        assert bytes(await made.read(handle_of(ENTRY), 0, 2)) == b"ww"
+        await made.release(handle_of(ENTRY))
         assert not second.closed
-        await made.release(inode)
+        await made.release(handle_of(ENTRY))
         assert second.closed
 
     trio.run(main)
@@ -301,8 +301,8 @@ def test_one_that_cannot_be_opened_anew_leaves_those_that_have_it_open() -> None
         with pytest.raises(pyfuse3.FUSEError) as caught:
             await made.open(inode, os.O_RDONLY, None)
         assert caught.value.errno == errno.ESTALE
-        assert bytes(await made.read(inode, 0, 2)) == b"ww"
-        await made.release(inode)
+        assert bytes(await made.read(handle_of(ENTRY), 0, 2)) == b"ww"
+        await made.release(handle_of(ENTRY))
         assert reader.closed
 
     trio.run(main)
@@ -316,9 +316,9 @@ def test_an_image_is_not_closed_while_it_is_read() -> None:
         await made.open(inode, os.O_RDONLY, None)
         with trio.fail_after(20):
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(made.read, inode, 0, 10)
+                nursery.start_soon(made.read, handle_of(ENTRY), 0, 10)
                 await trio.testing.wait_all_tasks_blocked()
-                await made.release(inode)
+                await made.release(handle_of(ENTRY))
                 assert not reader.closed
                 go_on.set()
         assert reader.closed
@@ -342,9 +342,14 @@ def test_what_a_number_stood_for_before_is_not_kept_by_the_kernel() -> None:
         assert told is not None
         assert told.reused == [inode]
         assert (await made.getattr(inode, None)).generation not in {generation, 0}
-        await made.release(inode)
-        assert not (await made.open(inode, os.O_RDONLY, None)).keep_cache
-        assert (await made.open(inode, os.O_RDONLY, None)).keep_cache
+        await made.release(handle_of(ENTRY))
+        # The kernel looks it up again, and finds by the generation that it is another one.
+        with pytest.raises(pyfuse3.FUSEError) as raised:
+            await made.open(inode, os.O_RDONLY, None)
+        assert raised.value.errno == errno.ESTALE
+        again = await made.open(inode, os.O_RDONLY, None)
+        assert again.keep_cache
+        assert again.fh == handle_of(other) != first.fh
 
     trio.run(main)
 
@@ -358,8 +363,8 @@ def test_an_open_file_without_a_name_has_attributes_still() -> None:
         await made.open(inode, os.O_RDONLY, None)
         made.show(planner.plan([]))
         assert (await made.getattr(inode, None)).st_size == ENTRY.size_bytes
-        assert bytes(await made.read(inode, 0, 2)) == b"ww"
-        await made.release(inode)
+        assert bytes(await made.read(handle_of(ENTRY), 0, 2)) == b"ww"
+        await made.release(handle_of(ENTRY))
         with pytest.raises(pyfuse3.FUSEError):
             await made.getattr(inode, None)
 
@@ -380,9 +385,14 @@ def test_what_is_open_of_another_content_serves_nobody() -> None:
         inode = inode_of(ENTRY)
         await made.open(inode, os.O_RDONLY, None)
         made.show(planner.plan([dataclasses.astuple(other)]))
+        with pytest.raises(pyfuse3.FUSEError):
+            await made.open(inode, os.O_RDONLY, None)
+        opened = await made.open(inode, os.O_RDONLY, None)
+        assert len(await made.read(opened.fh, 0, 100)) == 5
+        # Who had the other one open goes on with that.
+        assert len(await made.read(handle_of(ENTRY), 0, 100)) == 100
+        await made.release(handle_of(ENTRY))
         assert readers[77].closed
-        await made.open(inode, os.O_RDONLY, None)
-        assert len(await made.read(inode, 0, 100)) == 5
 
     trio.run(main)
 
@@ -406,9 +416,9 @@ def test_two_that_find_a_file_changed_at_once_leave_nothing_open() -> None:
                 nursery.start_soon(made.open, inode, os.O_RDONLY, None)
         for _ in range(3):
             assert not all(reader.closed for reader in readers)
-            await made.release(inode)
+            await made.release(handle_of(ENTRY))
         assert all(reader.closed for reader in readers)
-        assert not made._readers._by_inode
+        assert not made._readers._by_handle
         assert not made._readers._handles
 
     trio.run(main)
@@ -445,10 +455,10 @@ def test_an_open_that_fails_while_the_last_handle_is_released_leaves_nothing_ope
         async with trio.open_nursery() as nursery:
             nursery.start_soon(open_again)
             await trio.testing.wait_all_tasks_blocked()
-            await made.release(inode)
+            await made.release(handle_of(ENTRY))
             go_on.set()
         assert first.closed
-        assert not made._readers._by_inode
+        assert not made._readers._by_handle
 
     trio.run(main)
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from support.program import Program
 
+pytestmark = pytest.mark.fuse
+
 PAGE = 128 << 10
 
 

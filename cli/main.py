@@ -61,11 +61,16 @@ def _drop_output() -> None:
 
 
 def _run_app() -> int:
+    from .completion import VARIABLE, answer
     from .exit_codes import BUG, INTERRUPTED, code_of, message_of
     from .settings import complain
 
     try:
-        make_app()(prog_name="imgcat")
+        app = make_app()
+        if VARIABLE in os.environ:
+            _write_bytes(answer(app, os.environ[VARIABLE], sys.argv[1:]))
+        else:
+            app(prog_name="imgcat")
     except SystemExit as end:
         if isinstance(end.__context__, BrokenPipeError):
             # Whoever read our output has stopped to, as `head` does; that is no error of ours.
@@ -98,8 +103,6 @@ def make_app() -> Typer:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
-    if "_IMGCAT_COMPLETE" in os.environ:
-        completion.set_up()
     app.callback()(options.options)
     commands: dict[str, Callable[..., None]] = {
         "add": images.add,
@@ -137,6 +140,10 @@ def _encode_anyhow(error: UnicodeError) -> tuple[str | bytes, int]:
         return codecs.lookup_error("surrogateescape")(one)
     except UnicodeEncodeError:
         return codecs.lookup_error("backslashreplace")(one)
+
+
+def _write_bytes(data: bytes) -> None:
+    sys.stdout.buffer.write(data)
 
 
 def _print_version() -> None:

@@ -403,8 +403,7 @@ def test_completion_completes_image_names(program: Program, samples: list[Sample
     catalogue(program, *(sample.path for sample in samples[:3]))
     for command in ("export", "map", "read"):
         environment = program.environment | {
-            "_IMGCAT_COMPLETE": "complete_bash",
-            "COMP_WORDS": f"imgcat {command} ext4-0.3.4",
-            "COMP_CWORD": "2",
+            "_IMGCAT_COMPLETE": "bash",
         }
-        assert program.run(env=environment).stdout.split() == ["ext4-0.3.47-a0"]
+        line = f"imgcat {command} ext4-0.3.4"
+        assert program.run(line, "ext4-0.3.4", env=environment).stdout == "ext4-0.3.47-a0\0"

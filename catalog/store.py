@@ -36,10 +36,16 @@ def default_path() -> str:
 
 
 class Catalog:
-    """An open catalog. Use `Catalog.open`."""
+    """An open catalog. Use `Catalog.open`.
+
+    Attributes:
+        database: its database.
+        pins: what keeps the indexes of images that are open.
+    """
 
     def __init__(self, database: Database) -> None:
         self.database = database
+        self.pins = pins.Pins(database.path)
 
     @classmethod
     def open(
@@ -298,7 +304,7 @@ class Catalog:
             composing.refresh_above(connection, [image_id])
 
     def purge_unused_indexes(self) -> None:
-        """Delete the indexes that no image uses, unless a daemon may still read by one."""
+        """Delete the indexes that no image uses, unless somebody may still read by one."""
         with pins.unpinned(self.path) as alone:
             if not alone:
                 return

@@ -37,7 +37,7 @@ _CODES: dict[type[Exception], int] = {
     catalog.NameTakenError: USAGE,
     catalog.CatalogBusyError: BUSY,
     catalog.CatalogError: SCHEMA,
-    ChunkMissingError: SCHEMA,
+    ChunkMissingError: DAMAGED,
     fusefs.NotMountedError: NOT_FOUND,
     fusefs.MountError: NOT_MOUNTED,
     FileNotFoundError: NOT_FOUND,
@@ -49,10 +49,10 @@ _CODES: dict[type[Exception], int] = {
 
 @contextlib.contextmanager
 def naming(name: str) -> Iterator[None]:
-    """Have what is wrong with an image's bytes say which image it is."""
+    """Have what is wrong with an image's bytes, or its index, say which image it is."""
     try:
         yield
-    except formats.FormatError as error:
+    except (formats.FormatError, ChunkMissingError) as error:
         error.add_note(name)
         raise
 

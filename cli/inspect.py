@@ -46,10 +46,11 @@ def map_extents(image: ImageArgument, as_json: JsonOption = False) -> None:
         try:
             size = opened.reader.size
             watch = _Watch(merged(opened.reader.extents(0, size)))
-            if as_json:
-                _write_map_json(watch)
-            else:
-                _write_map_table(watch, size)
+            with naming(opened.spec.name):
+                if as_json:
+                    _write_map_json(watch)
+                else:
+                    _write_map_table(watch, size)
         finally:
             opened.close()
     sys.stdout.flush()

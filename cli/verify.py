@@ -100,6 +100,7 @@ def verify_one(
     from ..catalog.errors import ImageChangedError, ImageNotFoundError
     from ..catalog.upkeep.verify import verify_image
     from ..formats.errors import FormatError
+    from ..formats.index.rank_chunk import ChunkMissingError
 
     name = f"image {image_id}"
     try:
@@ -108,7 +109,9 @@ def verify_one(
         total = sum(stream.plain_bytes for stream in record.streams) or record.row.stored_bytes
         with byte_bar(total, name) as progress:
             report = verify_image(catalog, image_id, progress=progress, jobs=jobs, done=done)
-    except (ImageNotFoundError, ImageChangedError, FormatError, OSError) as error:
+    except (
+        ImageNotFoundError, ImageChangedError, FormatError, OSError, ChunkMissingError,
+    ) as error:  # fmt: skip
         complain(f"{name}: {message_of(error)}")
         return code_of(error), None
     return print_report(report, silent=silent), report

@@ -134,7 +134,7 @@ _STREAMS_COST = """
 _BAD_RANGES = """
     SELECT start_byte, stop_byte, detail FROM bad_ranges WHERE image_id = ? ORDER BY ordinal
 """
-_AGAIN = ": the image was scanned anew or removed meanwhile: open it again"
+_AGAIN = ": the image was removed or scanned anew meanwhile: open it again"
 
 # Of an index that still has the content key ?2, if one is given.
 _LITERAL = """
@@ -171,7 +171,7 @@ def record_of_id(connection: sqlite3.Connection, image_id: int) -> ImageRecord:
     """
     row = connection.execute(f"{_RECORD} WHERE images.id = ?", (image_id,)).fetchone()
     if row is None:
-        raise ImageNotFoundError(f"no image has the id {image_id}")
+        raise ImageNotFoundError(f"no image has the id {image_id}: it was removed meanwhile")
     return _record(connection, row)
 
 

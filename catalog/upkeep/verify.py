@@ -6,6 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from ...formats.errors import FormatError
+from ...formats.index.rank_chunk import ChunkMissingError
 from ...formats.passes import verify as formats_verify
 from ..database.moment import utc_now
 from ..errors import ImageChangedError, ImageNotFoundError, NeedsRepackError
@@ -157,7 +158,7 @@ def _verify_part(
         report = verify_image(catalog, image_id, progress=progress, jobs=jobs, done=done)
     except (ImageChangedError, ImageNotFoundError, NeedsRepackError, FormatError) as error:
         return None, str(error), True
-    except OSError as error:
+    except (OSError, ChunkMissingError) as error:
         return None, str(error), False
     return report, "", True
 

@@ -139,6 +139,11 @@ class Catalog:
         with self.database.reading() as connection:
             return reading.record_of_path(connection, path)
 
+    def name_of(self, image_id: int) -> str | None:
+        """Return the name of an image, None where it was removed. One statement."""
+        with self.database.asking() as connection:
+            return reading.name_of_id(connection, image_id)
+
     def resolve(self, token: str) -> int:
         """Return the id of the one image that `token` names: a name, an id or a path.
 

@@ -47,6 +47,18 @@ _CODES: dict[type[Exception], int] = {
 }
 
 
+OF_ONE_IMAGE = (
+    formats.FormatError,
+    catalog.ImageNotFoundError,
+    catalog.ImageChangedError,
+    catalog.NameTakenError,
+    catalog.NeedsRepackError,
+    ChunkMissingError,
+    OSError,
+)
+"""What can be wrong with one of several images, and must not end the work on the others."""
+
+
 @contextlib.contextmanager
 def naming(name: str) -> Iterator[None]:
     """Have what is wrong with an image's bytes, or its index, say which image it is."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import itertools
 import os
+import stat
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +13,7 @@ import typer
 
 from .arguments import ImageArgument, ImagesArgument, JsonOption, parse_positive_size
 from .completion import complete_images
-from .exit_codes import DAMAGED, NOT_FOUND, NOT_SUPPORTED, code_of, message_of
+from .exit_codes import DAMAGED, NOT_FOUND, NOT_SUPPORTED, OF_ONE_IMAGE, code_of, message_of
 from .progress import above_bars, byte_bar
 from .settings import complain, notify, open_catalog, settings
 
@@ -128,7 +129,7 @@ def _added(
     from ..catalog.adding.batch import Item, add_files
 
     items = [Item(path) for path in paths]
-    total = sum(os.path.getsize(path) for path in paths if os.path.isfile(path))
+    total = sum(map(_size_of, paths))
     with byte_bar(total, "scanning") as progress:
         results = add_files(catalog, items, name=name, options=options, progress=progress)
         for result in results:
@@ -140,17 +141,35 @@ def _added_directory(catalog: Catalog, path: str, *, options: Options) -> Iterat
     """Add an image directory and yield the results, under a bar of bytes."""
     from ..catalog.adding.batch import Result
     from ..catalog.adding.clonezilla import add_directory
-    from ..formats.errors import FormatError
 
-    total = sum(entry.stat().st_size for entry in os.scandir(path) if entry.is_file())
+    total = _bytes_in(path)
     with byte_bar(total, os.path.basename(os.path.abspath(path))) as progress:
         results = add_directory(catalog, path, options=options, progress=progress)
         try:
             for result in results:
                 with above_bars():
                     yield result
-        except (FormatError, OSError) as error:
+        except OF_ONE_IMAGE as error:
             yield Result(path, error=error)
+
+
+def _bytes_in(directory: str) -> int:
+    """Return the bytes of all files in a directory, as far as can be told."""
+    try:
+        names = os.listdir(directory)
+    except OSError:
+        # Reading it says so.
+        return 0
+    return sum(_size_of(os.path.join(directory, name)) for name in names)
+
+
+def _size_of(path: str) -> int:
+    """Return the bytes of a file, 0 for what is none, or is gone: the scan says so."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return 0
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0
 
 
 def _verify_added(catalog: Catalog, ingested: Ingested) -> int:
@@ -428,10 +447,13 @@ def rm(images: ImagesArgument) -> None:
     """
     with open_catalog(write=True) as catalog:
         ids = catalog.resolve_many(images)
-        names = [catalog.get(image_id).row.name for image_id in ids]
+        # Not all of the record: one that is damaged can be removed too.
+        names = [catalog.name_of(image_id) for image_id in ids]
         catalog.remove(ids)
     for name in names:
-        _say("removed", name)
+        # One without a name was removed by somebody else just now.
+        if name is not None:
+            _say("removed", name)
 
 
 def rename(
@@ -474,7 +496,13 @@ def rescan(
             else [row.id for row, _volumes in catalog.list_images()]
         )
         for image_id in ids:
-            ingested = rescan_image(catalog, image_id)
+            name = catalog.name_of(image_id) or f"image {image_id}"
+            try:
+                ingested = rescan_image(catalog, image_id)
+            except OF_ONE_IMAGE as error:
+                complain(_error_line(name, error))
+                worst = max(worst, code_of(error))
+                continue
             _say(ingested.outcome.value, ingested.record.row.name)
             worst = max(worst, _report_damage(ingested))
     raise typer.Exit(worst)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ...formats.errors import FormatError
 from ...formats.files import detect
-from ..errors import ImageChangedError, NameTakenError
+from ..errors import ImageChangedError, ImageNotFoundError, NameTakenError
 from .put import Ingested, Outcome, add_file, needs_scan, put
 from .scan import ScannedFile, scan_file
 
@@ -56,6 +56,9 @@ class Options:
 
 
 _USUAL = Options()
+
+_OF_ONE_FILE = (FormatError, OSError, ImageChangedError, ImageNotFoundError, NameTakenError)
+"""What can be wrong with one of several files, and must not stop the others."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -190,12 +193,12 @@ def _known(catalog: Catalog, path: str, name: str | None, *, force: bool) -> Res
     """Return the result for a file that needs no scan, None for one that does."""
     if force:
         return None
-    record = catalog.find_path(os.path.abspath(path))
-    if record is None or needs_scan(record):
-        return None
     try:
+        record = catalog.find_path(os.path.abspath(path))
+        if record is None or needs_scan(record):
+            return None
         return Result(path, add_file(catalog, path, name=name))
-    except NameTakenError as error:
+    except _OF_ONE_FILE as error:
         return Result(path, error=error)
 
 
@@ -210,7 +213,7 @@ def _put(
     try:
         ingested = put(catalog, future.result(), name=name, wish=item.wish, renew=renew)
         return Result(item.path, ingested)
-    except (FormatError, OSError, ImageChangedError, NameTakenError) as error:
+    except _OF_ONE_FILE as error:
         return Result(item.path, error=error)
 
 

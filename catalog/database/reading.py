@@ -198,6 +198,12 @@ def owner_of_name(connection: sqlite3.Connection, name: str) -> int | None:
     return None if row is None else int(row[0])
 
 
+def name_of_id(connection: sqlite3.Connection, image_id: int) -> str | None:
+    """Return the name of an image, None where there is no such image."""
+    row = connection.execute("SELECT name FROM images WHERE id = ?", (image_id,)).fetchone()
+    return None if row is None else file_name(row[0])
+
+
 def identities(connection: sqlite3.Connection) -> list[tuple[int, str, str | None]]:
     """Return id, name and path of every image, by name. One statement."""
     rows = connection.execute("SELECT id, name, path FROM images ORDER BY name")

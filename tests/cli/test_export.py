@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -9,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,8 +23,6 @@ from support.streams import compress, plain_image
 from support.volumes import KINDS, Kind, Volume, make_volume, quiet, sha256
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from support.program import Program
     from support.samples import Sample
 
@@ -325,13 +325,17 @@ def huge(program: Program, tmp_path: Path) -> None:
     catalogue(program, image)
 
 
-def _partial(out: Path) -> Path | None:
-    return next(out.parent.glob("*.imgcat-partial"), None)
+def _written(pid: int, out: Path) -> int:
+    """Return how many bytes of the file that will be `out`, and has no name yet, are stored."""
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            if os.readlink(each).startswith(f"{out.parent}/#"):
+                return os.stat(each).st_blocks * 512
+    return 0
 
 
-def _is_under_way(out: Path) -> bool:
-    partial = _partial(out)
-    return partial is not None and partial.stat().st_blocks * 512 > MIB
+def _is_under_way(process: subprocess.Popen[bytes], out: Path) -> bool:
+    return _written(process.pid, out) > MIB
 
 
 @pytest.mark.usefixtures("huge")
@@ -341,7 +345,7 @@ def test_interrupted(program: Program, out: Path, number: signal.Signals, there:
     if there:
         out.write_bytes(b"mine")
     process = program.start("export", "huge", out, "--no-sparse", "--force")
-    wait_until(lambda: _is_under_way(out), "the export is under way", 20)
+    wait_until(lambda: _is_under_way(process, out), "the export is under way", 20)
     process.send_signal(number)
     said, errors = process.communicate(timeout=30)
     assert process.returncode == 128 + number
@@ -354,13 +358,10 @@ def test_interrupted(program: Program, out: Path, number: signal.Signals, there:
 @pytest.mark.usefixtures("huge")
 def test_killed(program: Program, out: Path) -> None:
     process = program.start("export", "huge", out, "--no-sparse")
-    wait_until(lambda: _is_under_way(out), "the export is under way", 20)
+    wait_until(lambda: _is_under_way(process, out), "the export is under way", 20)
     process.kill()
     process.communicate()
-    partial = _partial(out)
-    assert partial is not None
-    assert os.listdir(out.parent) == [partial.name]
-    partial.unlink()
+    assert os.listdir(out.parent) == []
 
 
 @pytest.mark.usefixtures("huge")
@@ -369,12 +370,10 @@ def test_an_ignored_interrupt_stays_ignored(program: Program, out: Path) -> None
         ["nohup", sys.executable, "-m", "imgcat", "export", "huge", str(out), "--no-sparse"],
         env=program.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
-    wait_until(lambda: _is_under_way(out), "the export is under way", 20)
+    wait_until(lambda: _is_under_way(process, out), "the export is under way", 20)
     process.send_signal(signal.SIGHUP)
-    before = _partial(out)
-    assert before is not None
-    size = before.stat().st_blocks
-    wait_until(lambda: before.stat().st_blocks > size, "it goes on", 20)
+    before = _written(process.pid, out)
+    wait_until(lambda: _written(process.pid, out) > before, "it goes on", 20)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=30)
     assert process.returncode == 128 + signal.SIGTERM

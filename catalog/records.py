@@ -98,8 +98,6 @@ class ImageRecord:
         volumes: its files, in order.
         index_id: its index; changes when a scan finds another image.
         index_kind: ``rank``, ``ranges`` or ``full``.
-        index_rows: rows of the index.
-        index_bytes: bytes of the index in the catalog.
         bad_ranges: what the last verification found.
         streams: its compressed streams.
         segments: what it is made of, where that is other images.
@@ -116,10 +114,8 @@ class ImageRecord:
     volumes: tuple[Volume, ...]
     index_id: int
     index_kind: str
-    index_rows: int
-    index_bytes: int
     bad_ranges: tuple[BadRange, ...]
-    streams: tuple[StreamCost, ...] = ()
+    streams: tuple[StreamSpec, ...] = ()
     segments: tuple[SegmentRow, ...] = ()
 
     @property
@@ -210,6 +206,21 @@ class StreamCost:
     index_version: int
     point_count: int
     catalog_bytes: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ImageCost:
+    """What an image takes in the catalog.
+
+    Attributes:
+        index_rows: rows of the index.
+        index_bytes: bytes of the index.
+        streams: what each of its compressed streams takes.
+    """
+
+    index_rows: int
+    index_bytes: int
+    streams: tuple[StreamCost, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

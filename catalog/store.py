@@ -8,7 +8,7 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any, Self
 
-from .database import pins, reading, schema
+from .database import cost, pins, reading, schema
 from .database.connection import BUSY_SECONDS, Database
 from .errors import (
     CatalogError,
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..formats.codecs.seek_points import Span
     from ..formats.index.ranges import RangeList
     from ..formats.index.rank_chunk import RankChunk
-    from .records import ImageRecord, ImageRow, OpenSpec, Volume
+    from .records import ImageCost, ImageRecord, ImageRow, OpenSpec, Volume
 
 log = logging.getLogger("imgcat.catalog")
 
@@ -133,6 +133,15 @@ class Catalog:
         """
         with self.database.reading() as connection:
             return reading.record_of_id(connection, image_id)
+
+    def cost(self, image_id: int) -> ImageCost:
+        """Return what an image takes in the catalog. Its whole index is read for that.
+
+        Raises:
+            ImageNotFoundError: there is no image with this id.
+        """
+        with self.database.reading() as connection:
+            return cost.cost_of_id(connection, image_id)
 
     def find_path(self, path: str) -> ImageRecord | None:
         """Return the image whose file is `path`, or None."""

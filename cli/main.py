@@ -92,7 +92,19 @@ def make_app() -> Typer:
     """Return the application with all of its commands."""
     import typer
 
-    from . import completion, db, doctor, export, images, inspect, mount, options, repack, verify
+    from . import (
+        completion,
+        db,
+        doctor,
+        export,
+        images,
+        inspect,
+        mount,
+        options,
+        repack,
+        show,
+        verify,
+    )
 
     app = typer.Typer(
         name="imgcat",
@@ -107,7 +119,7 @@ def make_app() -> Typer:
     commands: dict[str, Callable[..., None]] = {
         "add": images.add,
         "ls": images.ls,
-        "show": images.show,
+        "show": show.show,
         "rm": images.rm,
         "rename": images.rename,
         "rescan": images.rescan,

@@ -8,11 +8,13 @@ import dataclasses
 import functools
 import itertools
 import os
+import threading
 from typing import TYPE_CHECKING
 
 from ...formats.errors import FormatError
 from ...formats.files import detect
 from ..errors import ImageChangedError, ImageNotFoundError, NameTakenError
+from .moved import MovedImages
 from .put import Ingested, Outcome, add_file, needs_scan, put
 from .scan import ScannedFile, scan_file
 
@@ -114,6 +116,7 @@ def add_files(
     iterator = _whole_images(items)
     changed = False
     meter = _Meter(progress)
+    moved = MovedImages()
     executor = concurrent.futures.ThreadPoolExecutor(options.jobs, thread_name_prefix="scan")
     with executor:
         try:
@@ -135,7 +138,7 @@ def add_files(
                 _load_writing()
                 item, outcome = pending.pop(0)
                 result = outcome if isinstance(outcome, Result) else _put(
-                    catalog, item, outcome, name, renew=options.force
+                    catalog, item, outcome, name, moved, renew=options.force
                 )  # fmt: skip
                 changed = changed or (
                     result.ingested is not None and result.ingested.outcome is Outcome.UPDATED
@@ -159,6 +162,8 @@ class _Meter:
     def __init__(self, progress: Progress | None) -> None:
         self._progress = progress
         self._done: dict[str, int] = {}
+        self._total = 0
+        self._lock = threading.Lock()
 
     def of(self, path: str) -> Progress | None:
         """Return what the scan of a file is to tell."""
@@ -172,9 +177,12 @@ class _Meter:
             self._tell(path, os.path.getsize(path))
 
     def _tell(self, path: str, done: int) -> None:
-        self._done[path] = done
+        with self._lock:
+            self._total += done - self._done.get(path, 0)
+            self._done[path] = done
+            total = self._total
         if self._progress is not None:
-            self._progress(sum(self._done.values()))
+            self._progress(total)
 
 
 def _whole_images(items: Iterable[str | Item]) -> Iterator[Item]:
@@ -207,11 +215,14 @@ def _put(
     item: Item,
     future: concurrent.futures.Future[ScannedFile],
     name: str | None,
+    moved: MovedImages,
     *,
     renew: bool,
 ) -> Result:
     try:
-        ingested = put(catalog, future.result(), name=name, wish=item.wish, renew=renew)
+        ingested = put(
+            catalog, future.result(), name=name, wish=item.wish, renew=renew, moved=moved
+        )
         return Result(item.path, ingested)
     except _OF_ONE_FILE as error:
         return Result(item.path, error=error)

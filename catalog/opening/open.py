@@ -215,7 +215,7 @@ def _open_composed(
 def open_by_name(catalog: Catalog, token: str) -> Image:
     """Open the image in a catalog that a name, an id or a path names.
 
-    Six SQL statements besides those of `open_image`, and one more of an image that is made of
+    Five SQL statements besides those of `open_image`, and one more of an image that is made of
     others: what is known of an image is in many tables.
 
     Raises:

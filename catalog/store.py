@@ -143,6 +143,18 @@ class Catalog:
         with self.database.reading() as connection:
             return cost.cost_of_id(connection, image_id)
 
+    def files_like(self, inode: int, paths: tuple[str, str]) -> list[tuple[str, str]]:
+        """Return path and image's name of the files with an inode number, or one of two paths.
+
+        Args:
+            inode: as `stat` tells it.
+            paths: absolute ones.
+        """
+        # As the catalog keeps it: SQLite's numbers have a sign.
+        signed = (inode + (1 << 63)) % (1 << 64) - (1 << 63)
+        with self.database.asking() as connection:
+            return reading.files_like(connection, signed, paths)
+
     def find_path(self, path: str) -> ImageRecord | None:
         """Return the image whose file is `path`, or None."""
         with self.database.reading() as connection:

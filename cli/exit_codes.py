@@ -25,6 +25,8 @@ SCHEMA = 6
 BUSY = 7
 NOT_MOUNTED = 8
 INTERRUPTED = 130
+BROKEN_PIPE = 141
+"""As of a process that SIGPIPE has ended: what was asked for was written in part only."""
 
 _CODES: dict[type[Exception], int] = {
     formats.NotThisFormatError: NOT_SUPPORTED,

@@ -98,6 +98,12 @@ def _expand(paths: list[str], *, recursive: bool) -> tuple[list[str], list[str],
     listed: list[str] = []
     directories: list[str] = []
     code = 0
+
+    def tell(error: OSError) -> None:
+        nonlocal code
+        complain(message_of(error))
+        code = max(code, code_of(error))
+
     for path in paths:
         if not os.path.isdir(path):
             listed.append(path)
@@ -106,10 +112,10 @@ def _expand(paths: list[str], *, recursive: bool) -> tuple[list[str], list[str],
         elif recursive:
             inside = list(find_directories(path))
             directories += inside
-            listed.extend(find_images(path, apart=inside))
+            listed.extend(find_images(path, apart=inside, failed=tell))
         else:
             complain(f"{path}: is a directory, and none of Clonezilla: -r searches it for images")
-            code = NOT_SUPPORTED
+            code = max(code, NOT_SUPPORTED)
     return listed, directories, code
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .arguments import ImageArgument, JsonOption, parse_size
-from .exit_codes import DAMAGED, naming
+from .exit_codes import BROKEN_PIPE, DAMAGED, naming
 from .settings import complain, open_catalog
 
 if TYPE_CHECKING:
@@ -165,6 +165,8 @@ def read(
                     _write_hex(opened.reader, offset, length)
                 else:
                     _write_bytes(opened.reader, offset, length)
+        except BrokenPipeError as error:
+            raise typer.Exit(BROKEN_PIPE) from error
         finally:
             opened.close()
 

@@ -32,7 +32,7 @@ def run() -> int:
         sys.stdout.flush()
     except BrokenPipeError:
         _drop_output()
-        return 0
+        return code
     except OSError as error:
         _drop_output()
         sys.stderr.write(f"imgcat: standard output: {error.strerror}\n")
@@ -62,7 +62,7 @@ def _drop_output() -> None:
 
 def _run_app() -> int:
     from .completion import VARIABLE, answer
-    from .exit_codes import BUG, INTERRUPTED, code_of, message_of
+    from .exit_codes import BROKEN_PIPE, BUG, INTERRUPTED, code_of, message_of
     from .settings import complain
 
     try:
@@ -72,7 +72,7 @@ def _run_app() -> int:
         else:
             app(prog_name="imgcat")
     except SystemExit as end:
-        if isinstance(end.__context__, BrokenPipeError):
+        if isinstance(end.__context__, BrokenPipeError) and end.code != BROKEN_PIPE:
             # Whoever read our output has stopped to, as `head` does; that is no error of ours.
             _drop_output()
             return 0

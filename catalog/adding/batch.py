@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import itertools
 import os
+import stat
 import threading
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from .put import Ingested, Outcome, add_file, needs_scan, put
 from .scan import ScannedFile, scan_file
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from ...formats.progress import Progress
     from ..store import Catalog
@@ -72,20 +73,36 @@ class Result:
     error: Exception | None = None
 
 
-def find_images(directory: str, *, apart: Collection[str] = ()) -> Iterator[str]:
+def find_images(
+    directory: str,
+    *,
+    apart: Collection[str] = (),
+    failed: Callable[[OSError], None] = lambda _error: None,
+) -> Iterator[str]:
     """Yield the files below `directory` that begin like an image, in order of path.
 
-    Links to directories are not followed; what cannot be read is passed over, and so are the
-    directories in `apart`.
+    Links to directories are not followed, and what is gone when it is looked at is passed over.
+
+    Args:
+        directory: where to look.
+        apart: directories that are not looked into.
+        failed: told of each file or directory that cannot be read, which is then passed over.
     """
-    for parent, directories, files in os.walk(directory):
+    for parent, directories, files in os.walk(directory, onerror=failed):
         if parent in apart:
             directories.clear()
             continue
         directories.sort()
         for name in sorted(files):
             path = os.path.join(parent, name)
-            if _is_image(path) and detect.first_file(path) == path:
+            try:
+                is_first = _is_image(path) and detect.first_file(path) == path
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                failed(error)
+                continue
+            if is_first:
                 yield path
 
 
@@ -229,9 +246,14 @@ def _put(
 
 
 def _is_image(path: str) -> bool:
-    if not os.path.isfile(path):
+    """Tell whether a file begins like an image.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
         return False
     try:
         return detect.begins_an_image(path)
-    except (OSError, FormatError):
+    except FormatError:
         return False

@@ -177,6 +177,18 @@ def volumes_of_fingerprint(
     )
 
 
+def files_like(
+    connection: sqlite3.Connection, inode: int, paths: tuple[str, str]
+) -> list[tuple[str, str]]:
+    """Return path and image's name of files that had an inode number, or have one of two paths."""
+    rows = connection.execute(
+        "SELECT volumes.path, images.name FROM volumes JOIN images ON images.id = image_id "
+        "WHERE volumes.inode = ? OR volumes.path IN (?, ?)",
+        (inode, *(stored_name(path) for path in paths)),
+    )
+    return [(file_name(path), file_name(name)) for path, name in rows]
+
+
 def owner_of_name(connection: sqlite3.Connection, name: str) -> int | None:
     """Return the id of the image with this name, or None."""
     row = connection.execute(

@@ -194,8 +194,45 @@ def test_a_reader_that_has_had_enough(program: Program) -> None:
         ["bash", "-c", f"{sys.executable} -m imgcat export one - | head -c 10; echo $PIPESTATUS"],
         env=program.environment, capture_output=True, check=True,
     )  # fmt: skip
-    assert said.stdout == b"A" * 10 + b"0\n"
+    # Its exit code is that of a process that SIGPIPE has ended: not all was written.
+    assert said.stdout == b"A" * 10 + b"141\n"
     assert said.stderr == b""
+
+
+@pytest.mark.usefixtures("one")
+def test_a_listing_that_nobody_reads_to_its_end_is_no_error(program: Program) -> None:
+    said = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m imgcat ls | true; echo $PIPESTATUS"],
+        env=program.environment, capture_output=True, check=True,
+    )  # fmt: skip
+    assert (said.stdout, said.stderr) == (b"0\n", b"")
+
+
+@pytest.mark.parametrize("command", ["export", "repack"])
+def test_never_over_a_file_of_any_image(
+    program: Program, one: Path, tmp_path: Path, command: str
+) -> None:
+    other = tmp_path / "other.img"
+    other.write_bytes(one.read_bytes())
+    catalogue(program, other)
+    before = other.read_bytes()
+    hard, soft = tmp_path / "hard", tmp_path / "soft"
+    hard.hardlink_to(other)
+    soft.symlink_to(other)
+    for target in (other, hard, soft):
+        said = program.run(command, "one", target, "--force", code=2)
+        assert "is a file of the image other" in said.stderr
+    # A file that has replaced it there is one that it may still be looked for in.
+    replaced = tmp_path / "new"
+    replaced.write_bytes(before)
+    replaced.rename(other)
+    assert "the image other" in program.run(command, "one", other, "--force", code=2).stderr
+    assert other.read_bytes() == before
+    with other.open("r+b") as file:
+        process = program.start("export", "one", "-", stdout=file)
+        assert b"the image other" in process.communicate()[1]
+        assert process.returncode == 2
+    assert other.read_bytes() == before
 
 
 def test_a_truncated_image_leaves_nothing(program: Program, tmp_path: Path, out: Path) -> None:

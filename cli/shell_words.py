@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import string
+
 _ESCAPES = {
     "n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "e": "\x1b", "f": "\f", "v": "\v",
 }  # fmt: skip
@@ -61,7 +63,8 @@ def _in_ansi_quotes(char: str, line: str, position: int) -> tuple[str, str, int]
     escape = line[position : position + 1]
     if escape == "x":
         digits = line[position + 1 : position + 3]
-        return "$'", chr(int(digits, 16)) if digits else "", position + 3
+        is_number = digits != "" and set(digits) <= set(string.hexdigits)
+        return "$'", chr(int(digits, 16)) if is_number else digits, position + 3
     return "$'", _ESCAPES.get(escape, escape), position + 1
 
 

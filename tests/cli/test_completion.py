@@ -104,6 +104,7 @@ def test_a_line_is_taken_apart_as_it_was_quoted(words: list[str]) -> None:
         ("imgcat  show 'a b", (["imgcat", "show", "a b"], "'")),
         ('imgcat show "a \\$b', (["imgcat", "show", "a $b"], '"')),
         ("imgcat show $'a\\n\\x41", (["imgcat", "show", "a\nA"], "$'")),
+        ("imgcat show $'a\\xzz", (["imgcat", "show", "azz"], "$'")),
         ("imgcat show a\\", (["imgcat", "show", "a"], "")),
     ],
 )

@@ -99,8 +99,6 @@ class ImageRecord:
         index_id: its index; changes when a scan finds another image.
         index_kind: ``rank``, ``ranges`` or ``full``.
         digest: over the hashes of all that is stored, None where there are none.
-        index_rows: rows of the index.
-        index_bytes: bytes of the index in the catalog.
         bad_ranges: what the last verification found.
         streams: its compressed streams.
         segments: what it is made of, where that is other images.
@@ -118,10 +116,8 @@ class ImageRecord:
     index_id: int
     index_kind: str
     digest: bytes | None
-    index_rows: int
-    index_bytes: int
     bad_ranges: tuple[BadRange, ...]
-    streams: tuple[StreamCost, ...] = ()
+    streams: tuple[StreamSpec, ...] = ()
     segments: tuple[SegmentRow, ...] = ()
 
     @property
@@ -212,6 +208,21 @@ class StreamCost:
     index_version: int
     point_count: int
     catalog_bytes: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ImageCost:
+    """What an image takes in the catalog.
+
+    Attributes:
+        index_rows: rows of the index.
+        index_bytes: bytes of the index.
+        streams: what each of its compressed streams takes.
+    """
+
+    index_rows: int
+    index_bytes: int
+    streams: tuple[StreamCost, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

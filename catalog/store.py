@@ -7,7 +7,7 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any, Self
 
-from .database import pins, reading, schema
+from .database import cost, pins, reading, schema
 from .database.connection import BUSY_SECONDS, Database
 from .database.watch import Follower
 from .errors import (
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..formats.codecs.seek_points import Span
     from ..formats.index.ranges import RangeList
     from ..formats.index.rank_chunk import RankChunk
-    from .records import ImageRecord, ImageRow, OpenSpec, Volume
+    from .records import ImageCost, ImageRecord, ImageRow, OpenSpec, Volume
 
 log = logging.getLogger("imgcat.catalog")
 
@@ -36,10 +36,16 @@ def default_path() -> str:
 
 
 class Catalog:
-    """An open catalog. Use `Catalog.open`."""
+    """An open catalog. Use `Catalog.open`.
+
+    Attributes:
+        database: its database.
+        pins: what keeps the indexes of images that are open.
+    """
 
     def __init__(self, database: Database) -> None:
         self.database = database
+        self.pins = pins.Pins(database.path)
 
     @classmethod
     def open(
@@ -129,10 +135,36 @@ class Catalog:
         with self.database.reading() as connection:
             return reading.record_of_id(connection, image_id)
 
+    def cost(self, image_id: int) -> ImageCost:
+        """Return what an image takes in the catalog. Its whole index is read for that.
+
+        Raises:
+            ImageNotFoundError: there is no image with this id.
+        """
+        with self.database.reading() as connection:
+            return cost.cost_of_id(connection, image_id)
+
+    def files_like(self, inode: int, paths: tuple[str, str]) -> list[tuple[str, str]]:
+        """Return path and image's name of the files with an inode number, or one of two paths.
+
+        Args:
+            inode: as `stat` tells it.
+            paths: absolute ones.
+        """
+        # As the catalog keeps it: SQLite's numbers have a sign.
+        signed = (inode + (1 << 63)) % (1 << 64) - (1 << 63)
+        with self.database.asking() as connection:
+            return reading.files_like(connection, signed, paths)
+
     def find_path(self, path: str) -> ImageRecord | None:
         """Return the image whose file is `path`, or None."""
         with self.database.reading() as connection:
             return reading.record_of_path(connection, path)
+
+    def name_of(self, image_id: int) -> str | None:
+        """Return the name of an image, None where it was removed. One statement."""
+        with self.database.asking() as connection:
+            return reading.name_of_id(connection, image_id)
 
     def resolve(self, token: str) -> int:
         """Return the id of the one image that `token` names: a name, an id or a path.
@@ -322,7 +354,7 @@ class Catalog:
             composing.refresh_above(connection, [image_id])
 
     def purge_unused_indexes(self) -> None:
-        """Delete the indexes that no image uses, unless a daemon may still read by one."""
+        """Delete the indexes that no image uses, unless somebody may still read by one."""
         with pins.unpinned(self.path) as alone:
             if not alone:
                 return

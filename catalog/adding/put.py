@@ -15,11 +15,10 @@ from ..names import check_name, name_of_file
 from ..opening.freshness import Freshness, freshness
 from ..opening.identity import is_untouched
 from ..records import FAILED, ImageRecord
+from .moved import MovedImages
 from .scan import ScannedFile, scan_file
 
 if TYPE_CHECKING:
-    import sqlite3
-
     from ..store import Catalog
 
 
@@ -99,6 +98,7 @@ def put(
     name: str | None = None,
     wish: str | None = None,
     renew: bool = False,
+    moved: MovedImages | None = None,
 ) -> Ingested:
     """Write a scanned image, in one transaction.
 
@@ -112,6 +112,7 @@ def put(
         name: the name it shall have.
         wish: the name that a new one gets if no other has it; made from the file's if None.
         renew: write the index anew even if the image is the same.
+        moved: what is known of moved images from others that were written just before.
 
     Raises:
         NameTakenError: `name` is given, and another image has it, or it cannot be a name.
@@ -128,7 +129,7 @@ def put(
         known = reading.record_of_path(asking, scanned.path)
         outcome = Outcome.UPDATED
         if known is None:
-            known = _moved_from(asking, scanned)
+            known = (moved or MovedImages()).find(asking, scanned.scan.info.fingerprint)
             outcome = Outcome.ADDED if known is None else Outcome.MOVED
         stays = (
             _what_stays(known, scanned) if known else _Stays(keeps_index=False, keeps_verdict=False)
@@ -216,15 +217,6 @@ def add_file(
     if ingested.outcome is not Outcome.ADDED:
         catalog.purge_unused_indexes()
     return ingested
-
-
-def _moved_from(connection: sqlite3.Connection, scanned: ScannedFile) -> ImageRecord | None:
-    """Return the record of the image that was moved to here, if there is one."""
-    for path in reading.paths_of_fingerprint(connection, scanned.scan.info.fingerprint):
-        record = reading.record_of_path(connection, path)
-        if record and freshness(record.volumes) is Freshness.MISSING:
-            return record
-    return None
 
 
 def _values(scanned: ScannedFile) -> dict[str, Any]:

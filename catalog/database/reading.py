@@ -21,7 +21,6 @@ from ..records import (
     MountEntry,
     OpenSpec,
     SegmentRow,
-    StreamCost,
     StreamSpec,
     Volume,
 )
@@ -101,17 +100,8 @@ _SEGMENTS = """
     SELECT start_byte, stop_byte, child_name, child_id, child_offset, child_key
     FROM segments WHERE index_id = ? ORDER BY start_byte
 """
-_SEGMENTS_COST = """
-    SELECT count(*), coalesce(sum(coalesce(length(literal), 0) + 48), 0)
-    FROM segments WHERE index_id = ?
-"""
 
 
-_CHUNKS_COST = """
-    SELECT count(*), coalesce(sum(length(bitmap)), 0) FROM rank_chunks WHERE index_id = ?
-"""
-# Three numbers of at most eight bytes, and the row's own header.
-_RANGES_COST = "SELECT count(*), 24 * count(*) FROM cluster_ranges WHERE index_id = ?"
 _STREAMS = """
     SELECT id, codec, library, plain_bytes, span_bytes, index_version
     FROM streams WHERE index_id = ? ORDER BY ordinal
@@ -125,18 +115,10 @@ _SPAN = """
                                  ON streams.index_id = indexes.id WHERE streams.id = ?1))
     ORDER BY plain_offset DESC LIMIT 1
 """
-# Five numbers of at most eight bytes a point, and the row's own header.
-_STREAMS_COST = """
-    SELECT codec, library, plain_bytes, stored_bytes, span_bytes, index_version,
-           (SELECT count(*) FROM seek_points WHERE stream_id = id),
-           (SELECT coalesce(sum(length(window) + 48), 0) FROM seek_points WHERE stream_id = id)
-           + (SELECT coalesce(sum(length(hashes) + 24), 0) FROM page_hashes WHERE stream_id = id)
-    FROM streams WHERE index_id = ? ORDER BY ordinal
-"""
 _BAD_RANGES = """
     SELECT start_byte, stop_byte, detail FROM bad_ranges WHERE image_id = ? ORDER BY ordinal
 """
-_AGAIN = ": the image was scanned anew or removed meanwhile: open it again"
+_AGAIN = ": the image was removed or scanned anew meanwhile: open it again"
 
 # Of an index that still has the content key ?2, if one is given.
 _LITERAL = """
@@ -182,7 +164,7 @@ def record_of_id(connection: sqlite3.Connection, image_id: int) -> ImageRecord:
     """
     row = connection.execute(f"{_RECORD} WHERE images.id = ?", (image_id,)).fetchone()
     if row is None:
-        raise ImageNotFoundError(f"no image has the id {image_id}")
+        raise ImageNotFoundError(f"no image has the id {image_id}: it was removed meanwhile")
     return _record(connection, row)
 
 
@@ -192,13 +174,30 @@ def record_of_path(connection: sqlite3.Connection, path: str) -> ImageRecord | N
     return None if row is None else _record(connection, row)
 
 
-def paths_of_fingerprint(connection: sqlite3.Connection, fingerprint: bytes) -> list[str]:
-    """Return the paths of the images with this fingerprint, by id."""
-    rows = connection.execute(
-        "SELECT path FROM images WHERE fingerprint = ? AND path IS NOT NULL ORDER BY id",
-        (fingerprint,),
+def volumes_of_fingerprint(
+    connection: sqlite3.Connection, fingerprint: bytes
+) -> dict[int, list[Volume]]:
+    """Return the files of the images with this fingerprint, by their ids, ascending."""
+    return _volumes_by_image(
+        connection.execute(
+            f"SELECT image_id, {_VOLUME_COLUMNS} FROM images "  # noqa: S608 - our own columns
+            "JOIN volumes ON volumes.image_id = images.id WHERE images.fingerprint = ? "
+            "AND images.path IS NOT NULL ORDER BY images.id, volumes.ordinal",
+            (fingerprint,),
+        )
     )
-    return [file_name(path) for (path,) in rows]
+
+
+def files_like(
+    connection: sqlite3.Connection, inode: int, paths: tuple[str, str]
+) -> list[tuple[str, str]]:
+    """Return path and image's name of files that had an inode number, or have one of two paths."""
+    rows = connection.execute(
+        "SELECT volumes.path, images.name FROM volumes JOIN images ON images.id = image_id "
+        "WHERE volumes.inode = ? OR volumes.path IN (?, ?)",
+        (inode, *(stored_name(path) for path in paths)),
+    )
+    return [(file_name(path), file_name(name)) for path, name in rows]
 
 
 def owner_of_name(connection: sqlite3.Connection, name: str) -> int | None:
@@ -213,6 +212,12 @@ def index_of(connection: sqlite3.Connection, image_id: int) -> int | None:
     """Return the id of an image's index, or None where there is no such image."""
     row = connection.execute("SELECT index_id FROM images WHERE id = ?", (image_id,)).fetchone()
     return None if row is None else int(row[0])
+
+
+def name_of_id(connection: sqlite3.Connection, image_id: int) -> str | None:
+    """Return the name of an image, None where there is no such image."""
+    row = connection.execute("SELECT name FROM images WHERE id = ?", (image_id,)).fetchone()
+    return None if row is None else file_name(row[0])
 
 
 def identities(connection: sqlite3.Connection) -> list[tuple[int, str, str | None]]:
@@ -465,10 +470,6 @@ def _record(connection: sqlite3.Connection, row: tuple[Any, ...]) -> ImageRecord
     (
         total, used, seconds, warnings, header, layout, fingerprint, index_id, kind, digest,
     ) = row[len(_ROW_FIELDS) :]  # fmt: skip
-    cost = {IndexKind.RANGES: _RANGES_COST, IndexKind.SEGMENTS: _SEGMENTS_COST}
-    index_rows, index_bytes = connection.execute(
-        cost.get(kind, _CHUNKS_COST), (index_id,)
-    ).fetchone()
     bad = connection.execute(_BAD_RANGES, (listed.id,))
     volumes = _volumes_by_image(
         connection.execute(f"{_VOLUMES} WHERE image_id = ? ORDER BY ordinal", (listed.id,))
@@ -486,12 +487,8 @@ def _record(connection: sqlite3.Connection, row: tuple[Any, ...]) -> ImageRecord
         index_id=index_id,
         index_kind=kind,
         digest=digest,
-        index_rows=index_rows,
-        index_bytes=index_bytes,
         bad_ranges=tuple(BadRange(*fields) for fields in bad),
-        streams=tuple(
-            StreamCost(*fields) for fields in connection.execute(_STREAMS_COST, (index_id,))
-        ),
+        streams=tuple(StreamSpec(*each) for each in connection.execute(_STREAMS, (index_id,))),
         segments=_segments(connection, index_id) if kind == IndexKind.SEGMENTS else (),
     )
 

@@ -45,7 +45,9 @@ def entries_of(
             continue
         try:
             found.append(_entry(list(group)))
-        except (ValueError, TypeError, AttributeError, NameTakenError):
+        except NameTakenError as error:
+            log.warning("image %s is left out: %s: rename it", image_id, error)
+        except (ValueError, TypeError, AttributeError):
             log.warning("image %s: its row in the catalog is damaged: add it again", image_id)
     return found
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ...formats.image import Image
     from ...formats.reader import ImageReader
     from ...formats.sources.sealed import BrokenSealError
-    from ..records import OpenSpec, StreamSpec
+    from ..records import ImageRecord, OpenSpec, StreamSpec
     from ..store import Catalog
 
 
@@ -78,6 +78,7 @@ class OpenImage:
             was scanned.
         sealed: what compares its pages with their hashes; None where nothing does, or that is done
             by what decompresses it.
+        unpin: lets its index be deleted once no image uses it.
     """
 
     reader: ImageReader
@@ -86,6 +87,7 @@ class OpenImage:
     spec: OpenSpec
     was_touched: bool
     sealed: SealedSource | None = None
+    unpin: Callable[[], None] = lambda: None
 
     @property
     def is_composed(self) -> bool:
@@ -103,9 +105,10 @@ class OpenImage:
         return states
 
     def close(self) -> None:
-        """Close the files."""
+        """Close the files. Closing twice is harmless."""
         self.reader.close()
         self.stored.close()
+        self.unpin()
 
     def has_fingerprint(self) -> bool:
         """Tell whether the files have the fingerprint of the scan. Reads samples of them."""
@@ -131,6 +134,7 @@ def open_image(
 ) -> OpenImage:
     """Open an image; reads nothing of files that are as they were.
 
+    Its index is kept until it is closed, even if it is removed from the catalog or scanned anew.
     One SQL statement; two where it is compressed, three where it is made of others.
 
     Args:
@@ -146,7 +150,14 @@ def open_image(
         NeedsRepackError: reading it would mean decoding too much.
         OSError: a file cannot be opened.
     """
-    return _open(catalog, image_id, content_key, shared or Shared(), at_any_cost=at_any_cost)
+    # Before its row is read: an index may go as soon as no image has it.
+    unpin = catalog.pins.take()
+    try:
+        image = _open(catalog, image_id, content_key, shared or Shared(), at_any_cost=at_any_cost)
+    except BaseException:
+        unpin()
+        raise
+    return dataclasses.replace(image, unpin=unpin)
 
 
 def _open(
@@ -225,7 +236,7 @@ def _open_composed(
 def open_by_name(catalog: Catalog, token: str) -> Image:
     """Open the image in a catalog that a name, an id or a path names.
 
-    Six SQL statements besides those of `open_image`, and one more of an image that is made of
+    Five SQL statements besides those of `open_image`, and one more of an image that is made of
     others: what is known of an image is in many tables.
 
     Raises:
@@ -236,8 +247,12 @@ def open_by_name(catalog: Catalog, token: str) -> Image:
     from ...formats.reader import ImageInfo
 
     image_id = catalog.resolve(token)
-    record = catalog.get(image_id)
     opened = open_image(catalog, image_id)
+    try:
+        record = _record_of(catalog, opened.spec)
+    except BaseException:
+        opened.close()
+        raise
     row = record.row
     info = ImageInfo(
         format=row.format,
@@ -257,7 +272,15 @@ def open_by_name(catalog: Catalog, token: str) -> Image:
         damage=row.status_detail,
         warnings=record.warnings,
     )
-    return Image(info, opened.reader, opened.index, opened.stored)
+    return Image(info, opened.reader, opened.index, opened.stored, opened.close)
+
+
+def _record_of(catalog: Catalog, spec: OpenSpec) -> ImageRecord:
+    """Return what is known of an image that was opened, which may be another one by now."""
+    record = catalog.get(spec.image_id)
+    if record.index_id != spec.index_id:
+        raise ImageChangedError(f"{spec.name}: was scanned anew meanwhile: open it again")
+    return record
 
 
 def _index_of(catalog: Catalog, spec: OpenSpec, cache: IndexCache) -> StoredIndex:

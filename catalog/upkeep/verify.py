@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from ...formats.errors import FormatError
+from ...formats.index.rank_chunk import ChunkMissingError
 from ...formats.passes import verify as formats_verify
 from ...formats.sources.sealing import SealingSource
 from ..database.moment import utc_now
@@ -185,7 +186,7 @@ def _verify_part(
         report = verify_image(catalog, image_id, progress=progress, jobs=jobs, done=done)
     except (ImageChangedError, ImageNotFoundError, NeedsRepackError, FormatError) as error:
         return None, str(error), True
-    except OSError as error:
+    except (OSError, ChunkMissingError) as error:
         return None, str(error), False
     return report, "", True
 

@@ -136,6 +136,9 @@ def unmount(
     lazy: Annotated[
         bool, typer.Option("--lazy", help="Detach even while files in it are open.")
     ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Detach, and end the daemon, whatever it waits for.")
+    ] = False,
 ) -> None:
     """Unmount, and wait until the daemon has ended.
 
@@ -145,7 +148,7 @@ def unmount(
     """
     from ..fusefs.mounts import unmount as end_mount
 
-    end_mount(directory, lazy=lazy)
+    end_mount(directory, lazy=lazy, force=force)
 
 
 def mounts(as_json: JsonOption = False) -> None:

@@ -9,6 +9,7 @@ import logging
 import os
 import resource
 import signal
+import threading
 from typing import TYPE_CHECKING
 
 import pyfuse3
@@ -47,6 +48,10 @@ _MAX_BACKGROUND = 256
 
 _M_ARENA_MAX = -8
 """Of glibc's ``mallopt``."""
+
+_GRACE_SECONDS = 0.8
+"""How long requests that are under way have, when the daemon is told to end, and then the closing
+of files: what waits for a device that does not answer would wait for ever."""
 
 _MAX_TASKS = 1024
 """Requests that are served at the same time; those of a disk that hangs are among them."""
@@ -157,10 +162,21 @@ def _mount_and_run(
         log.info("%s: mounted, %d images", mount_point, operations.image_count)
         trio.run(_run, catalog, operations, planner, tell_when_usable)
     finally:
-        operations.close_files()
+        is_closed = _close_files(operations)
         # Harmless if it was unmounted from outside: the kernel then has no such mount any more.
+        # Of one that is in use, the name goes at once, and the rest with this process.
         pyfuse3.close(unmount=True)
         log.info("%s: unmounted", mount_point)
+        if not is_closed:
+            log.warning("%s: a device does not answer: its files are left open", mount_point)
+
+
+def _close_files(operations: Operations) -> bool:
+    """Close what is open, and tell whether that was done in time: a device may not answer."""
+    closing = threading.Thread(target=operations.close_files, name="closing", daemon=True)
+    closing.start()
+    closing.join(_GRACE_SECONDS)
+    return not closing.is_alive()
 
 
 async def _run(
@@ -178,17 +194,18 @@ async def _run(
 
 
 async def _stop_on_signal(scope: trio.CancelScope) -> None:
-    """End the main loop at the first signal, and whatever still runs at the second."""
+    """End the main loop at the first signal, and soon after it whatever still waits for a device.
+
+    A second signal does not wait that long.
+    """
     with trio.open_signal_receiver(*STOPPING) as signals:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
-        asked = False
-        async for number in signals:
-            log.info("stopping: %s", signal.Signals(number).name)
-            if asked:
-                scope.cancel()
-            else:
-                asked = True
-                pyfuse3.terminate()
+        log.info("stopping: %s", signal.Signals(await anext(signals)).name)
+        pyfuse3.terminate()
+        with trio.move_on_after(_GRACE_SECONDS):
+            log.info("stopping: %s again", signal.Signals(await anext(signals)).name)
+        log.warning("stopping: requests that still wait for a device are given up")
+        scope.cancel()
 
 
 async def _follow_catalog(catalog: Catalog, operations: Operations, planner: Planner) -> None:

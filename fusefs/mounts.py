@@ -16,6 +16,7 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
@@ -183,12 +184,13 @@ def decide_allow_other(wish: str) -> bool:
     return allowed and wish != "off"
 
 
-def unmount(path: str, *, lazy: bool = False, seconds: float = 10.0) -> None:
+def unmount(path: str, *, lazy: bool = False, force: bool = False, seconds: float = 10.0) -> None:
     """End the mount at `path`, and wait until its daemon has gone, unless `lazy`.
 
     Args:
         path: the mount point.
         lazy: detach it even while files in it are open.
+        force: detach it and end its daemon, whatever is open or waits; who reads is told an error.
         seconds: how long to wait for the daemon.
 
     Raises:
@@ -198,7 +200,10 @@ def unmount(path: str, *, lazy: bool = False, seconds: float = 10.0) -> None:
     path = real_path(path)
     if not is_imgcat_mount(path):
         raise NotMountedError(f"{path}: is not an imgcat mount; `imgcat mounts` lists them")
-    _unmount(path, lazy=lazy or not _lives(path))
+    _unmount(path, lazy=lazy or force or not _lives(path))
+    if force:
+        _end_daemon(path, seconds / 2)
+        return
     if lazy:
         # It serves those who have files open, as long as they do.
         return
@@ -207,6 +212,22 @@ def unmount(path: str, *, lazy: bool = False, seconds: float = 10.0) -> None:
         if time.monotonic() > deadline:
             raise MountError(f"{path}: unmounted, but its daemon still finishes a read")
         time.sleep(_POLL_SECONDS)
+
+
+def _end_daemon(path: str, seconds: float) -> None:
+    """End the daemon of a mount, if it is ours; it is told first, and killed if it does not listen.
+
+    It holds its record locked as long as it lives, so that no other process is meant.
+    """
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        record = _read_record(path)
+        if record is None or "pid" not in record:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(record["pid"]), number)
+        deadline = time.monotonic() + seconds
+        while _read_record(path) is not None and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
 
 
 def _lives(path: str) -> bool:

@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ...formats.sources.file import state_of
+from ...formats.sources.locality import is_local
 from ..errors import ImageChangedError
 from .freshness import Freshness, freshness
 
@@ -52,6 +53,8 @@ class WatchedReader:
         self._files = image.stored.files
         self._sizes = tuple(file.stat.st_size for file in self._files)
         self._seen = tuple(state_of(file.stat) for file in self._files)
+        # Where looking at a file may ask another machine, or a process, all reads may wait.
+        self._is_local = image.is_composed or all(is_local(file.path) for file in self._files)
         # Most images are one file: looking at it is part of every small read.
         self._stat_of_one = self._files[0].current_stat if len(self._files) == 1 else None
         self._mtime_ns, self._size_bytes = self._seen[0] if self._seen else (0, 0)
@@ -62,10 +65,13 @@ class WatchedReader:
 
     def read_into_nowait(self, view: memoryview, offset: int) -> bool:
         """Fill `view` from guest byte `offset` on, unless that needs waiting, or a closer look."""
-        if not self._read_into_nowait(view, offset):
+        if not self._is_local or not self._read_into_nowait(view, offset):
             return False
         if self._stat_of_one is None:
-            return self._is_as_before()
+            if len(self._files) <= _FEW_FILES:
+                return self._is_as_before()
+            # Of many, only some are open: whoever may wait looks at them, every now and then.
+            return time.monotonic() - self._looked_at < _LOOK_EVERY
         status = self._stat_of_one()
         return status.st_mtime_ns == self._mtime_ns and status.st_size == self._size_bytes
 
@@ -118,12 +124,13 @@ class WatchedReader:
     def _is_as_before(self) -> bool:
         """Tell whether no file has changed since one has looked last."""
         files = self._files
-        if len(files) > _FEW_FILES:
-            now = time.monotonic()
-            if now - self._looked_at < _LOOK_EVERY:
-                return True
+        now = time.monotonic()
+        if len(files) > _FEW_FILES and now - self._looked_at < _LOOK_EVERY:
+            return True
+        is_same = _state(files) == self._seen
+        if is_same:
             self._looked_at = now
-        return _state(files) == self._seen
+        return is_same
 
     def extents(self, start: int, stop: int) -> Iterator[Extent]:
         """Yield what guest bytes ``[start, stop)`` are made of; see `ImageReader.extents`."""

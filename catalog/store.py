@@ -8,7 +8,7 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any, Self
 
-from .database import pins, reading, schema
+from .database import pins, private, reading, schema
 from .database.connection import BUSY_SECONDS, Database
 from .errors import (
     CatalogError,
@@ -58,7 +58,8 @@ class Catalog:
             write: False promises not to change it.
             create: make it where there is none. Writes.
             busy_seconds: how long to wait for other processes.
-            notify: told in words when an older schema was upgraded.
+            notify: told in words when an older schema was upgraded, and when files of the catalog
+                were taken from others who might read them.
 
         Raises:
             CatalogMissingError: there is none, and `create` is not given.
@@ -80,6 +81,9 @@ class Catalog:
             raise
         if message and notify:
             notify(message)
+        # Now that it is known to be a catalog: whatever else it were would be left as it is.
+        for notice in private.tighten(path):
+            (notify or log.info)(notice)
         return cls(database)
 
     @classmethod
@@ -90,10 +94,10 @@ class Catalog:
             As `open`.
         """
         try:
-            return cls.open(path, write=False)
+            return cls.open(path, write=False, notify=notify)
         except SchemaOutdatedError:
             cls.open(path, notify=notify).close()
-            return cls.open(path, write=False)
+            return cls.open(path, write=False, notify=notify)
 
     @property
     def path(self) -> str:
@@ -326,7 +330,12 @@ def _is_there(path: str) -> bool:
 
 
 def _make_directory(path: str) -> None:
+    """Make the directory of a new catalog; the default one for its owner alone."""
     try:
+        if path == os.path.dirname(os.path.abspath(default_path())):
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(path, private.DIRECTORY_MODE)
         os.makedirs(path, exist_ok=True)
     except OSError as error:
         raise CatalogError(f"{path}: cannot be made: {error.strerror}") from error

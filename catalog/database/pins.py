@@ -12,6 +12,8 @@ import fcntl
 import os
 from typing import TYPE_CHECKING
 
+from . import private
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -46,7 +48,7 @@ def unpinned(catalog_path: str) -> Iterator[bool]:
 @contextlib.contextmanager
 def _lock_file(catalog_path: str) -> Iterator[int | None]:
     try:
-        fd = os.open(f"{catalog_path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        fd = _open_lock(catalog_path)
     except OSError:
         yield None
         return
@@ -54,3 +56,18 @@ def _lock_file(catalog_path: str) -> Iterator[int | None]:
         yield fd
     finally:
         os.close(fd)
+
+
+def _open_lock(catalog_path: str) -> int:
+    # Private: whoever can open it can lock it, and make everybody else wait.
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(f"{catalog_path}.lock", flags, private.MODE)
+    try:
+        if os.geteuid() == 0 and os.fstat(fd).st_uid == 0:
+            # As SQLite does it with its files: else the catalog's owner could not lock it.
+            status = os.stat(catalog_path)
+            os.fchown(fd, status.st_uid, status.st_gid)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import CatalogSchemaError, SchemaOutdatedError, SchemaTooNewError
+from . import private
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -138,14 +139,14 @@ def _copy_before(database: Database, revision: str) -> str:
 
 
 def backup(database: Database, target: str) -> None:
-    """Write a consistent copy of the database to the new file `target`.
+    """Write a consistent copy of the database to the new file `target`, for its owner alone.
 
     Raises:
         FileExistsError: `target` is there already.
         OSError: it cannot be written.
         CatalogError: the database cannot be read.
     """
-    os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, private.MODE))
     try:
         with database.raw() as source:
             out = sqlite3.connect(target)

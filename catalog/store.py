@@ -8,7 +8,7 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any, Self
 
-from .database import pins, private, reading, schema
+from .database import pins, private, reading, schema, shown
 from .database.connection import BUSY_SECONDS, Database
 from .errors import (
     CatalogError,
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..formats.codecs.seek_points import Span
     from ..formats.index.ranges import RangeList
     from ..formats.index.rank_chunk import RankChunk
-    from .records import ImageRecord, ImageRow, OpenSpec, Volume
+    from .records import ImageFiles, ImageRecord, ImageRow, OpenSpec, Volume
 
 log = logging.getLogger("imgcat.catalog")
 
@@ -192,7 +192,12 @@ class Catalog:
     def mount_rows(self) -> list[tuple[Any, ...]]:
         """Return the rows of what a mount shows; see `opening.entries`. Two statements."""
         with self.database.reading() as connection:
-            return reading.mount_entries(connection)
+            return shown.mount_entries(connection)
+
+    def image_files(self, image_id: int) -> ImageFiles:
+        """Return the files that an image's bytes come from; none if there is no such image."""
+        with self.database.reading() as connection:
+            return shown.image_files(connection, image_id)
 
     def volumes_below(self, image_id: int) -> tuple[Volume, ...]:
         """Return the files of all images that an image is made of. One statement."""

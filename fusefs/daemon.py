@@ -18,6 +18,7 @@ from ..catalog.database import pins
 from ..catalog.database.moment import utc_now
 from ..catalog.errors import CatalogError
 from ..catalog.opening.open import Shared, open_watched
+from ..catalog.opening.permissions import KnownPermissions
 from ..catalog.store import Catalog
 from . import mounts, receiving
 from .errors import MountError
@@ -134,7 +135,8 @@ def _mount_and_run(
     def open_entry(entry: MountEntry) -> WatchedReader:
         return open_watched(catalog, entry.image_id, content_key=entry.content_key, shared=shared)
 
-    operations = Operations(open_entry, receiving.install())
+    permissions = KnownPermissions(catalog.image_files)
+    operations = Operations(open_entry, permissions, receiving.install())
     planner = Planner(only)
     operations.show(planner.plan(catalog.mount_rows()))
     options = {
@@ -147,7 +149,7 @@ def _mount_and_run(
     except RuntimeError as error:
         raise MountError(f"{mount_point}: could not be mounted ({error})") from error
     try:
-        shared.own_device = _device_number(mount_point)
+        shared.own_device = permissions.own_device = _device_number(mount_point)
         log.info("%s: mounted, %d images", mount_point, operations.image_count)
         trio.run(_run, catalog, operations, planner, tell_when_usable)
     finally:

@@ -32,6 +32,10 @@ AllowOtherOption = Annotated[
     AllowOther,
     typer.Option("--allow-other", help="Let other users in; auto: where the system allows it."),
 ]
+TrustCatalogOption = Annotated[
+    bool,
+    typer.Option("--trust-catalog", help="Serve a catalog that others could have written."),
+]
 LogFileOption = Annotated[
     str | None, typer.Option("--log-file", help="Where the daemon writes its log.")
 ]
@@ -42,6 +46,7 @@ def mount_all(
     foreground: ForegroundOption = False,
     allow_other: AllowOtherOption = AllowOther.AUTO,
     log_file: LogFileOption = None,
+    trust_catalog: TrustCatalogOption = False,
 ) -> None:
     """Mount every catalogued image as a file; returns when the mount is usable.
 
@@ -53,7 +58,9 @@ def mount_all(
       mount -o loop,ro /mnt/images/sda1 /mnt/sda1
       imgcat unmount /mnt/images
     """
-    _start(directory, None, allow_other, log_file, foreground=foreground)
+    _start(
+        directory, None, allow_other, log_file, foreground=foreground, trust_catalog=trust_catalog
+    )
 
 
 def mount(
@@ -68,6 +75,7 @@ def mount(
     foreground: ForegroundOption = False,
     allow_other: AllowOtherOption = AllowOther.AUTO,
     log_file: LogFileOption = None,
+    trust_catalog: TrustCatalogOption = False,
 ) -> None:
     """Mount some of the catalogued images.
 
@@ -79,7 +87,10 @@ def mount(
     if len(targets) < 2:  # noqa: PLR2004 - an image and a directory
         raise typer.BadParameter("an image and a directory are needed", param_hint="IMAGE... DIR")
     *images, directory = targets
-    _start(directory, tuple(images), allow_other, log_file, foreground=foreground)
+    _start(
+        directory, tuple(images), allow_other, log_file,
+        foreground=foreground, trust_catalog=trust_catalog,
+    )  # fmt: skip
 
 
 def _start(
@@ -89,6 +100,7 @@ def _start(
     log_file: str | None,
     *,
     foreground: bool,
+    trust_catalog: bool,
 ) -> None:
     from ..fusefs import launch
     from ..fusefs.request import make_request
@@ -100,6 +112,7 @@ def _start(
         allow_other=allow_other.value,
         log_file=log_file,
         foreground=foreground,
+        trust_catalog=trust_catalog,
     )
     if foreground:
         launch.run_in_foreground(request, lambda count: _tell(request, count), notify)

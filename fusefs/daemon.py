@@ -19,12 +19,13 @@ from ..catalog.database.moment import utc_now
 from ..catalog.errors import CatalogError
 from ..catalog.opening.open import Shared, open_watched
 from ..catalog.opening.permissions import KnownPermissions
-from ..catalog.store import Catalog
+from ..catalog.store import Catalog, default_path
 from . import mounts, receiving
 from .errors import MountError
 from .operations import Operations
 from .request import STOPPING
 from .tree import Planner
+from .trust import check_catalog
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -72,7 +73,7 @@ def serve(
         notify: told in words what the user should know.
 
     Raises:
-        MountError: the mount could not be made.
+        MountError: the mount could not be made, or the catalog is not to be trusted.
         ImageNotFoundError: an image that is asked for is not in the catalog.
         CatalogError: the catalog cannot be used.
     """
@@ -82,6 +83,9 @@ def serve(
         notify(notice)
     mounts.check_fuse_device()
     allow_other = mounts.decide_allow_other(request.allow_other)
+    if (allow_other or os.geteuid() == 0) and not request.trust_catalog:
+        # Before it is opened: that takes it from others, and what they wrote would pass.
+        check_catalog(request.catalog_path or default_path())
     _raise_file_limit()
     _use_few_arenas()
     with Catalog.open_to_ask(request.catalog_path, notify) as catalog:

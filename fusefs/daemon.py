@@ -22,6 +22,7 @@ from ..catalog.opening.permissions import KnownPermissions
 from ..catalog.store import Catalog, default_path
 from . import mounts, receiving
 from .errors import MountError
+from .mount_target import MountTarget
 from .operations import Operations
 from .request import STOPPING
 from .tree import Planner
@@ -81,7 +82,18 @@ def serve(
     notice = mounts.prepare_mount_point(mount_point)
     if notice:
         notify(notice)
-    mounts.check_fuse_device()
+    with MountTarget(mount_point) as target:
+        mounts.check_fuse_device()
+        _serve_on(target, request, on_ready, notify)
+
+
+def _serve_on(
+    target: MountTarget,
+    request: MountRequest,
+    on_ready: Callable[[Ready], None],
+    notify: Callable[[str], None],
+) -> None:
+    mount_point = target.path
     allow_other = mounts.decide_allow_other(request.allow_other)
     if (allow_other or os.geteuid() == 0) and not request.trust_catalog:
         # Before it is opened: that takes it from others, and what they wrote would pass.
@@ -98,10 +110,10 @@ def serve(
             "started_at": utc_now(),
         }
         with mounts.daemon_record(mount_point, facts):
-            with pins.pinned(catalog.path) as pinned:
+            with pins.pinned(catalog.path, notify) as pinned:
                 if not pinned:
                     log.info("%s.lock cannot be made: removed images end at once", catalog.path)
-                _mount_and_run(catalog, mount_point, only, allow_other, on_ready)
+                _mount_and_run(catalog, target, only, allow_other, on_ready)
             # Before the record goes: who waits for the end of this daemon finds it done.
             _purge(request.catalog_path)
 
@@ -123,7 +135,7 @@ def _chosen(catalog: Catalog, request: MountRequest) -> Sequence[int] | None:
 
 def _mount_and_run(
     catalog: Catalog,
-    mount_point: str,
+    target: MountTarget,
     only: Sequence[int] | None,
     allow_other: bool,  # noqa: FBT001 - one of the mount's facts
     on_ready: Callable[[Ready], None],
@@ -134,6 +146,7 @@ def _mount_and_run(
         _tune(mount_point)
         on_ready(Ready(mount_point, operations.image_count, allow_other))
 
+    mount_point = target.path
     shared = Shared()
 
     def open_entry(entry: MountEntry) -> WatchedReader:
@@ -149,17 +162,18 @@ def _mount_and_run(
     if allow_other:
         options.add("allow_other")
     try:
-        pyfuse3.init(operations, mount_point, options)
+        pyfuse3.init(operations, target.name, options)
     except RuntimeError as error:
         raise MountError(f"{mount_point}: could not be mounted ({error})") from error
     try:
+        target.check_covered()
         shared.own_device = permissions.own_device = _device_number(mount_point)
         log.info("%s: mounted, %d images", mount_point, operations.image_count)
         trio.run(_run, catalog, operations, planner, tell_when_usable)
     finally:
         operations.close_files()
         # Harmless if it was unmounted from outside: the kernel then has no such mount any more.
-        pyfuse3.close(unmount=True)
+        pyfuse3.close(unmount=target.aim_at_mount())
         log.info("%s: unmounted", mount_point)
 
 

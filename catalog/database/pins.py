@@ -10,23 +10,43 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shlex
+import time
 from typing import TYPE_CHECKING
 
+from ..errors import CatalogBusyError
 from . import private
+from .connection import BUSY_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+_SILENT_SECONDS = 1.0
+_POLL_SECONDS = 0.02
 
 
 @contextlib.contextmanager
-def pinned(catalog_path: str) -> Iterator[bool]:
+def pinned(
+    catalog_path: str,
+    notify: Callable[[str], None] | None = None,
+    *,
+    busy_seconds: float = BUSY_SECONDS,
+) -> Iterator[bool]:
     """Keep unused indexes for the time of the block.
 
     Gives whether that worked; it does not beside a catalog in a directory that one cannot write.
+
+    Args:
+        catalog_path: the catalog's database.
+        notify: told in words what is waited for, after a second of that.
+        busy_seconds: how long to wait for who deletes unused indexes.
+
+    Raises:
+        CatalogBusyError: the lock was kept for longer.
     """
     with _lock_file(catalog_path) as fd:
         if fd is not None:
-            fcntl.flock(fd, fcntl.LOCK_SH)
+            _share(fd, f"{catalog_path}.lock", notify, busy_seconds)
         yield fd is not None
 
 
@@ -56,6 +76,27 @@ def _lock_file(catalog_path: str) -> Iterator[int | None]:
         yield fd
     finally:
         os.close(fd)
+
+
+def _share(fd: int, path: str, notify: Callable[[str], None] | None, busy_seconds: float) -> None:
+    began = time.monotonic()
+    has_told = False
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waited = time.monotonic() - began
+            if waited > busy_seconds:
+                raise CatalogBusyError(
+                    f"{path}: another process has kept it locked for {busy_seconds:g} seconds: "
+                    f"`fuser -v {shlex.quote(path)}` names it"
+                ) from None
+            if waited > _SILENT_SECONDS and notify is not None and not has_told:
+                notify(f"waiting for another process, which has locked {path}")
+                has_told = True
+            time.sleep(_POLL_SECONDS)
+        else:
+            return
 
 
 def _open_lock(catalog_path: str) -> int:

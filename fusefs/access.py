@@ -64,6 +64,7 @@ class Access:
         self._looking = trio.CapacityLimiter(_THREADS)
         self._opening = trio.CapacityLimiter(_THREADS)
         self._awaited: dict[int, trio.Event] = {}
+        self._given_up: set[int] = set()
         self._refresher = _Refresher(known)
 
     def known(self, entry: MountEntry) -> Answer:
@@ -85,8 +86,10 @@ class Access:
         elif not self._is_stuck(image_id):
             event = self._awaited[image_id] = trio.Event()
             try:
-                with trio.move_on_after(MOST_WAIT):
+                with trio.move_on_after(MOST_WAIT) as waiting:
                     await self._in_thread(self._looking, self._known.look, image_id)
+                if waiting.cancelled_caught:
+                    self._given_up.add(image_id)
             finally:
                 del self._awaited[image_id]
                 event.set()
@@ -106,6 +109,7 @@ class Access:
                 )
             if not waiting.cancelled_caught:
                 return bool(allowed)
+            self._given_up.add(entry.image_id)
         return own_permissions().allow(ctx.uid, (ctx.gid,))
 
     def refresh(self, entries: Sequence[MountEntry]) -> None:
@@ -121,7 +125,10 @@ class Access:
     def _is_stuck(self, image_id: int) -> bool:
         """Tell whether a look at its files has not come back for too long to begin another."""
         since = self._known.waits_since(image_id)
-        return since is not None and time.monotonic() - since > MOST_WAIT
+        if since is None:
+            self._given_up.discard(image_id)
+            return False
+        return image_id in self._given_up or time.monotonic() - since > MOST_WAIT
 
 
 def _groups(gid: int, pid: int) -> set[int] | None:

@@ -150,6 +150,8 @@ class SegmentRow(NamedTuple):
 class MountEntry:
     """What a mount needs to show an image: its name and what `stat` tells.
 
+    But for who may read it: that is looked up where its files are; see `opening.permissions`.
+
     Attributes:
         image_id: the image.
         name: its name.
@@ -158,9 +160,6 @@ class MountEntry:
         index_id: its index, another one whenever what it holds was scanned anew.
         content_key: a random number that no other content has, in this or any other catalog.
         mtime_ns: when the newest of its files was changed.
-        mode: permission bits that all of its files give.
-        uid: their owner.
-        gid: their group.
     """
 
     image_id: int
@@ -170,9 +169,18 @@ class MountEntry:
     index_id: int
     content_key: int
     mtime_ns: int
-    mode: int
-    uid: int
-    gid: int
+
+
+class ImageFiles(NamedTuple):
+    """The files that an image's bytes come from.
+
+    Attributes:
+        paths: those that hold it, and the images that it is made of.
+        copied: those of which the catalog keeps the bytes: they need not be there any more.
+    """
+
+    paths: tuple[str, ...]
+    copied: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import logging
 import os
 from typing import TYPE_CHECKING, Any, Self
 
-from .database import cost, pins, reading, schema
+from .database import cost, pins, private, reading, schema, shown
 from .database.connection import BUSY_SECONDS, Database
 from .database.watch import Follower
 from .errors import (
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from ..formats.codecs.seek_points import Span
     from ..formats.index.ranges import RangeList
     from ..formats.index.rank_chunk import RankChunk
-    from .records import ImageCost, ImageRecord, ImageRow, OpenSpec, Volume
+    from .records import ImageCost, ImageFiles, ImageRecord, ImageRow, OpenSpec, Volume
 
 log = logging.getLogger("imgcat.catalog")
 
@@ -64,7 +65,8 @@ class Catalog:
             write: False promises not to change it.
             create: make it where there is none. Writes.
             busy_seconds: how long to wait for other processes.
-            notify: told in words when an older schema was upgraded.
+            notify: told in words when an older schema was upgraded, and when files of the catalog
+                were taken from others who might read them.
 
         Raises:
             CatalogMissingError: there is none, and `create` is not given.
@@ -87,6 +89,9 @@ class Catalog:
             raise
         if message and notify:
             notify(message)
+        # Now that it is known to be a catalog: whatever else it were would be left as it is.
+        for notice in private.tighten(path):
+            (notify or log.info)(notice)
         return cls(database)
 
     @classmethod
@@ -97,10 +102,10 @@ class Catalog:
             As `open`.
         """
         try:
-            return cls.open(path, write=False)
+            return cls.open(path, write=False, notify=notify)
         except SchemaOutdatedError:
             cls.open(path, notify=notify).close()
-            return cls.open(path, write=False)
+            return cls.open(path, write=False, notify=notify)
 
     @property
     def path(self) -> str:
@@ -221,7 +226,12 @@ class Catalog:
     def mount_rows(self) -> list[tuple[Any, ...]]:
         """Return the rows of what a mount shows; see `opening.entries`. Two statements."""
         with self.database.reading() as connection:
-            return reading.mount_entries(connection)
+            return shown.mount_entries(connection)
+
+    def image_files(self, image_id: int) -> ImageFiles:
+        """Return the files that an image's bytes come from; none if there is no such image."""
+        with self.database.reading() as connection:
+            return shown.image_files(connection, image_id)
 
     def volumes_below(self, image_id: int) -> tuple[Volume, ...]:
         """Return the files of all images that an image is made of. One statement."""
@@ -382,7 +392,12 @@ def _is_there(path: str) -> bool:
 
 
 def _make_directory(path: str) -> None:
+    """Make the directory of a new catalog; the default one for its owner alone."""
     try:
+        if path == os.path.dirname(os.path.abspath(default_path())):
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(path, private.DIRECTORY_MODE)
         os.makedirs(path, exist_ok=True)
     except OSError as error:
         raise CatalogError(f"{path}: cannot be made: {error.strerror}") from error

@@ -44,6 +44,10 @@ AllowOtherOption = Annotated[
     AllowOther,
     typer.Option("--allow-other", help="Let other users in; auto: where the system allows it."),
 ]
+TrustCatalogOption = Annotated[
+    bool,
+    typer.Option("--trust-catalog", help="Serve a catalog that others could have written."),
+]
 LogFileOption = Annotated[
     str | None, typer.Option("--log-file", help="Where the daemon writes its log.")
 ]
@@ -55,6 +59,7 @@ def mount_all(
     allow_other: AllowOtherOption = AllowOther.AUTO,
     log_file: LogFileOption = None,
     check: CheckOption = Check.ON,
+    trust_catalog: TrustCatalogOption = False,
 ) -> None:
     """Mount every catalogued image as a file; returns when the mount is usable.
 
@@ -66,7 +71,10 @@ def mount_all(
       mount -o loop,ro /mnt/images/sda1 /mnt/sda1
       imgcat unmount /mnt/images
     """
-    _start(directory, None, allow_other, log_file, check, foreground=foreground)
+    _start(
+        directory, None, allow_other, log_file, check,
+        foreground=foreground, trust_catalog=trust_catalog,
+    )  # fmt: skip
 
 
 def mount(
@@ -82,6 +90,7 @@ def mount(
     allow_other: AllowOtherOption = AllowOther.AUTO,
     log_file: LogFileOption = None,
     check: CheckOption = Check.ON,
+    trust_catalog: TrustCatalogOption = False,
 ) -> None:
     """Mount some of the catalogued images.
 
@@ -93,7 +102,10 @@ def mount(
     if len(targets) < 2:  # noqa: PLR2004 - an image and a directory
         raise typer.BadParameter("an image and a directory are needed", param_hint="IMAGE... DIR")
     *images, directory = targets
-    _start(directory, tuple(images), allow_other, log_file, check, foreground=foreground)
+    _start(
+        directory, tuple(images), allow_other, log_file, check,
+        foreground=foreground, trust_catalog=trust_catalog,
+    )  # fmt: skip
 
 
 def _start(
@@ -104,6 +116,7 @@ def _start(
     check: Check,
     *,
     foreground: bool,
+    trust_catalog: bool,
 ) -> None:
     from ..fusefs import launch
     from ..fusefs.request import make_request
@@ -115,6 +128,7 @@ def _start(
         allow_other=allow_other.value,
         log_file=log_file,
         foreground=foreground,
+        trust_catalog=trust_catalog,
     )
     request = dataclasses.replace(request, compare=check is Check.ON)
     if foreground:

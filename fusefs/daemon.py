@@ -19,13 +19,16 @@ from ..catalog.database import pins
 from ..catalog.database.moment import utc_now
 from ..catalog.errors import CatalogError, CatalogReplacedError
 from ..catalog.opening.open import Shared, open_watched
-from ..catalog.store import Catalog
+from ..catalog.opening.permissions import KnownPermissions
+from ..catalog.store import Catalog, default_path
 from ..catalog.upkeep.damage import DamageRecorder
 from . import mounts, receiving
 from .errors import MountError
+from .mount_target import MountTarget
 from .operations import Operations
 from .request import STOPPING
 from .tree import Planner
+from .trust import check_catalog
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -77,7 +80,7 @@ def serve(
         notify: told in words what the user should know.
 
     Raises:
-        MountError: the mount could not be made.
+        MountError: the mount could not be made, or the catalog is not to be trusted.
         ImageNotFoundError: an image that is asked for is not in the catalog.
         CatalogError: the catalog cannot be used.
     """
@@ -85,8 +88,22 @@ def serve(
     notice = mounts.prepare_mount_point(mount_point)
     if notice:
         notify(notice)
-    mounts.check_fuse_device()
+    with MountTarget(mount_point) as target:
+        mounts.check_fuse_device()
+        _serve_on(target, request, on_ready, notify)
+
+
+def _serve_on(
+    target: MountTarget,
+    request: MountRequest,
+    on_ready: Callable[[Ready], None],
+    notify: Callable[[str], None],
+) -> None:
+    mount_point = target.path
     allow_other = mounts.decide_allow_other(request.allow_other)
+    if (allow_other or os.geteuid() == 0) and not request.trust_catalog:
+        # Before it is opened: that takes it from others, and what they wrote would pass.
+        check_catalog(request.catalog_path or default_path())
     _raise_file_limit()
     _use_few_arenas()
     with Catalog.open_to_ask(request.catalog_path, notify) as catalog:
@@ -99,15 +116,12 @@ def serve(
             "started_at": utc_now(),
         }
         with mounts.daemon_record(mount_point, facts):
-            with pins.pinned(catalog.path) as pinned:
+            with pins.pinned(catalog.path, notify) as pinned:
                 if not pinned:
                     log.info("%s.lock cannot be made: removed images end at once", catalog.path)
-                shared = Shared(
-                    compare=request.compare, on_broken=DamageRecorder(catalog.path).tell
-                )
-                _mount_and_run(
-                    catalog, mount_point, only, shared, on_ready, allow_other=allow_other
-                )
+                recorder = DamageRecorder(catalog.path)
+                shared = Shared(compare=request.compare, on_broken=recorder.tell)
+                _mount_and_run(catalog, target, only, shared, on_ready, allow_other=allow_other)
             # Before the record goes: who waits for the end of this daemon finds it done.
             _purge(request.catalog_path)
 
@@ -129,7 +143,7 @@ def _chosen(catalog: Catalog, request: MountRequest) -> Sequence[int] | None:
 
 def _mount_and_run(
     catalog: Catalog,
-    mount_point: str,
+    target: MountTarget,
     only: Sequence[int] | None,
     shared: Shared,
     on_ready: Callable[[Ready], None],
@@ -142,10 +156,13 @@ def _mount_and_run(
         _tune(mount_point)
         on_ready(Ready(mount_point, operations.image_count, allow_other))
 
+    mount_point = target.path
+
     def open_entry(entry: MountEntry) -> WatchedReader:
         return open_watched(catalog, entry.image_id, content_key=entry.content_key, shared=shared)
 
-    operations = Operations(open_entry, receiving.install())
+    permissions = KnownPermissions(catalog.image_files)
+    operations = Operations(open_entry, permissions, receiving.install())
     planner = Planner(only)
     operations.show(planner.plan(catalog.mount_rows()))
     options = {
@@ -154,18 +171,19 @@ def _mount_and_run(
     if allow_other:
         options.add("allow_other")
     try:
-        pyfuse3.init(operations, mount_point, options)
+        pyfuse3.init(operations, target.name, options)
     except RuntimeError as error:
         raise MountError(f"{mount_point}: could not be mounted ({error})") from error
     try:
-        shared.own_device = _device_number(mount_point)
+        target.check_covered()
+        shared.own_device = permissions.own_device = _device_number(mount_point)
         log.info("%s: mounted, %d images", mount_point, operations.image_count)
         trio.run(_run, catalog, operations, planner, tell_when_usable)
     finally:
         is_closed = _close_files(operations)
         # Harmless if it was unmounted from outside: the kernel then has no such mount any more.
         # Of one that is in use, the name goes at once, and the rest with this process.
-        pyfuse3.close(unmount=True)
+        pyfuse3.close(unmount=target.aim_at_mount())
         log.info("%s: unmounted", mount_point)
         if not is_closed:
             log.warning("%s: a device does not answer: its files are left open", mount_point)

@@ -34,11 +34,16 @@ _POLL_SECONDS = 0.02
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class MountPoint:
-    """One line of the kernel's mount table."""
+    """One line of the kernel's mount table.
+
+    `id` is the mount's, `parent_id` that of the one which it is mounted in.
+    """
 
     path: str
     fs_type: str
     device: str
+    id: int
+    parent_id: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -63,7 +68,7 @@ def mount_points() -> list[MountPoint]:
             found.append(
                 MountPoint(
                     os.fsdecode(_unescape(fields[4])), right.split(b" ")[0].decode(),
-                    fields[2].decode(),
+                    fields[2].decode(), int(fields[0]), int(fields[1]),
                 )
             )  # fmt: skip
     return found
@@ -105,6 +110,8 @@ def real_path(path: str) -> str:
 def prepare_mount_point(path: str) -> str | None:
     """Check that one can mount at `path`; a dead imgcat mount there is cleared away.
 
+    Whether the directory is empty, its `mount_target.MountTarget` tells.
+
     Returns:
         What was cleared, in words, or None.
 
@@ -127,12 +134,6 @@ def prepare_mount_point(path: str) -> str | None:
         raise MountError(f"{path}: {error.strerror}") from error
     if not os.path.isdir(path):
         raise MountError(f"{path}: is not a directory")
-    try:
-        used = bool(os.listdir(path))
-    except OSError as error:
-        raise MountError(f"{path}: {error.strerror}") from error
-    if used:
-        raise MountError(f"{path}: is not empty: mount on an empty directory")
     return notice
 
 

@@ -7,6 +7,7 @@ one request.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import logging
@@ -20,12 +21,15 @@ import pyfuse3
 import trio
 
 from ..catalog.opening.errnos import errno_of, is_expected
+from ..catalog.opening.permissions import own_permissions
+from .access import Access, Answer
 from .open_readers import OpenReaders
 from .tree import ROOT_INODE, Tree, handle_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Iterator, Sequence
 
+    from ..catalog.opening.permissions import KnownPermissions
     from ..catalog.records import MountEntry
     from .open_readers import Opener
     from .receiving import Turns
@@ -84,6 +88,7 @@ class Operations(pyfuse3.Operations):
 
     Args:
         opener: opens the image of an entry; it may block.
+        permissions: who may read the images.
         turns: who receives the next request; passed on before a handler waits.
 
     Attributes:
@@ -92,13 +97,14 @@ class Operations(pyfuse3.Operations):
 
     supports_dot_lookup = True
 
-    def __init__(self, opener: Opener, turns: Turns) -> None:
+    def __init__(self, opener: Opener, permissions: KnownPermissions, turns: Turns) -> None:
         super().__init__()
         self._turns = turns
         self.kernel_is_there = trio.Event()
         self._tree = Tree()
         self._readers = OpenReaders(opener, self._in_thread)
         self._open_readers = self._readers.get
+        self._access = Access(permissions, self._in_thread, self._wait_for)
         self._doubtful: set[int] = set()
         self._invalidating = trio.CapacityLimiter(1)
         self._changed_ns = time.time_ns()
@@ -186,7 +192,7 @@ class Operations(pyfuse3.Operations):
             node = self._tree.child(parent_inode, name)
         if node is None:
             raise pyfuse3.FUSEError(errno.ENOENT)
-        return self._attributes(node)
+        return await self._current_attributes(node)
 
     @_guarded
     async def forget(self, inode_list: Sequence[tuple[pyfuse3.InodeT, int]]) -> None:
@@ -203,8 +209,9 @@ class Operations(pyfuse3.Operations):
         if node is None:
             known = self._readers.entry_of_inode(inode)
             if known is not None:
-                return self._file_attributes(inode, known)
-        return self._attributes(self._node(inode))
+                # Nobody can open it any more.
+                return self._file_attributes(inode, known, Answer(own_permissions(), _LONG))
+        return await self._current_attributes(self._node(inode))
 
     @_guarded
     async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:  # noqa: ARG002
@@ -252,8 +259,11 @@ class Operations(pyfuse3.Operations):
     async def readdir(
         self, fh: pyfuse3.FileHandleT, start_id: int, token: pyfuse3.ReaddirToken
     ) -> None:
-        """List the directory from behind the place `start_id` on."""
-        for node in self._tree.children(fh, start_id):
+        """List the directory from behind the place `start_id` on. Waits for nothing."""
+        nodes = self._tree.children(fh, start_id)
+        if start_id == 0:
+            self._access.refresh([node.entry for node in nodes if node.entry is not None])
+        for node in nodes:
             name = pyfuse3.FileNameT(node.name)
             if not pyfuse3.readdir_reply(token, name, self._attributes(node), node.place):
                 break
@@ -269,9 +279,9 @@ class Operations(pyfuse3.Operations):
         self,
         inode: pyfuse3.InodeT,
         flags: pyfuse3.FlagT,
-        ctx: pyfuse3.RequestContext,  # noqa: ARG002
+        ctx: pyfuse3.RequestContext,
     ) -> pyfuse3.FileInfo:
-        """Open an image, if its file still is the one that was scanned."""
+        """Open an image, if its files may be read, and still are the ones that were scanned."""
         entry = self._entry(inode)
         if flags & os.O_ACCMODE != os.O_RDONLY:
             raise pyfuse3.FUSEError(errno.EROFS)
@@ -280,6 +290,8 @@ class Operations(pyfuse3.Operations):
             # again, and tells by the generation.
             self._doubtful.discard(inode)
             raise pyfuse3.FUSEError(errno.ESTALE)
+        if not await self._access.may_open(entry, ctx):
+            raise pyfuse3.FUSEError(errno.EACCES)
         handle = handle_of(entry)
         try:
             known = await self._readers.open(handle, entry)
@@ -354,13 +366,24 @@ class Operations(pyfuse3.Operations):
         function: Callable[[*_Args], _R],
         *args: *_Args,
     ) -> _R:
-        """Call what may block. The only place where a handler waits for anything."""
-        self._turns.pass_on()
-        self._turns.away += 1
-        try:
+        """Call what may block."""
+        with self._away():
             return await trio.to_thread.run_sync(
                 function, *args, limiter=limiter, abandon_on_cancel=True
             )
+
+    async def _wait_for(self, event: trio.Event) -> None:
+        """Wait until another handler has done what this one needs too."""
+        with self._away():
+            await event.wait()
+
+    @contextlib.contextmanager
+    def _away(self) -> Iterator[None]:
+        """Let another handler receive. The only place where one waits for anything."""
+        self._turns.pass_on()
+        self._turns.away += 1
+        try:
+            yield
         finally:
             self._turns.away -= 1
 
@@ -388,9 +411,17 @@ class Operations(pyfuse3.Operations):
             log.error("%s: %s failed", name, what, exc_info=error)
         raise pyfuse3.FUSEError(errno_of(error)) from None
 
+    async def _current_attributes(self, node: Node) -> pyfuse3.EntryAttributes:
+        """Return what `stat` tells, also of a file of which it must be found out."""
+        if node.entry is None:
+            return self._attributes(node)
+        answer = await self._access.current(node.entry)
+        return self._file_attributes(node.inode, node.entry, answer)
+
     def _attributes(self, node: Node) -> pyfuse3.EntryAttributes:
+        """Return what is known of what `stat` tells."""
         if node.entry is not None:
-            return self._file_attributes(node.inode, node.entry)
+            return self._file_attributes(node.inode, node.entry, self._access.known(node.entry))
         attributes = pyfuse3.EntryAttributes()
         attributes.st_ino = pyfuse3.InodeT(node.inode)
         # Short: the count of links and the time change when images come and go.
@@ -402,19 +433,23 @@ class Operations(pyfuse3.Operations):
         attributes.st_atime_ns = attributes.st_mtime_ns = attributes.st_ctime_ns = changed_ns
         return attributes
 
-    def _file_attributes(self, inode: int, entry: MountEntry) -> pyfuse3.EntryAttributes:
+    def _file_attributes(
+        self, inode: int, entry: MountEntry, access: Answer
+    ) -> pyfuse3.EntryAttributes:
         attributes = pyfuse3.EntryAttributes()
         attributes.st_ino = pyfuse3.InodeT(inode)
         # Should a number come again, the kernel still tells one content from another.
         attributes.generation = entry.content_key & _GENERATION_MASK
-        attributes.attr_timeout = attributes.entry_timeout = _LONG
+        # What the name leads to is told when it changes; what modes the files have is not.
+        attributes.entry_timeout, attributes.attr_timeout = _LONG, access.seconds
         # Who may read the image's files may read the image, and nobody else.
-        attributes.st_mode = pyfuse3.ModeT(stat.S_IFREG | (entry.mode & 0o444))
+        permissions = access.permissions
+        attributes.st_mode = pyfuse3.ModeT(stat.S_IFREG | permissions.mode)
         attributes.st_nlink = 1
         attributes.st_size = entry.size_bytes
         attributes.st_blocks = -(-entry.used_bytes // _BLOCK)
         attributes.st_blksize = 1 << 17
-        attributes.st_uid, attributes.st_gid = entry.uid, entry.gid
+        attributes.st_uid, attributes.st_gid = permissions.uid, permissions.gid
         changed_ns = entry.mtime_ns
         attributes.st_atime_ns = attributes.st_mtime_ns = attributes.st_ctime_ns = changed_ns
         return attributes

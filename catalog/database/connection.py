@@ -19,6 +19,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from ..errors import CatalogBusyError, CatalogError, CatalogReplacedError, CatalogSchemaError
+from . import private
 from .identity import Identity, key_of, uri_of
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class Database:
     Args:
         path: the file; it must exist unless `create`.
         write: False opens it so that nothing can be changed through this object.
-        create: make an empty file where there is none.
+        create: make an empty file where there is none, which only its owner may read.
         busy_seconds: how long to wait for a lock.
 
     Raises:
@@ -82,7 +83,9 @@ class Database:
         self.path = path
         self.write = write
         self._busy_seconds = busy_seconds
-        self._mode = ("rwc" if create else "rw") if write else "ro"
+        self._mode = "rw" if write else "ro"
+        if create and write:
+            _create(path)
         _check_magic(path)
         self._idle: list[sqlite3.Connection] = []
         self._engine: sa.Engine | None = None
@@ -322,6 +325,13 @@ def _code(error: sqlite3.Error) -> int | None:
     """Return SQLite's primary result code."""
     extended = getattr(error, "sqlite_errorcode", None)
     return None if extended is None else extended & 0xFF
+
+
+def _create(path: str) -> None:
+    try:
+        private.create_empty(path)
+    except OSError as error:
+        raise CatalogError(f"{path}: cannot be made: {error.strerror}") from error
 
 
 def _check_magic(path: str) -> None:

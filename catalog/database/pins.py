@@ -11,11 +11,20 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shlex
 import threading
+import time
 from typing import TYPE_CHECKING
+
+from ..errors import CatalogBusyError
+from . import private
+from .connection import BUSY_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+_SILENT_SECONDS = 1.0
+_POLL_SECONDS = 0.02
 
 
 class Pins:
@@ -54,14 +63,27 @@ class Pins:
 
 
 @contextlib.contextmanager
-def pinned(catalog_path: str) -> Iterator[bool]:
+def pinned(
+    catalog_path: str,
+    notify: Callable[[str], None] | None = None,
+    *,
+    busy_seconds: float = BUSY_SECONDS,
+) -> Iterator[bool]:
     """Keep unused indexes for the time of the block.
 
     Gives whether that worked; it does not beside a catalog in a directory that one cannot write.
+
+    Args:
+        catalog_path: the catalog's database.
+        notify: told in words what is waited for, after a second of that.
+        busy_seconds: how long to wait for who deletes unused indexes.
+
+    Raises:
+        CatalogBusyError: the lock was kept for longer.
     """
     with _lock_file(catalog_path) as fd:
         if fd is not None:
-            fcntl.flock(fd, fcntl.LOCK_SH)
+            _share(fd, f"{catalog_path}.lock", notify, busy_seconds)
         yield fd is not None
 
 
@@ -84,7 +106,7 @@ def unpinned(catalog_path: str) -> Iterator[bool]:
 def _lock_file(catalog_path: str) -> Iterator[int | None]:
     path = f"{catalog_path}.lock"
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        fd = _open_lock(catalog_path)
     except OSError:
         try:
             # Who may only read it can lock it as well.
@@ -96,3 +118,39 @@ def _lock_file(catalog_path: str) -> Iterator[int | None]:
         yield fd
     finally:
         os.close(fd)
+
+
+def _share(fd: int, path: str, notify: Callable[[str], None] | None, busy_seconds: float) -> None:
+    began = time.monotonic()
+    has_told = False
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waited = time.monotonic() - began
+            if waited > busy_seconds:
+                raise CatalogBusyError(
+                    f"{path}: another process has kept it locked for {busy_seconds:g} seconds: "
+                    f"`fuser -v {shlex.quote(path)}` names it"
+                ) from None
+            if waited > _SILENT_SECONDS and notify is not None and not has_told:
+                notify(f"waiting for another process, which has locked {path}")
+                has_told = True
+            time.sleep(_POLL_SECONDS)
+        else:
+            return
+
+
+def _open_lock(catalog_path: str) -> int:
+    # Private: whoever can open it can lock it, and make everybody else wait.
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(f"{catalog_path}.lock", flags, private.MODE)
+    try:
+        if os.geteuid() == 0 and os.fstat(fd).st_uid == 0:
+            # As SQLite does it with its files: else the catalog's owner could not lock it.
+            status = os.stat(catalog_path)
+            os.fchown(fd, status.st_uid, status.st_gid)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd

@@ -18,7 +18,6 @@ from ..records import (
     BadRange,
     ImageRecord,
     ImageRow,
-    MountEntry,
     OpenSpec,
     SegmentRow,
     StreamSpec,
@@ -52,7 +51,7 @@ _RECORD = f"""
     FROM images JOIN indexes ON indexes.id = images.index_id
 """  # noqa: S608
 # Of an image that is made of others, what its files are: those of all images below it.
-_FILES_BELOW = """
+FILES_BELOW = """
     WITH RECURSIVE below (image_id, child_id) AS (
         SELECT images.id, segments.child_id
         FROM images JOIN segments ON segments.index_id = images.index_id
@@ -64,26 +63,8 @@ _FILES_BELOW = """
         WHERE segments.child_id IS NOT NULL
     )
 """
-_ENTRY = """
-    images.id, images.name, images.size_bytes, images.used_bytes, images.index_id,
-    indexes.content_key
-"""
-_MOUNT_ENTRIES = f"""
-    SELECT {_ENTRY}, volumes.mtime_ns, volumes.mode, volumes.uid, volumes.gid
-    FROM images JOIN indexes ON indexes.id = images.index_id
-    JOIN volumes ON volumes.image_id = images.id
-    WHERE volumes.ordinal = 0 AND indexes.kind <> 'segments'
-"""  # noqa: S608 - our own columns
-_COMPOSED_ENTRIES = f"""
-    {_FILES_BELOW.format(condition="")}
-    SELECT {_ENTRY}, volumes.mtime_ns, volumes.mode, volumes.uid, volumes.gid
-    FROM images JOIN indexes ON indexes.id = images.index_id
-    LEFT JOIN below ON below.image_id = images.id
-    LEFT JOIN volumes ON volumes.image_id = below.child_id
-    WHERE images.path IS NULL AND indexes.kind = 'segments'
-"""  # noqa: S608
 _VOLUMES_BELOW = f"""
-    {_FILES_BELOW.format(condition="AND images.id = ?")}
+    {FILES_BELOW.format(condition="AND images.id = ?")}
     SELECT {_VOLUME_COLUMNS} FROM below JOIN volumes ON volumes.image_id = below.child_id
 """  # noqa: S608
 _OPEN = f"""
@@ -241,22 +222,6 @@ def parts(connection: sqlite3.Connection) -> dict[int, tuple[int | None, ...]]:
     for image_id, child_id in rows:
         found.setdefault(image_id, {})[child_id] = None
     return {image_id: tuple(children) for image_id, children in found.items()}
-
-
-def mount_entries(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
-    """Return the rows of what a mount shows, as `mount_entry` takes them. Two statements.
-
-    Of an image that is made of others there is a row for each of its files.
-    """
-    return [
-        *connection.execute(_MOUNT_ENTRIES).fetchall(),
-        *connection.execute(_COMPOSED_ENTRIES).fetchall(),
-    ]
-
-
-def mount_entry(image_id: int, name: str | bytes, *rest: Any) -> MountEntry:  # noqa: ANN401 - a row
-    """Return what a mount shows of a row."""
-    return MountEntry(image_id, file_name(name), *rest)
 
 
 def volumes_below(connection: sqlite3.Connection, image_id: int) -> tuple[Volume, ...]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ...formats.files.new_file import new_named_file
 from ..errors import CatalogSchemaError, SchemaOutdatedError, SchemaTooNewError
+from . import private
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -141,7 +142,7 @@ def _copy_before(database: Database, revision: str) -> str:
 
 
 def backup(database: Database, target: str) -> None:
-    """Write a consistent copy of the database to the new file `target`.
+    """Write a consistent copy of the database to the new file `target`, for its owner alone.
 
     It has a name of its own until it is whole: SQLite opens nothing without one.
 
@@ -151,7 +152,7 @@ def backup(database: Database, target: str) -> None:
         CatalogError: the database cannot be read.
     """
     with (
-        new_named_file(target, force=False, mode=0o600) as (_fd, partial),
+        new_named_file(target, force=False, mode=private.MODE) as (_fd, partial),
         database.raw() as source,
         contextlib.closing(sqlite3.connect(partial)) as out,
     ):

@@ -98,8 +98,7 @@ class ImageRecord:
         volumes: its files, in order.
         index_id: its index; changes when a scan finds another image.
         index_kind: ``rank``, ``ranges`` or ``full``.
-        index_rows: rows of the index.
-        index_bytes: bytes of the index in the catalog.
+        digest: over the hashes of all that is stored, None where there are none.
         bad_ranges: what the last verification found.
         streams: its compressed streams.
         segments: what it is made of, where that is other images.
@@ -116,10 +115,9 @@ class ImageRecord:
     volumes: tuple[Volume, ...]
     index_id: int
     index_kind: str
-    index_rows: int
-    index_bytes: int
+    digest: bytes | None
     bad_ranges: tuple[BadRange, ...]
-    streams: tuple[StreamCost, ...] = ()
+    streams: tuple[StreamSpec, ...] = ()
     segments: tuple[SegmentRow, ...] = ()
 
     @property
@@ -152,6 +150,8 @@ class SegmentRow(NamedTuple):
 class MountEntry:
     """What a mount needs to show an image: its name and what `stat` tells.
 
+    But for who may read it: that is looked up where its files are; see `opening.permissions`.
+
     Attributes:
         image_id: the image.
         name: its name.
@@ -160,9 +160,6 @@ class MountEntry:
         index_id: its index, another one whenever what it holds was scanned anew.
         content_key: a random number that no other content has, in this or any other catalog.
         mtime_ns: when the newest of its files was changed.
-        mode: permission bits that all of its files give.
-        uid: their owner.
-        gid: their group.
     """
 
     image_id: int
@@ -172,9 +169,18 @@ class MountEntry:
     index_id: int
     content_key: int
     mtime_ns: int
-    mode: int
-    uid: int
-    gid: int
+
+
+class ImageFiles(NamedTuple):
+    """The files that an image's bytes come from.
+
+    Attributes:
+        paths: those that hold it, and the images that it is made of.
+        copied: those of which the catalog keeps the bytes: they need not be there any more.
+    """
+
+    paths: tuple[str, ...]
+    copied: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -215,6 +221,21 @@ class StreamCost:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class ImageCost:
+    """What an image takes in the catalog.
+
+    Attributes:
+        index_rows: rows of the index.
+        index_bytes: bytes of the index.
+        streams: what each of its compressed streams takes.
+    """
+
+    index_rows: int
+    index_bytes: int
+    streams: tuple[StreamCost, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class OpenSpec:
     """What opening an image for reading needs."""
 
@@ -229,5 +250,6 @@ class OpenSpec:
     index_kind: str
     content_key: int
     total_blocks: int
+    is_sealed: bool
     streams: tuple[StreamSpec, ...] = ()
     segments: tuple[SegmentRow, ...] = ()

@@ -16,10 +16,11 @@ import os
 import sqlite3
 import stat
 import threading
-import urllib.parse
 from typing import TYPE_CHECKING
 
-from ..errors import CatalogBusyError, CatalogError, CatalogSchemaError
+from ..errors import CatalogBusyError, CatalogError, CatalogReplacedError, CatalogSchemaError
+from . import private
+from .identity import Identity, key_of, uri_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,7 +64,7 @@ class Database:
     Args:
         path: the file; it must exist unless `create`.
         write: False opens it so that nothing can be changed through this object.
-        create: make an empty file where there is none.
+        create: make an empty file where there is none, which only its owner may read.
         busy_seconds: how long to wait for a lock.
 
     Raises:
@@ -82,11 +83,14 @@ class Database:
         self.path = path
         self.write = write
         self._busy_seconds = busy_seconds
-        self._mode = ("rwc" if create else "rw") if write else "ro"
+        self._mode = "rw" if write else "ro"
+        if create and write:
+            _create(path)
         _check_magic(path)
         self._idle: list[sqlite3.Connection] = []
         self._engine: sa.Engine | None = None
         self._lock = threading.Lock()
+        self._identity: Identity | None = None
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -199,6 +203,27 @@ class Database:
                 if _code(error) != sqlite3.SQLITE_BUSY:
                     raise
 
+    def identify(self) -> Identity:
+        """Return what tells this catalog from others; from then on, no other is connected to.
+
+        Raises:
+            CatalogReplacedError: it is another one already than when this was called first.
+            CatalogError: the database could not be read.
+        """
+        with self.asking() as connection:
+            if self._identity is None:
+                status = os.stat(self.path)
+                self._identity = Identity(status.st_dev, status.st_ino, key_of(connection))
+            return self._identity
+
+    def take_what_is_there(self) -> None:
+        """Let go of the catalog that was opened: the next connection is to whatever is there now.
+
+        Connections that are in use end with their blocks.
+        """
+        self.close()
+        self._identity = None
+
     def close(self) -> None:
         """Close every connection that nobody uses."""
         with self._lock:
@@ -207,7 +232,17 @@ class Database:
         for connection in idle:
             connection.close()
         if engine is not None:
+            self._empty_log(engine)
             engine.dispose()
+
+    def _empty_log(self, engine: sa.Engine) -> None:
+        """Put what was written into the file itself, so that a copy of the file alone is whole.
+
+        While somebody reads, that is left to whoever closes next.
+        """
+        with contextlib.suppress(sqlite3.Error), contextlib.closing(engine.raw_connection()) as raw:
+            raw.execute("PRAGMA busy_timeout = 0")
+            raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
     def _connect(self, *, foreign_keys: bool = True) -> sqlite3.Connection:
         connection = self._connect_as(self._mode)
@@ -241,10 +276,8 @@ class Database:
         return None
 
     def _connect_as(self, mode: str) -> sqlite3.Connection:
-        # Quoted as bytes: the path need not be UTF-8.
-        quoted = urllib.parse.quote(os.fsencode(os.path.abspath(self.path)))
         return sqlite3.connect(
-            f"file:{quoted}?mode={mode}",
+            uri_of(self.path, mode),
             uri=True,
             timeout=self._busy_seconds,
             isolation_level=None,
@@ -258,6 +291,17 @@ class Database:
         else:
             connection.execute("PRAGMA query_only = ON")
         connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        if self._identity is not None:
+            self._check_identity(connection, self._identity)
+
+    def _check_identity(self, connection: sqlite3.Connection, known: Identity) -> None:
+        # Looked at behind the connection: it is to this file, or to one that was there before.
+        status = os.stat(self.path)
+        now = Identity(status.st_dev, status.st_ino, key_of(connection))
+        if now != known:
+            raise CatalogReplacedError(
+                f"{self.path}: another catalog has taken the place of the one that was opened"
+            )
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
@@ -281,6 +325,13 @@ def _code(error: sqlite3.Error) -> int | None:
     """Return SQLite's primary result code."""
     extended = getattr(error, "sqlite_errorcode", None)
     return None if extended is None else extended & 0xFF
+
+
+def _create(path: str) -> None:
+    try:
+        private.create_empty(path)
+    except OSError as error:
+        raise CatalogError(f"{path}: cannot be made: {error.strerror}") from error
 
 
 def _check_magic(path: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from ...formats.codecs.seek_points import INDEX_VERSION
+from ...formats.codecs.seek_points import INDEX_VERSION, pages_digest
 from ...formats.index.kind import IndexKind
 from ...formats.sources import pages
 from .. import names
@@ -95,9 +95,7 @@ def insert_streams(
     driver = driver_connection(connection)
     if streams:
         # What is compressed is compared with its page hashes from the first read on.
-        plain = sum(stream.plain_size for stream in streams)
-        digest = pages.digest_of_pages(plain, b"".join(stream.hashes for stream in streams))
-        mark_sealed(connection, index_id, digest)
+        mark_sealed(connection, index_id, pages_digest(streams))
     for ordinal, stream in enumerate(streams):
         stream_id = _new_id(
             connection.execute(

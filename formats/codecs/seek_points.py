@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..sources.pages import digest_of_pages
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SPAN_BUDGET = 64 << 20
 """Most plain bytes that a read may have to decode before the ones that it wants."""
@@ -93,3 +98,9 @@ class StreamIndex:
             ),
             default=0,
         )
+
+
+def pages_digest(streams: Sequence[StreamIndex]) -> bytes:
+    """Return 16 bytes that tell the plain bytes of an image's streams from all others."""
+    size = sum(stream.plain_size for stream in streams)
+    return digest_of_pages(size, b"".join(stream.hashes for stream in streams))

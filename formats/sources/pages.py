@@ -9,7 +9,7 @@ import xxhash
 from ..errors import CorruptImageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 PAGE_SIZE = 128 << 10
 """Bytes in a page. The last may be shorter."""
@@ -24,6 +24,14 @@ HASHES_IN_GROUP = 4096
 def page_hash(data: bytes | memoryview) -> bytes:
     """Return the hash of a page as it is stored."""
     return xxhash.xxh3_64_intdigest(data).to_bytes(HASH_SIZE, "little")
+
+
+def page_hash_of(pieces: Iterable[memoryview]) -> bytes:
+    """Return the hash of a page that lies in several pieces."""
+    hasher = xxhash.xxh3_64()
+    for piece in pieces:
+        hasher.update(piece)
+    return hasher.intdigest().to_bytes(HASH_SIZE, "little")
 
 
 def hash_groups(hashes: bytes) -> Iterator[tuple[int, bytes]]:

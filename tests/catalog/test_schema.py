@@ -141,6 +141,7 @@ def test_a_catalog_of_an_older_schema_is_upgraded_and_its_images_are_served(
     path = tmp_path / "c.db"
     shelf = shelf_of(old, tmp_path)
     old_catalog(old, path, tmp_path)
+    path.chmod(0o600)
     said: list[str] = []
     with Catalog.open(str(path), notify=said.append) as catalog:
         listed = {row.name: row for row, _volumes in catalog.list_images()}

@@ -85,6 +85,15 @@ class Program:
         )
         return result
 
+    def run_python(self, source: str, *, code: int = 0) -> subprocess.CompletedProcess[str]:
+        """Run Python source in the program's environment and assert its exit code."""
+        result = subprocess.run(
+            [sys.executable, "-c", source],
+            env=self.environment, capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+        assert result.returncode == code, (result.returncode, result.stdout, result.stderr)
+        return result
+
     def json(self, *arguments: object) -> Any:
         """Run the program with ``--json`` and return what it prints."""
         return json.loads(self.run(*arguments, "--json").stdout)

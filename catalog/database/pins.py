@@ -110,7 +110,7 @@ def _lock_file(catalog_path: str) -> Iterator[int | None]:
     except OSError:
         try:
             # Who may only read it can lock it as well.
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError:
             yield None
             return

@@ -44,7 +44,7 @@ def test_every_file_of_a_new_catalog_is_private(open_home: Path) -> None:
     (open_home / "a.img").chmod(0o600)
     with Catalog.open(str(path), create=True) as catalog:
         with catalog.database.writing() as connection:
-            connection.exec_driver_sql("UPDATE identity SET key = key + 1")
+            connection.exec_driver_sql("UPDATE alembic_version SET version_num = version_num")
             journals = modes(open_home)
         with pins.pinned(str(path)) as pinned:
             assert pinned
@@ -74,7 +74,7 @@ def test_a_catalog_from_before_is_tightened_by_its_owner(open_home: Path) -> Non
         copy.write_bytes(program.catalog.read_bytes())
         holding = Catalog.open(str(program.catalog))
         with holding.database.writing() as connection:
-            connection.exec_driver_sql("UPDATE identity SET key = key + 1")
+            connection.exec_driver_sql("UPDATE alembic_version SET version_num = version_num")
         names = [each.name for each in program.home.glob("catalog.db*")]
         for name in names:
             (program.home / name).chmod(0o644)

@@ -46,6 +46,9 @@ class Program:
             # What a failed test has left running.
             process.kill()
             process.wait()
+            for pipe in (process.stdout, process.stderr):
+                if pipe is not None:
+                    pipe.close()
         for mount in self._mounts:
             pid = self.daemon_pid(mount)
             if is_mounted(mount):

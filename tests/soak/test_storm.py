@@ -161,14 +161,19 @@ class Reader(threading.Thread):
                 offset = self.rng.randrange(BLOCKS) * BLOCK
                 data = os.pread(fd, size, offset)
                 self.reads += 1
-                known = range(candidates[-1] + 1, len(saved.guests))
-                candidates = [
+                before = [*candidates, *range(candidates[-1] + 1, len(saved.guests))]
+                fitting = [
                     number
-                    for number in [*candidates, *known]
-                    if saved.guests[number][offset : offset + len(data)] == data
+                    for number, guest in enumerate(saved.guests)
+                    if guest[offset : offset + len(data)] == data
                 ]
+                candidates = [number for number in before if number in fitting]
                 if not candidates:
-                    self.wrong.append(f"{name} ({saved.kind}): {len(data)} bytes at {offset}")
+                    self.wrong.append(
+                        f"{name} ({saved.kind}): {len(data)} bytes at {offset}: of {fitting}, and "
+                        f"before of {before}; {'direct' if direct else 'cached'}, "
+                        f"{'zeros' if not any(data) else 'data'}"
+                    )
                     return
         finally:
             with contextlib.suppress(OSError):

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import CatalogBusyError, CatalogError, CatalogReplacedError, CatalogSchemaError
 from . import private
-from .identity import Identity, key_of, uri_of
+from .identity import Identity, Original, key_of, uri_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +32,9 @@ BUSY_SECONDS = 10.0
 
 _IDLE_CONNECTIONS = 4
 """Connections that are kept open for the next who reads."""
+
+_EMPTY_LOG_MS = 2000
+"""How long one waits for those who read, before the log is left to others."""
 
 _SQLITE_MAGIC = b"SQLite format 3\0"
 
@@ -90,7 +93,7 @@ class Database:
         self._idle: list[sqlite3.Connection] = []
         self._engine: sa.Engine | None = None
         self._lock = threading.Lock()
-        self._identity: Identity | None = None
+        self._original: Original | None = None
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -120,6 +123,7 @@ class Database:
                 connection = self._connect()
             try:
                 yield connection
+                self._check_original()
             except BaseException:
                 connection.close()
                 raise
@@ -210,11 +214,20 @@ class Database:
             CatalogReplacedError: it is another one already than when this was called first.
             CatalogError: the database could not be read.
         """
+        return self.original().identity
+
+    def original(self) -> Original:
+        """Return what tells whether this catalog is still there; see `identify`.
+
+        Raises:
+            As `identify`.
+        """
         with self.asking() as connection:
-            if self._identity is None:
+            if self._original is None:
                 status = os.stat(self.path)
-                self._identity = Identity(status.st_dev, status.st_ino, key_of(connection))
-            return self._identity
+                identity = Identity(status.st_dev, status.st_ino, key_of(connection))
+                self._original = Original(self.path, identity)
+            return self._original
 
     def take_what_is_there(self) -> None:
         """Let go of the catalog that was opened: the next connection is to whatever is there now.
@@ -222,7 +235,7 @@ class Database:
         Connections that are in use end with their blocks.
         """
         self.close()
-        self._identity = None
+        self._original = None
 
     def close(self) -> None:
         """Close every connection that nobody uses."""
@@ -241,7 +254,7 @@ class Database:
         While somebody reads, that is left to whoever closes next.
         """
         with contextlib.suppress(sqlite3.Error), contextlib.closing(engine.raw_connection()) as raw:
-            raw.execute("PRAGMA busy_timeout = 0")
+            raw.execute(f"PRAGMA busy_timeout = {_EMPTY_LOG_MS}")
             raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
     def _connect(self, *, foreign_keys: bool = True) -> sqlite3.Connection:
@@ -291,17 +304,33 @@ class Database:
         else:
             connection.execute("PRAGMA query_only = ON")
         connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        if self._identity is not None:
-            self._check_identity(connection, self._identity)
+        if self._original is not None:
+            # Looked at behind the connection: it is to this file, or to one that was there before.
+            status = os.stat(self.path)
+            now = Identity(status.st_dev, status.st_ino, key_of(connection))
+            if now != self._original.identity:
+                raise self._replaced()
 
-    def _check_identity(self, connection: sqlite3.Connection, known: Identity) -> None:
-        # Looked at behind the connection: it is to this file, or to one that was there before.
-        status = os.stat(self.path)
-        now = Identity(status.st_dev, status.st_ino, key_of(connection))
-        if now != known:
-            raise CatalogReplacedError(
-                f"{self.path}: another catalog has taken the place of the one that was opened"
-            )
+    def _check_original(self) -> None:
+        """Refuse what was read, if it may be of a file that was overwritten meanwhile.
+
+        Pages of that and pages that the connection has kept would be taken for one database.
+        """
+        original = self._original
+        if original is None or original.identity.key is None:
+            return
+        try:
+            is_there = original.is_there()
+        except OSError:
+            # It was moved away, and is open all the same.
+            return
+        if not is_there:
+            raise self._replaced()
+
+    def _replaced(self) -> CatalogReplacedError:
+        return CatalogReplacedError(
+            f"{self.path}: another catalog has taken the place of the one that was opened"
+        )
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:

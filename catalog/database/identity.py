@@ -6,10 +6,17 @@ by that key.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
+import time
 import urllib.parse
 from typing import NamedTuple
+
+_SETTLED_NS = 50_000_000
+"""A file that was written more recently than that may just be being overwritten."""
+
+_MOST_WAITS = 40
 
 
 class Identity(NamedTuple):
@@ -37,3 +44,53 @@ def key_of(connection: sqlite3.Connection) -> int | None:
 def uri_of(path: str, mode: str) -> str:
     """Return SQLite's URI for a path, which need not be UTF-8."""
     return f"file:{urllib.parse.quote(os.fsencode(os.path.abspath(path)))}?mode={mode}"
+
+
+class Original:
+    """Tells whether the file at a path still is a catalog that was opened. For any thread.
+
+    The file is read only after it was written: past the write-ahead log, and past what open
+    connections have cached, so that a file that was overwritten in place tells its own key.
+
+    Args:
+        path: the file.
+        identity: what it was.
+    """
+
+    def __init__(self, path: str, identity: Identity) -> None:
+        self._path = path
+        self.identity = identity
+        self._seen: tuple[int, int] | None = None
+
+    def is_there(self) -> bool:
+        """Tell whether it is there unchanged. Waits a moment for one who writes it.
+
+        Raises:
+            OSError: there is no such file, or it cannot be looked at.
+        """
+        for _ in range(_MOST_WAITS):
+            status = os.stat(self._path)
+            if (status.st_dev, status.st_ino) != (self.identity.device, self.identity.inode):
+                return False
+            state = status.st_mtime_ns, status.st_size
+            if state == self._seen:
+                return True
+            age = time.time_ns() - status.st_mtime_ns
+            if 0 <= age < _SETTLED_NS:
+                time.sleep((_SETTLED_NS - age) / 1e9)
+                continue
+            key = self._stored_key()
+            after = os.stat(self._path)
+            if (after.st_mtime_ns, after.st_size) == state:
+                self._seen = state
+                return key == self.identity.key
+        return False
+
+    def _stored_key(self) -> int | None:
+        uri = uri_of(self._path, "ro&immutable=1")
+        try:
+            with contextlib.closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as alone:
+                return key_of(alone)
+        except sqlite3.Error:
+            # Whatever it is, it is no catalog of ours.
+            return None

@@ -20,6 +20,7 @@ from ...formats.errors import FormatError
 from ...formats.files.image_files import StoredFiles
 from ...formats.index.cache import IndexCache
 from ...formats.index.kind import IndexKind
+from ...formats.index.rank_chunk import ChunkMissingError
 from ...formats.index.stored import StoredIndex
 from ...formats.sources.distrusted import every_byte
 from ...formats.sources.file import NotAFileError, state_of
@@ -32,7 +33,7 @@ from .identity import index_survives
 from .watched import WatchedReader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from ...formats.codecs.seek_points import Span
     from ...formats.image import Image
@@ -331,14 +332,25 @@ class _CatalogTable:
 
     def span_at(self, plain_offset: int) -> Span:
         """Return the span that a plain offset lies in."""
-        return self._catalog.load_span(
-            self._spec.id, plain_offset, self._spec.plain_bytes, content_key=self._key
-        )
+        with _as_missing():
+            return self._catalog.load_span(
+                self._spec.id, plain_offset, self._spec.plain_bytes, content_key=self._key
+            )
 
     def hashes(self, group: int) -> bytes:
         """Return the hashes of a group of pages."""
-        stored = self._catalog.load_hashes(self._spec.id, group, content_key=self._key)
+        with _as_missing():
+            stored = self._catalog.load_hashes(self._spec.id, group, content_key=self._key)
         return unpack_hashes(stored)
+
+
+@contextlib.contextmanager
+def _as_missing() -> Iterator[None]:
+    """Say what decoders understand, where the catalog cannot give a piece of an index."""
+    try:
+        yield
+    except CatalogError as error:
+        raise ChunkMissingError(str(error)) from error
 
 
 def _sealed(

@@ -169,8 +169,14 @@ class Reader(threading.Thread):
                 ]
                 candidates = [number for number in before if number in fitting]
                 if not candidates:
+                    others = [
+                        (each.number, number)
+                        for each in self.shelf.saved
+                        for number, guest in enumerate(each.guests)
+                        if guest[offset : offset + len(data)] == data
+                    ]
                     self.wrong.append(
-                        f"{name} ({saved.kind}): {len(data)} bytes at {offset}: of {fitting}, and "
+                        f"{name} ({saved.kind}): {len(data)} bytes at {offset}: of {others}, and "
                         f"before of {before}; {'direct' if direct else 'cached'}, "
                         f"{'zeros' if not any(data) else 'data'}"
                     )

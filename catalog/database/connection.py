@@ -117,18 +117,20 @@ class Database:
             CatalogError: the database could not be read.
         """
         with self._translated():
-            try:
-                connection = self._idle.pop()
-            except IndexError:
-                connection = self._connect()
+            with self._lock:
+                # Which catalog it is a connection to: another may be taken meanwhile.
+                original = self._original
+                connection = self._idle.pop() if self._idle else None
+            connection = connection or self._connect()
             try:
                 yield connection
-                self._check_original()
+                self._check_original(original)
             except BaseException:
                 connection.close()
                 raise
             with self._lock:
-                if len(self._idle) < _IDLE_CONNECTIONS:
+                is_same = original is None or original is self._original
+                if is_same and len(self._idle) < _IDLE_CONNECTIONS:
                     self._idle.append(connection)
                     return
             connection.close()
@@ -234,8 +236,12 @@ class Database:
 
         Connections that are in use end with their blocks.
         """
+        with self._lock:
+            self._original = None
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
         self.close()
-        self._original = None
 
     def close(self) -> None:
         """Close every connection that nobody uses."""
@@ -311,12 +317,11 @@ class Database:
             if now != self._original.identity:
                 raise self._replaced()
 
-    def _check_original(self) -> None:
+    def _check_original(self, original: Original | None) -> None:
         """Refuse what was read, if it may be of a file that was overwritten meanwhile.
 
         Pages of that and pages that the connection has kept would be taken for one database.
         """
-        original = self._original
         if original is None or original.identity.key is None:
             return
         try:

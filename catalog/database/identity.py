@@ -61,6 +61,7 @@ class Original:
         self._path = path
         self.identity = identity
         self._seen: tuple[int, int] | None = None
+        self._is_stored = False
 
     def is_there(self) -> bool:
         """Tell whether it is there unchanged. Waits a moment for one who writes it.
@@ -80,6 +81,10 @@ class Original:
                 time.sleep((_SETTLED_NS - age) / 1e9)
                 continue
             key = self._stored_key()
+            if key is None and not self._is_stored:
+                # It was made just now, and is in the write-ahead log only.
+                return True
+            self._is_stored = True
             after = os.stat(self._path)
             if (after.st_mtime_ns, after.st_size) == state:
                 self._seen = state

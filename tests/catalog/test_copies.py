@@ -78,7 +78,8 @@ def test_each_copy_costs_the_same(
     # The first loads what the others find loaded; at the last, nothing follows to be looked up.
     assert len(set(each[1:-1])) == 1, each
     # The threads that scan are ahead of the one that writes: only all of them can be counted.
-    assert costs.stats <= 5 * COUNT
+    # One of each question is of the catalog itself.
+    assert costs.stats <= 8 * COUNT
 
 
 def test_a_copy_that_was_moved_is_still_known(catalog: Catalog, copies: list[Path]) -> None:

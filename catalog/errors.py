@@ -11,6 +11,10 @@ class CatalogMissingError(CatalogError):
     """There is no catalog at the path."""
 
 
+class CatalogReplacedError(CatalogError):
+    """The file at the catalog's path is another catalog than the one that was opened."""
+
+
 class CatalogBusyError(CatalogError):
     """Another process holds the catalog for longer than one waits."""
 

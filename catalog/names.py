@@ -18,12 +18,21 @@ _PACKAGING = re.compile(
 _NAME_MAX = 255
 """Bytes that the kernel allows in one component of a path."""
 
+_TOTAL_MAX = 2048
+"""Bytes in a name. The kernel takes paths of 4096: the mount point's must have room too."""
+
+_DEPTH_MAX = 64
+"""Parts of a name."""
+
+_SHOWN_MOST = 80
+"""Characters of an impossible name that a message repeats."""
+
 
 def name_of_file(path: str) -> str:
     """Return the name for the image in a file: its base name without packaging suffixes."""
     base = os.path.basename(path)
     name = base
-    while (shorter := _PACKAGING.sub("", name)) not in {name, ""}:
+    while (shorter := _PACKAGING.sub("", name)) not in {name, "", ".", ".."}:
         name = shorter
     return name
 
@@ -34,24 +43,51 @@ def check_name(name: str) -> None:
     Raises:
         NameTakenError: it cannot; the message says why.
     """
-    for part in name.split("/"):
+    if (reason := _impossible(name)) is not None:
+        shown = name if len(name) <= _SHOWN_MOST else f"{name[:_SHOWN_MOST]}…"
+        raise NameTakenError(f"{shown!r} cannot be a name: {reason}")
+
+
+def _impossible(name: str) -> str | None:
+    """Return why nothing can have the name, None if something can."""
+    if len(os.fsencode(name)) > _TOTAL_MAX:
+        return f"it is over {_TOTAL_MAX} bytes"
+    parts = name.split("/")
+    if len(parts) > _DEPTH_MAX:
+        return f"it is over {_DEPTH_MAX} parts deep"
+    for part in parts:
         if part in {"", ".", ".."} or "\0" in part:
-            raise NameTakenError(f"{name!r} cannot be a name: empty, '.' and '..' parts are not")
+            return "empty, '.' and '..' parts are not"
         if len(os.fsencode(part)) > _NAME_MAX:
-            raise NameTakenError(f"{name!r} cannot be a name: a part is over {_NAME_MAX} bytes")
+            return f"a part is over {_NAME_MAX} bytes"
+    return None
 
 
 def free_name(name: str, taken: Callable[[str], bool]) -> str:
-    """Return `name`, or the first of ``name (2)``, ``name (3)``, … that is not taken."""
-    candidate, number = name, 1
-    while taken(candidate):
-        number += 1
-        suffix = f" ({number})"
-        room = _NAME_MAX - len(suffix)
-        head, slash, last = name.rpartition("/")
-        short = os.fsdecode(os.fsencode(last)[:room])
-        candidate = f"{head}{slash}{short}{suffix}"
-    return candidate
+    """Return `name`, or one of ``name (2)``, ``name (3)``, … that is not taken.
+
+    It is the first of them where those that are taken follow each other. Whether one is taken is
+    asked about twice as often as the number has bits, not as often as there are names before it.
+    """
+    if not taken(name):
+        return name
+    last_taken, free = 1, 2
+    while taken(_numbered(name, free)):
+        last_taken, free = free, 2 * free
+    while free - last_taken > 1:
+        middle = (last_taken + free) // 2
+        if taken(_numbered(name, middle)):
+            last_taken = middle
+        else:
+            free = middle
+    return _numbered(name, free)
+
+
+def _numbered(name: str, number: int) -> str:
+    suffix = f" ({number})"
+    head, slash, last = name.rpartition("/")
+    short = os.fsdecode(os.fsencode(last)[: _NAME_MAX - len(suffix)])
+    return f"{head}{slash}{short}{suffix}"
 
 
 def file_name(value: str | bytes) -> str:

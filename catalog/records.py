@@ -58,6 +58,7 @@ class BadRange:
 class ImageRow:
     """One image, as `imgcat ls` lists it. Times are UTC, ISO 8601; sizes are bytes.
 
+    `sealed_at` tells since when there are hashes of all that is stored, None where there are none.
     `path` is None of an image that has no file of its own, being made of others, or a part of one;
     `parent` then names the image that it is a part of.
     """
@@ -85,6 +86,7 @@ class ImageRow:
     verify_result: str | None
     verify_detail: str | None
     parent: str | None
+    sealed_at: str | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -96,8 +98,7 @@ class ImageRecord:
         volumes: its files, in order.
         index_id: its index; changes when a scan finds another image.
         index_kind: ``rank``, ``ranges`` or ``full``.
-        index_rows: rows of the index.
-        index_bytes: bytes of the index in the catalog.
+        digest: over the hashes of all that is stored, None where there are none.
         bad_ranges: what the last verification found.
         streams: its compressed streams.
         segments: what it is made of, where that is other images.
@@ -114,10 +115,9 @@ class ImageRecord:
     volumes: tuple[Volume, ...]
     index_id: int
     index_kind: str
-    index_rows: int
-    index_bytes: int
+    digest: bytes | None
     bad_ranges: tuple[BadRange, ...]
-    streams: tuple[StreamCost, ...] = ()
+    streams: tuple[StreamSpec, ...] = ()
     segments: tuple[SegmentRow, ...] = ()
 
     @property
@@ -150,6 +150,8 @@ class SegmentRow(NamedTuple):
 class MountEntry:
     """What a mount needs to show an image: its name and what `stat` tells.
 
+    But for who may read it: that is looked up where its files are; see `opening.permissions`.
+
     Attributes:
         image_id: the image.
         name: its name.
@@ -158,9 +160,6 @@ class MountEntry:
         index_id: its index, another one whenever what it holds was scanned anew.
         content_key: a random number that no other content has, in this or any other catalog.
         mtime_ns: when the newest of its files was changed.
-        mode: permission bits that all of its files give.
-        uid: their owner.
-        gid: their group.
     """
 
     image_id: int
@@ -170,9 +169,18 @@ class MountEntry:
     index_id: int
     content_key: int
     mtime_ns: int
-    mode: int
-    uid: int
-    gid: int
+
+
+class ImageFiles(NamedTuple):
+    """The files that an image's bytes come from.
+
+    Attributes:
+        paths: those that hold it, and the images that it is made of.
+        copied: those of which the catalog keeps the bytes: they need not be there any more.
+    """
+
+    paths: tuple[str, ...]
+    copied: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -184,6 +192,7 @@ class StreamSpec:
         codec: the codec's name.
         library: what made its seek points.
         plain_bytes: bytes in the plain stream.
+        trusted_bytes: those of them from the beginning that can be relied on: all, if it is whole.
         span_bytes: most plain bytes between two seek points.
         index_version: version of what its seek points mean.
     """
@@ -192,6 +201,7 @@ class StreamSpec:
     codec: str
     library: str
     plain_bytes: int
+    trusted_bytes: int
     span_bytes: int
     index_version: int
 
@@ -211,6 +221,21 @@ class StreamCost:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class ImageCost:
+    """What an image takes in the catalog.
+
+    Attributes:
+        index_rows: rows of the index.
+        index_bytes: bytes of the index.
+        streams: what each of its compressed streams takes.
+    """
+
+    index_rows: int
+    index_bytes: int
+    streams: tuple[StreamCost, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class OpenSpec:
     """What opening an image for reading needs."""
 
@@ -225,5 +250,6 @@ class OpenSpec:
     index_kind: str
     content_key: int
     total_blocks: int
+    is_sealed: bool
     streams: tuple[StreamSpec, ...] = ()
     segments: tuple[SegmentRow, ...] = ()

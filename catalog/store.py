@@ -8,8 +8,9 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any, Self
 
-from .database import pins, reading, schema
+from .database import cost, pins, private, reading, schema, shown
 from .database.connection import BUSY_SECONDS, Database
+from .database.watch import Follower
 from .errors import (
     CatalogError,
     CatalogMissingError,
@@ -19,12 +20,12 @@ from .errors import (
 from .names import check_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from ..formats.codecs.seek_points import Span
     from ..formats.index.ranges import RangeList
     from ..formats.index.rank_chunk import RankChunk
-    from .records import ImageRecord, ImageRow, OpenSpec, Volume
+    from .records import ImageCost, ImageFiles, ImageRecord, ImageRow, OpenSpec, Volume
 
 log = logging.getLogger("imgcat.catalog")
 
@@ -36,10 +37,16 @@ def default_path() -> str:
 
 
 class Catalog:
-    """An open catalog. Use `Catalog.open`."""
+    """An open catalog. Use `Catalog.open`.
+
+    Attributes:
+        database: its database.
+        pins: what keeps the indexes of images that are open.
+    """
 
     def __init__(self, database: Database) -> None:
         self.database = database
+        self.pins = pins.Pins(database.path)
 
     @classmethod
     def open(
@@ -58,7 +65,8 @@ class Catalog:
             write: False promises not to change it.
             create: make it where there is none. Writes.
             busy_seconds: how long to wait for other processes.
-            notify: told in words when an older schema was upgraded.
+            notify: told in words when an older schema was upgraded, and when files of the catalog
+                were taken from others who might read them.
 
         Raises:
             CatalogMissingError: there is none, and `create` is not given.
@@ -75,11 +83,15 @@ class Catalog:
         database = Database(path, write=write, create=create, busy_seconds=busy_seconds)
         try:
             message = schema.ensure_current(database)
+            database.identify()
         except BaseException:
             database.close()
             raise
         if message and notify:
             notify(message)
+        # Now that it is known to be a catalog: whatever else it were would be left as it is.
+        for notice in private.tighten(path):
+            (notify or log.info)(notice)
         return cls(database)
 
     @classmethod
@@ -90,10 +102,10 @@ class Catalog:
             As `open`.
         """
         try:
-            return cls.open(path, write=False)
+            return cls.open(path, write=False, notify=notify)
         except SchemaOutdatedError:
             cls.open(path, notify=notify).close()
-            return cls.open(path, write=False)
+            return cls.open(path, write=False, notify=notify)
 
     @property
     def path(self) -> str:
@@ -128,10 +140,36 @@ class Catalog:
         with self.database.reading() as connection:
             return reading.record_of_id(connection, image_id)
 
+    def cost(self, image_id: int) -> ImageCost:
+        """Return what an image takes in the catalog. Its whole index is read for that.
+
+        Raises:
+            ImageNotFoundError: there is no image with this id.
+        """
+        with self.database.reading() as connection:
+            return cost.cost_of_id(connection, image_id)
+
+    def files_like(self, inode: int, paths: tuple[str, str]) -> list[tuple[str, str]]:
+        """Return path and image's name of the files with an inode number, or one of two paths.
+
+        Args:
+            inode: as `stat` tells it.
+            paths: absolute ones.
+        """
+        # As the catalog keeps it: SQLite's numbers have a sign.
+        signed = (inode + (1 << 63)) % (1 << 64) - (1 << 63)
+        with self.database.asking() as connection:
+            return reading.files_like(connection, signed, paths)
+
     def find_path(self, path: str) -> ImageRecord | None:
         """Return the image whose file is `path`, or None."""
         with self.database.reading() as connection:
             return reading.record_of_path(connection, path)
+
+    def name_of(self, image_id: int) -> str | None:
+        """Return the name of an image, None where it was removed. One statement."""
+        with self.database.asking() as connection:
+            return reading.name_of_id(connection, image_id)
 
     def resolve(self, token: str) -> int:
         """Return the id of the one image that `token` names: a name, an id or a path.
@@ -188,7 +226,12 @@ class Catalog:
     def mount_rows(self) -> list[tuple[Any, ...]]:
         """Return the rows of what a mount shows; see `opening.entries`. Two statements."""
         with self.database.reading() as connection:
-            return reading.mount_entries(connection)
+            return shown.mount_entries(connection)
+
+    def image_files(self, image_id: int) -> ImageFiles:
+        """Return the files that an image's bytes come from; none if there is no such image."""
+        with self.database.reading() as connection:
+            return shown.image_files(connection, image_id)
 
     def volumes_below(self, image_id: int) -> tuple[Volume, ...]:
         """Return the files of all images that an image is made of. One statement."""
@@ -226,23 +269,39 @@ class Catalog:
         with self.database.asking() as connection:
             return reading.cluster_ranges(connection, index_id, content_key, start, stop)
 
-    def load_span(self, stream_id: int, plain_offset: int, plain_bytes: int) -> Span:
+    def load_span(
+        self,
+        stream_id: int,
+        plain_offset: int,
+        plain_bytes: int,
+        *,
+        content_key: int | None = None,
+    ) -> Span:
         """Return the span of a compressed stream at an offset. One statement, by key.
 
         Raises:
             ChunkMissingError: the index was deleted.
         """
         with self.database.asking() as connection:
-            return reading.span(connection, stream_id, plain_offset, plain_bytes)
+            return reading.span(connection, stream_id, content_key, plain_offset, plain_bytes)
 
-    def load_hashes(self, stream_id: int, group: int) -> bytes:
+    def load_hashes(self, stream_id: int, group: int, *, content_key: int | None = None) -> bytes:
         """Return a group of a stream's page hashes as it is stored. One statement, by key.
 
         Raises:
             ChunkMissingError: the index was deleted.
         """
         with self.database.asking() as connection:
-            return reading.page_hashes(connection, stream_id, group)
+            return reading.page_hashes(connection, stream_id, content_key, group)
+
+    def load_seal(self, index_id: int, group: int, *, content_key: int | None = None) -> bytes:
+        """Return a group of an image's page hashes as it is stored. One statement, by key.
+
+        Raises:
+            ChunkMissingError: the index was deleted, or has no seal any more.
+        """
+        with self.database.asking() as connection:
+            return reading.seal(connection, index_id, content_key, group)
 
     def load_literal(self, index_id: int, start: int, *, content_key: int | None = None) -> bytes:
         """Return the literal bytes of a segment as they are stored. One statement, by key.
@@ -253,11 +312,18 @@ class Catalog:
         with self.database.asking() as connection:
             return reading.literal(connection, index_id, content_key, start)
 
-    @contextlib.contextmanager
-    def watching(self) -> Iterator[Callable[[], int]]:
-        """Give a function that returns another number after another process has committed."""
-        with self.database.raw() as connection:
-            yield lambda: int(connection.execute("PRAGMA data_version").fetchone()[0])
+    def check_schema(self) -> None:
+        """Check that the catalog can be used: another may have come in its place.
+
+        Raises:
+            CatalogSchemaError: its schema cannot be used; it says what to do.
+            CatalogError: it could not be read.
+        """
+        schema.ensure_current(self.database)
+
+    def follow(self) -> Follower:
+        """Return what tells whether another process has committed, or another catalog has come."""
+        return Follower(self.database)
 
     # -- changing ----------------------------------------------------------
 
@@ -298,7 +364,7 @@ class Catalog:
             composing.refresh_above(connection, [image_id])
 
     def purge_unused_indexes(self) -> None:
-        """Delete the indexes that no image uses, unless a daemon may still read by one."""
+        """Delete the indexes that no image uses, unless somebody may still read by one."""
         with pins.unpinned(self.path) as alone:
             if not alone:
                 return
@@ -326,7 +392,12 @@ def _is_there(path: str) -> bool:
 
 
 def _make_directory(path: str) -> None:
+    """Make the directory of a new catalog; the default one for its owner alone."""
     try:
+        if path == os.path.dirname(os.path.abspath(default_path())):
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(path, private.DIRECTORY_MODE)
         os.makedirs(path, exist_ok=True)
     except OSError as error:
         raise CatalogError(f"{path}: cannot be made: {error.strerror}") from error

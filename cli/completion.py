@@ -1,16 +1,29 @@
-"""Shell completion: the script for a shell, and names of images from the catalog."""
+"""Shell completion: the script for a shell, and what it is answered.
+
+A script asks by running the program with ``_IMGCAT_COMPLETE`` in its environment, and takes the
+answer as data: names end with a zero byte, and no shell ever evaluates one. zsh and fish quote what
+they insert. bash does that for file names only, so here a single answer is quoted for it.
+"""
 
 from __future__ import annotations
 
 import enum
+import os
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .settings import open_catalog, settings
+from .shell_words import quoted_for, split_line
 
-_SHOWN_MOST = 500
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+VARIABLE = "_IMGCAT_COMPLETE"
+"""The environment variable that says which shell asks."""
+
+_PROGRAM = "imgcat"
 
 
 class Shell(enum.StrEnum):
@@ -19,6 +32,61 @@ class Shell(enum.StrEnum):
     BASH = "bash"
     ZSH = "zsh"
     FISH = "fish"
+
+
+_BASH = r"""
+_imgcat() {
+    local found
+    mapfile -t -d '' found < <(
+        _IMGCAT_COMPLETE=bash "$1" "${COMP_LINE:0:COMP_POINT}" "$2" 2>/dev/null)
+    COMPREPLY=("${found[@]}")
+    # Of several, readline inserts what they have in common, quoted as a file's name is.
+    ((${#found[@]} < 2)) || compopt -o filenames
+}
+complete -o default -F _imgcat imgcat
+"""
+
+_ZSH = r"""
+#compdef imgcat
+_imgcat() {
+    local current="$PREFIX"
+    [[ "$compstate[quote]" == "'" ]] || current="${(Q)PREFIX}"
+    local -a found
+    found=("${(@0)$(_IMGCAT_COMPLETE=zsh "${(Q)words[1]}" \
+        "${(@Q)words[2,CURRENT-1]}" "$current" 2>/dev/null)}")
+    # Each ends with a zero byte, so what is behind the last one is empty.
+    found[-1]=()
+    if (($#found)); then
+        compadd -a found
+    else
+        _files
+    fi
+}
+if [[ "$funcstack[1]" == _imgcat ]]; then
+    _imgcat "$@"
+else
+    compdef _imgcat imgcat
+fi
+"""
+
+_FISH = r"""
+function __imgcat_complete
+    set -l words (commandline -opc)
+    set -l current (commandline -ct)
+    # What begins like a name is sifted by fish, which knows how it is quoted.
+    string match -q -- '-*' "$current"; or set current ''
+    set -l found (_IMGCAT_COMPLETE=fish $words[1] $words[2..-1] "$current" 2>/dev/null \
+        | string split0)
+    if set -q found[1]
+        printf '%s\0' $found
+    else
+        __fish_complete_path (commandline -ct) | string join0
+    end
+end
+complete -c imgcat --no-files --arguments '(__imgcat_complete | string split0)'
+"""
+
+_SCRIPTS = {Shell.BASH: _BASH, Shell.ZSH: _ZSH, Shell.FISH: _FISH}
 
 
 def complete_images(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -32,14 +100,48 @@ def complete_images(ctx: typer.Context, incomplete: str) -> list[str]:
     except (CatalogError, OSError):
         # Without a catalog there is nothing to offer, and a shell's prompt takes no message.
         return []
-    return [name for name in names if name.startswith(incomplete)][:_SHOWN_MOST]
+    return [name for name in names if name.startswith(incomplete)]
 
 
-def set_up() -> None:
-    """Make the shell's questions be answered: typer does so only where it adds its own options."""
-    from typer.completion import completion_init  # type: ignore[attr-defined]
+def answer(app: typer.Typer, shell: str, arguments: Sequence[str]) -> bytes:
+    """Return what completes a command line, each answer with a zero byte behind it.
 
-    completion_init()
+    Args:
+        app: the application.
+        shell: which shell asks, by the name in `Shell`.
+        arguments: of bash, the line up to the cursor, and the end of it that will be replaced; of
+            the others, the words of the line as the program would get them, the last up to the
+            cursor.
+    """
+    if shell == Shell.BASH:
+        line, replaced = arguments
+        words, context = split_line(line)
+        # Bash ends words at more characters than spaces: it wants what follows the last of them.
+        kept = len(words[-1]) - len(split_line(replaced, context)[0][-1])
+    else:
+        words, context, kept = ["", *arguments], "", 0
+    found = _completions(app, words[1:-1], words[-1])
+    if shell == Shell.FISH:
+        # Behind a tab, fish takes all for a description, and a ~ at the beginning for a home.
+        lines = [
+            f"{value}\t{' '.join(text.split())}"
+            for value, text in found
+            if "\t" not in value and not value.startswith("~")
+        ]
+    else:
+        lines = [value[kept:] for value, _text in found]
+    if shell == Shell.BASH and len(lines) == 1:
+        lines = [quoted_for(context, lines[0])]
+    return b"".join(os.fsencode(line) + b"\0" for line in lines)
+
+
+def _completions(app: typer.Typer, words: list[str], incomplete: str) -> list[tuple[str, str]]:
+    """Return what may stand in the place of `incomplete`, each with a description."""
+    from typer._completion_classes import BashComplete
+
+    asking = BashComplete(typer.main.get_command(app), {}, _PROGRAM, VARIABLE)
+    items = asking.get_completions(words, incomplete)
+    return [(item.value, item.help or "") for item in items if item.type == "plain"]
 
 
 def completion(
@@ -55,9 +157,4 @@ def completion(
       imgcat completion zsh > ~/.zfunc/_imgcat
       imgcat completion fish > ~/.config/fish/completions/imgcat.fish
     """
-    from typer.completion import get_completion_script  # type: ignore[attr-defined]
-
-    script = get_completion_script(
-        prog_name="imgcat", complete_var="_IMGCAT_COMPLETE", shell=shell.value
-    )
-    sys.stdout.write(script + "\n")
+    sys.stdout.write(_SCRIPTS[shell].lstrip())

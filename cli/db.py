@@ -10,6 +10,7 @@ import typer
 
 from .exit_codes import DAMAGED
 from .settings import open_catalog, settings
+from .signals import ending_on_signals
 
 app = typer.Typer(
     name="db", help="The catalog itself: where it is, check, upgrade, backup.", no_args_is_help=True
@@ -115,12 +116,14 @@ def db_backup(
       imgcat db backup catalog-copy.db
     """
     from ..catalog.database.schema import backup
+    from ..formats.files.new_file import TargetError
     from ..formats.text import printable
 
     with open_catalog() as catalog:
         try:
-            backup(catalog.database, file)
-        except FileExistsError:
+            with ending_on_signals():
+                backup(catalog.database, file)
+        except TargetError:
             raise typer.BadParameter(
                 f"{printable(file)} is there already: name a new file", param_hint="FILE"
             ) from None

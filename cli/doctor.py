@@ -78,7 +78,7 @@ def _mounting() -> Iterator[Finding]:
 
 
 _PACKAGES = (
-    "numpy", "sqlalchemy", "alembic", "pyfuse3", "trio", "tqdm", "zstandard", "lz4", "rapidgzip",
+    "numpy", "sqlalchemy", "alembic", "pyfuse3", "trio", "tqdm", "zstandard", "lz4",
     "isal", "xxhash",
 )  # fmt: skip
 

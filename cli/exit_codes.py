@@ -25,6 +25,8 @@ SCHEMA = 6
 BUSY = 7
 NOT_MOUNTED = 8
 INTERRUPTED = 130
+BROKEN_PIPE = 141
+"""As of a process that SIGPIPE has ended: what was asked for was written in part only."""
 
 _CODES: dict[type[Exception], int] = {
     formats.NotThisFormatError: NOT_SUPPORTED,
@@ -37,7 +39,7 @@ _CODES: dict[type[Exception], int] = {
     catalog.NameTakenError: USAGE,
     catalog.CatalogBusyError: BUSY,
     catalog.CatalogError: SCHEMA,
-    ChunkMissingError: SCHEMA,
+    ChunkMissingError: DAMAGED,
     fusefs.NotMountedError: NOT_FOUND,
     fusefs.MountError: NOT_MOUNTED,
     FileNotFoundError: NOT_FOUND,
@@ -47,12 +49,24 @@ _CODES: dict[type[Exception], int] = {
 }
 
 
+OF_ONE_IMAGE = (
+    formats.FormatError,
+    catalog.ImageNotFoundError,
+    catalog.ImageChangedError,
+    catalog.NameTakenError,
+    catalog.NeedsRepackError,
+    ChunkMissingError,
+    OSError,
+)
+"""What can be wrong with one of several images, and must not end the work on the others."""
+
+
 @contextlib.contextmanager
 def naming(name: str) -> Iterator[None]:
-    """Have what is wrong with an image's bytes say which image it is."""
+    """Have what is wrong with an image's bytes, or its index, say which image it is."""
     try:
         yield
-    except formats.FormatError as error:
+    except (formats.FormatError, ChunkMissingError) as error:
         error.add_note(name)
         raise
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import sys
@@ -10,12 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .arguments import ImageArgument
-from .exit_codes import BUSY, DAMAGED, naming
+from .exit_codes import BROKEN_PIPE, BUSY, DAMAGED, naming
 from .progress import byte_bar
 from .settings import complain, notify, open_catalog, settings
 from .signals import ending_on_signals
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ..catalog.opening.open import OpenImage
     from ..catalog.records import ImageRow
     from ..catalog.store import Catalog
@@ -70,7 +73,8 @@ def export(
     is whole and on the disk. A block device is written in place, with zeros in its unused areas.
 
     Where guest bytes cannot be read, they are named, nothing is written, and the exit code is 5.
-    With --rescue all else is written; in their place are zeros, or what --fill says.
+    With --rescue all else is written; in their place are zeros, or what --fill says. So is what
+    came out of a damaged compressed file and no checksum vouches for: it is listed as distrusted.
 
     \b
     Examples:
@@ -81,8 +85,7 @@ def export(
       imgcat export --rescue sda.disk sda.raw
     """
     from ..catalog.opening.open import open_image
-    from ..formats.files.new_file import TargetError
-    from ..formats.passes.export import Filling, TargetBusyError
+    from ..formats.passes.export import Filling
 
     if out == "-" and os.isatty(_STDOUT):
         raise typer.BadParameter("is a terminal: name a file, or write into a pipe", param_hint="-")
@@ -96,31 +99,75 @@ def export(
             notify(f"{row.name}: the last verification found damage: `imgcat show {name}`")
         if row.content != "full":
             notify(f"{row.name}: only its {row.content} was saved; all else will be zeros")
-        opened = open_image(catalog, image_id, at_any_cost=True)
+        opened = open_image(catalog, image_id, at_any_cost=True, with_distrusted=rescue)
         lost: list[Lost] = []
+        doubtful = _distrusted(catalog, opened) if rescue else []
         try:
             if not rescue and (opened.is_composed or row.status != "ready"):
                 _refuse_unreadable(opened)
             with (
+                _as_exit_codes(),
                 naming(row.name),
                 ending_on_signals(),
                 byte_bar(row.size_bytes, row.name) as progress,
             ):
                 filling = Filling(not no_sparse, fill or 0)
                 tell = lost.append if rescue else None
+                _check_target(catalog, opened, _STDOUT if out == "-" else out)
                 _write(opened, out, filling, progress, force=force, rescue=tell)
-        except TargetBusyError as error:
-            complain(str(error))
-            raise typer.Exit(BUSY) from error
-        except TargetError as error:
-            raise typer.BadParameter(_printable(str(error)), param_hint="OUT") from None
         finally:
             opened.close()
     if out != "-" and not settings.quiet and os.path.isfile(out):
         sys.stdout.write(f"exported  {_printable(row.name)}: {_printable(out)}\n")
+    _end_with(row.name, lost, doubtful)
+
+
+def _end_with(name: str, lost: list[Lost], doubtful: list[Lost]) -> None:
+    """List what could not be read, and what may be wrong; end with that, if there is any."""
+    for each in doubtful:
+        complain(f"{name}: bytes [{each.start}, {each.stop}) may be wrong: {each.reason}")
     if lost:
-        _report_lost(row.name, lost)
+        _report_lost(name, lost)
+    if lost or doubtful:
         raise typer.Exit(DAMAGED)
+
+
+def _distrusted(catalog: Catalog, every_byte: OpenImage) -> list[Lost]:
+    """Return what of an image is written, though no checksum of a damaged stream vouches for it.
+
+    Not asked of an image that is as it should be: nothing of it is damaged.
+    """
+    from ..catalog.opening.open import open_image
+    from ..formats.stored.used_windows import distrusted_ranges
+
+    image_id = every_byte.spec.image_id
+    if catalog.get(image_id).row.status == "ready":
+        return []
+    strict = open_image(
+        catalog, image_id, content_key=every_byte.spec.content_key, at_any_cost=True
+    )
+    try:
+        return list(distrusted_ranges(strict.reader, every_byte.reader))
+    finally:
+        strict.close()
+
+
+@contextlib.contextmanager
+def _as_exit_codes() -> Iterator[None]:
+    """End with the exit code for what can be wrong with a target."""
+    from ..formats.files.new_file import TargetError
+    from ..formats.passes.export import TargetBusyError
+
+    try:
+        yield
+    except BrokenPipeError as error:
+        # Whoever makes use of a partition must be able to tell that it was not all of it.
+        raise typer.Exit(BROKEN_PIPE) from error
+    except TargetBusyError as error:
+        complain(str(error))
+        raise typer.Exit(BUSY) from error
+    except TargetError as error:
+        raise typer.BadParameter(_printable(str(error)), param_hint="OUT") from None
 
 
 def _refuse_unreadable(opened: OpenImage) -> None:
@@ -166,6 +213,15 @@ def _verify(catalog: Catalog, row: ImageRow) -> None:
         raise typer.Exit(DAMAGED)
 
 
+def _check_target(catalog: Catalog, opened: OpenImage, target: str | int) -> None:
+    """Refuse to write over the image itself, or over any other in the catalog."""
+    from ..catalog.upkeep.targets import check_no_image
+    from ..formats.passes.export import check_apart
+
+    check_apart(target, opened.file_states())
+    check_no_image(catalog, target)
+
+
 def _write(
     opened: OpenImage,
     out: str,
@@ -179,14 +235,11 @@ def _write(
     from ..formats.passes import export as writing
     from ..formats.stored.used_windows import Lost, UnreadableRangeError
 
-    own = opened.file_states()
     reader = WatchedReader(opened)
     if out == "-":
-        writing.check_apart(_STDOUT, own)
         sys.stdout.flush()
         writing.export_stream(reader, _STDOUT, filling, rescue=rescue, progress=progress)
         return
-    writing.check_apart(out, own)
     try:
         writing.export(reader, out, filling, force=force, rescue=rescue, progress=progress)
     except (UnreadableRangeError, KeyboardInterrupt, SystemExit) as error:

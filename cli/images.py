@@ -1,10 +1,11 @@
-"""add, ls, show, rm, rename, rescan: the images of the catalog."""
+"""add, ls, rm, rename, rescan: the images of the catalog."""
 
 from __future__ import annotations
 
 import fnmatch
 import itertools
 import os
+import stat
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +13,7 @@ import typer
 
 from .arguments import ImageArgument, ImagesArgument, JsonOption, parse_positive_size
 from .completion import complete_images
-from .exit_codes import DAMAGED, NOT_FOUND, NOT_SUPPORTED, code_of, message_of
+from .exit_codes import DAMAGED, NOT_FOUND, NOT_SUPPORTED, OF_ONE_IMAGE, code_of, message_of
 from .progress import above_bars, byte_bar
 from .settings import complain, notify, open_catalog, settings
 
@@ -22,17 +23,13 @@ if TYPE_CHECKING:
     from ..catalog.adding.batch import Options, Result
     from ..catalog.adding.put import Ingested
     from ..catalog.opening.freshness import Observed
-    from ..catalog.records import ImageRecord, ImageRow, StreamCost
+    from ..catalog.records import ImageRow
     from ..catalog.store import Catalog
 
-    _Sections = dict[str, dict[str, object]]
-
 _LS_COLUMNS = (
-    "NAME", "FORMAT", "FS", "SIZE", "USED", "STORED", "COMPRESSION", "STATUS", "VERIFIED", "PATH",
+    "NAME", "FORMAT", "FS", "SIZE", "USED", "STORED", "COMPRESSION", "STATUS", "SEALED",
+    "VERIFIED", "PATH",
 )  # fmt: skip
-
-_MOST_SHOWN = 20
-"""Bad ranges that `show` prints; `show --json` and SQL give all."""
 
 
 def add(
@@ -102,6 +99,12 @@ def _expand(paths: list[str], *, recursive: bool) -> tuple[list[str], list[str],
     listed: list[str] = []
     directories: list[str] = []
     code = 0
+
+    def tell(error: OSError) -> None:
+        nonlocal code
+        complain(message_of(error))
+        code = max(code, code_of(error))
+
     for path in paths:
         if not os.path.isdir(path):
             listed.append(path)
@@ -110,10 +113,10 @@ def _expand(paths: list[str], *, recursive: bool) -> tuple[list[str], list[str],
         elif recursive:
             inside = list(find_directories(path))
             directories += inside
-            listed.extend(find_images(path, apart=inside))
+            listed.extend(find_images(path, apart=inside, failed=tell))
         else:
             complain(f"{path}: is a directory, and none of Clonezilla: -r searches it for images")
-            code = NOT_SUPPORTED
+            code = max(code, NOT_SUPPORTED)
     return listed, directories, code
 
 
@@ -128,7 +131,7 @@ def _added(
     from ..catalog.adding.batch import Item, add_files
 
     items = [Item(path) for path in paths]
-    total = sum(os.path.getsize(path) for path in paths if os.path.isfile(path))
+    total = sum(map(_size_of, paths))
     with byte_bar(total, "scanning") as progress:
         results = add_files(catalog, items, name=name, options=options, progress=progress)
         for result in results:
@@ -140,17 +143,35 @@ def _added_directory(catalog: Catalog, path: str, *, options: Options) -> Iterat
     """Add an image directory and yield the results, under a bar of bytes."""
     from ..catalog.adding.batch import Result
     from ..catalog.adding.clonezilla import add_directory
-    from ..formats.errors import FormatError
 
-    total = sum(entry.stat().st_size for entry in os.scandir(path) if entry.is_file())
+    total = _bytes_in(path)
     with byte_bar(total, os.path.basename(os.path.abspath(path))) as progress:
         results = add_directory(catalog, path, options=options, progress=progress)
         try:
             for result in results:
                 with above_bars():
                     yield result
-        except (FormatError, OSError) as error:
+        except OF_ONE_IMAGE as error:
             yield Result(path, error=error)
+
+
+def _bytes_in(directory: str) -> int:
+    """Return the bytes of all files in a directory, as far as can be told."""
+    try:
+        names = os.listdir(directory)
+    except OSError:
+        # Reading it says so.
+        return 0
+    return sum(_size_of(os.path.join(directory, name)) for name in names)
+
+
+def _size_of(path: str) -> int:
+    """Return the bytes of a file, 0 for what is none, or is gone: the scan says so."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return 0
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0
 
 
 def _verify_added(catalog: Catalog, ingested: Ingested) -> int:
@@ -181,7 +202,7 @@ def _report_added(result: Result) -> int:
         size, used = human_size(row.size_bytes), human_size(row.used_bytes)
         sys.stdout.write(
             f"{result.ingested.outcome.value:<9} {printable(row.name)}: "
-            f"{row.format} {printable(_fs_of(row))}, {size}, {used} used\n"
+            f"{row.format} {printable(fs_of(row))}, {size}, {used} used\n"
         )
         # Whoever reads this from a pipe shall see it when it is done, not at the end.
         sys.stdout.flush()
@@ -231,7 +252,7 @@ def ls(
     if as_json:
         from .render import write_json
 
-        write_json([_listed_fields(row, observed.status(row.id)) for row in listed])
+        write_json([listed_fields(row, observed.status(row.id)) for row in listed])
     else:
         _write_listing(listed, observed)
     if patterns and not listed:
@@ -244,178 +265,24 @@ def _write_listing(listed: list[ImageRow], observed: Observed) -> None:
 
     rows = [
         (
-            row.name, row.format, _fs_of(row), human_size(row.size_bytes),
+            row.name, row.format, fs_of(row), human_size(row.size_bytes),
             human_size(row.used_bytes), human_size(row.stored_bytes), row.compression,
-            observed.status(row.id), row.verify_result, row.path,
+            observed.status(row.id), "yes" if row.sealed_at else "no", row.verify_result, row.path,
         )
         for row in listed
     ]  # fmt: skip
     write_table(_LS_COLUMNS, rows, right=frozenset({"SIZE", "USED", "STORED"}))
 
 
-def _fs_of(row: ImageRow) -> str:
+def fs_of(row: ImageRow) -> str:
     """Return the file system, and where only some of it was saved on purpose, which part."""
     return row.fs_type if row.content == "full" else f"{row.fs_type} ({row.content})"
 
 
-def _listed_fields(row: ImageRow, status: str) -> dict[str, Any]:
+def listed_fields(row: ImageRow, status: str) -> dict[str, Any]:
+    """Return the columns of an image, with its status as it is now."""
     fields = {name: getattr(row, name) for name in row.__dataclass_fields__}
     return fields | {"status": status}
-
-
-def show(image: ImageArgument, as_json: JsonOption = False) -> None:
-    """Show all that is known of an image, and how to check and mount it.
-
-    \b
-    Examples:
-      imgcat show sda1
-      imgcat show --json 3
-    """
-    from ..catalog.opening.freshness import Observed, observed_status
-
-    with open_catalog() as catalog:
-        record = catalog.get(catalog.resolve(image))
-        if record.is_composed:
-            status = Observed(catalog.list_images(), catalog.parts()).status(record.row.id)
-        else:
-            status = observed_status(record.row.status, record.volumes)
-        commands = _commands(record, catalog.path)
-    if as_json:
-        from .render import write_json
-
-        write_json(_shown_fields(record, status, *commands))
-    else:
-        _write_record(record, status, *commands)
-
-
-def _shown_fields(
-    record: ImageRecord, status: str, check: str | None, mount: str | None
-) -> dict[str, Any]:
-    return _listed_fields(record.row, status) | {
-        "total_blocks": record.total_blocks,
-        "used_blocks": record.used_blocks,
-        "scan_seconds": record.scan_seconds,
-        "warnings": list(record.warnings),
-        "header": dict(record.header),
-        "layout": dict(record.layout),
-        "fingerprint": record.fingerprint.hex(),
-        "volumes": [
-            {name: getattr(volume, name) for name in volume.__dataclass_fields__}
-            for volume in record.volumes
-        ],
-        "index": {
-            "id": record.index_id,
-            "kind": record.index_kind,
-            "rows": record.index_rows,
-            "bytes": record.index_bytes,
-        },
-        "streams": [
-            {name: getattr(stream, name) for name in stream.__dataclass_fields__}
-            for stream in record.streams
-        ],
-        "segments": [segment._asdict() for segment in record.segments],
-        "bad_ranges": [
-            {"start": bad.start, "stop": bad.stop, "detail": bad.detail}
-            for bad in record.bad_ranges
-        ],
-        "check_command": check,
-        "mount_command": mount,
-    }
-
-
-def _write_record(record: ImageRecord, status: str, check: str | None, mount: str | None) -> None:
-    from .render import write_fields
-
-    sections = _facts(record, status) | _streams(record) | _complaints(record)
-    sections["Commands"] = {"Check": check or "none is known", "Mount": mount or "none is known"}
-    for title, fields in sections.items():
-        if not fields:
-            continue
-        sys.stdout.write(f"{title}\n{'-' * len(title)}\n")
-        write_fields({str(key): value for key, value in fields.items()})
-        sys.stdout.write("\n")
-
-
-def _facts(record: ImageRecord, status: str) -> _Sections:
-    from ..formats.text import printable
-    from .render import human_size
-
-    row = record.row
-    detail = f" ({row.status_detail})" if row.status_detail and status == row.status else ""
-    return {
-        printable(row.name): {
-            "Id": row.id,
-            "Status": status + detail,
-            "Format": f"{row.format} {row.format_version}",
-            "Content": row.content,
-            "Size": f"{human_size(row.size_bytes)} = {row.size_bytes} bytes",
-            "Space in use": f"{human_size(row.used_bytes)} = {record.used_blocks} blocks",
-            "Stored": f"{human_size(row.stored_bytes)} in {row.volume_count} file(s)",
-            "Compression": row.compression,
-        },
-        "Header": {key.replace("_", " "): value for key, value in record.header.items()},
-        "Files": {str(number): volume.path for number, volume in enumerate(record.volumes)},
-        "Made of": {
-            f"[{segment.start}, {segment.stop})": segment.child_name or "as it was saved"
-            for segment in record.segments
-        },
-        "Index": {
-            "Kind": record.index_kind,
-            "Rows": record.index_rows,
-            "In the catalog": human_size(record.index_bytes),
-            "Scanned": f"{row.scanned_at} in {record.scan_seconds:.3f} s",
-        },
-        "Verification": {
-            "Checksum": row.checksum,
-            "Verified": row.verified_at or "never",
-            "Result": row.verify_result,
-            "Detail": row.verify_detail,
-        },
-    }
-
-
-def _streams(record: ImageRecord) -> _Sections:
-    several = len(record.streams) > 1
-    return {
-        f"Compression of volume {number}" if several else "Compression": _stream_fields(stream)
-        for number, stream in enumerate(record.streams, 1)
-    }
-
-
-def _complaints(record: ImageRecord) -> _Sections:
-    return {
-        "Damage": {
-            "structure" if bad.start is None else f"[{bad.start}, {bad.stop})": bad.detail
-            for bad in record.bad_ranges[:_MOST_SHOWN]
-        },
-        "Warnings": {str(n): warning for n, warning in enumerate(record.warnings, 1)},
-    }
-
-
-def _stream_fields(stream: StreamCost) -> dict[str, object]:
-    from .render import human_size
-
-    count = stream.point_count
-    share = 100 * stream.catalog_bytes / max(1, stream.stored_bytes)
-    return {
-        "Codec": f"{stream.codec} (indexed by {stream.library})",
-        "Plain": f"{human_size(stream.plain_bytes)} = {stream.plain_bytes} bytes",
-        "Seek points": f"{count}, one every {human_size(stream.plain_bytes // max(1, count))}",
-        "In the catalog": f"{human_size(stream.catalog_bytes)} ({share:.2f} % of what is stored)",
-        "A cold read": f"decodes {human_size(stream.span_bytes)} at the most",
-    }
-
-
-def _commands(record: ImageRecord, catalog_path: str) -> tuple[str | None, str | None]:
-    """Return the commands that check and mount the image, where it is mounted if it is."""
-    from ..fusefs.mounts import mounts
-    from .filesystems import check_command, mount_command
-
-    directory = next(
-        (mount.path for mount in mounts() if mount.alive and mount.catalog == catalog_path), "DIR"
-    )
-    path = os.path.join(directory, record.row.name)
-    return check_command(record.row.fs_type, path), mount_command(record.row.fs_type, path)
 
 
 def rm(images: ImagesArgument) -> None:
@@ -428,10 +295,13 @@ def rm(images: ImagesArgument) -> None:
     """
     with open_catalog(write=True) as catalog:
         ids = catalog.resolve_many(images)
-        names = [catalog.get(image_id).row.name for image_id in ids]
+        # Not all of the record: one that is damaged can be removed too.
+        names = [catalog.name_of(image_id) for image_id in ids]
         catalog.remove(ids)
     for name in names:
-        _say("removed", name)
+        # One without a name was removed by somebody else just now.
+        if name is not None:
+            _say("removed", name)
 
 
 def rename(
@@ -474,7 +344,13 @@ def rescan(
             else [row.id for row, _volumes in catalog.list_images()]
         )
         for image_id in ids:
-            ingested = rescan_image(catalog, image_id)
+            name = catalog.name_of(image_id) or f"image {image_id}"
+            try:
+                ingested = rescan_image(catalog, image_id)
+            except OF_ONE_IMAGE as error:
+                complain(_error_line(name, error))
+                worst = max(worst, code_of(error))
+                continue
             _say(ingested.outcome.value, ingested.record.row.name)
             worst = max(worst, _report_damage(ingested))
     raise typer.Exit(worst)

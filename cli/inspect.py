@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .arguments import ImageArgument, JsonOption, parse_size
-from .exit_codes import DAMAGED, naming
+from .exit_codes import BROKEN_PIPE, DAMAGED, naming
 from .settings import complain, open_catalog
 
 if TYPE_CHECKING:
@@ -46,10 +46,11 @@ def map_extents(image: ImageArgument, as_json: JsonOption = False) -> None:
         try:
             size = opened.reader.size
             watch = _Watch(merged(opened.reader.extents(0, size)))
-            if as_json:
-                _write_map_json(watch)
-            else:
-                _write_map_table(watch, size)
+            with naming(opened.spec.name):
+                if as_json:
+                    _write_map_json(watch)
+                else:
+                    _write_map_table(watch, size)
         finally:
             opened.close()
     sys.stdout.flush()
@@ -164,6 +165,8 @@ def read(
                     _write_hex(opened.reader, offset, length)
                 else:
                     _write_bytes(opened.reader, offset, length)
+        except BrokenPipeError as error:
+            raise typer.Exit(BROKEN_PIPE) from error
         finally:
             opened.close()
 

@@ -32,7 +32,7 @@ def run() -> int:
         sys.stdout.flush()
     except BrokenPipeError:
         _drop_output()
-        return 0
+        return code
     except OSError as error:
         _drop_output()
         sys.stderr.write(f"imgcat: standard output: {error.strerror}\n")
@@ -61,13 +61,18 @@ def _drop_output() -> None:
 
 
 def _run_app() -> int:
-    from .exit_codes import BUG, INTERRUPTED, code_of, message_of
+    from .completion import VARIABLE, answer
+    from .exit_codes import BROKEN_PIPE, BUG, INTERRUPTED, code_of, message_of
     from .settings import complain
 
     try:
-        make_app()(prog_name="imgcat")
+        app = make_app()
+        if VARIABLE in os.environ:
+            _write_bytes(answer(app, os.environ[VARIABLE], sys.argv[1:]))
+        else:
+            app(prog_name="imgcat")
     except SystemExit as end:
-        if isinstance(end.__context__, BrokenPipeError):
+        if isinstance(end.__context__, BrokenPipeError) and end.code != BROKEN_PIPE:
             # Whoever read our output has stopped to, as `head` does; that is no error of ours.
             _drop_output()
             return 0
@@ -87,7 +92,19 @@ def make_app() -> Typer:
     """Return the application with all of its commands."""
     import typer
 
-    from . import completion, db, doctor, export, images, inspect, mount, options, repack, verify
+    from . import (
+        completion,
+        db,
+        doctor,
+        export,
+        images,
+        inspect,
+        mount,
+        options,
+        repack,
+        show,
+        verify,
+    )
 
     app = typer.Typer(
         name="imgcat",
@@ -98,13 +115,11 @@ def make_app() -> Typer:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
-    if "_IMGCAT_COMPLETE" in os.environ:
-        completion.set_up()
     app.callback()(options.options)
     commands: dict[str, Callable[..., None]] = {
         "add": images.add,
         "ls": images.ls,
-        "show": images.show,
+        "show": show.show,
         "rm": images.rm,
         "rename": images.rename,
         "rescan": images.rescan,
@@ -137,6 +152,10 @@ def _encode_anyhow(error: UnicodeError) -> tuple[str | bytes, int]:
         return codecs.lookup_error("surrogateescape")(one)
     except UnicodeEncodeError:
         return codecs.lookup_error("backslashreplace")(one)
+
+
+def _write_bytes(data: bytes) -> None:
+    sys.stdout.buffer.write(data)
 
 
 def _print_version() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -25,12 +26,27 @@ class AllowOther(enum.StrEnum):
     OFF = "off"
 
 
+class Check(enum.StrEnum):
+    """Whether what is read of sealed images is compared with their hashes."""
+
+    ON = "on"
+    OFF = "off"
+
+
+CheckOption = Annotated[
+    Check,
+    typer.Option("--check", help="Compare what is read of sealed images with their hashes."),
+]
 ForegroundOption = Annotated[
     bool, typer.Option("-f", "--foreground", help="Stay in the foreground, log to the terminal.")
 ]
 AllowOtherOption = Annotated[
     AllowOther,
     typer.Option("--allow-other", help="Let other users in; auto: where the system allows it."),
+]
+TrustCatalogOption = Annotated[
+    bool,
+    typer.Option("--trust-catalog", help="Serve a catalog that others could have written."),
 ]
 LogFileOption = Annotated[
     str | None, typer.Option("--log-file", help="Where the daemon writes its log.")
@@ -42,6 +58,8 @@ def mount_all(
     foreground: ForegroundOption = False,
     allow_other: AllowOtherOption = AllowOther.AUTO,
     log_file: LogFileOption = None,
+    check: CheckOption = Check.ON,
+    trust_catalog: TrustCatalogOption = False,
 ) -> None:
     """Mount every catalogued image as a file; returns when the mount is usable.
 
@@ -53,7 +71,10 @@ def mount_all(
       mount -o loop,ro /mnt/images/sda1 /mnt/sda1
       imgcat unmount /mnt/images
     """
-    _start(directory, None, allow_other, log_file, foreground=foreground)
+    _start(
+        directory, None, allow_other, log_file, check,
+        foreground=foreground, trust_catalog=trust_catalog,
+    )  # fmt: skip
 
 
 def mount(
@@ -68,6 +89,8 @@ def mount(
     foreground: ForegroundOption = False,
     allow_other: AllowOtherOption = AllowOther.AUTO,
     log_file: LogFileOption = None,
+    check: CheckOption = Check.ON,
+    trust_catalog: TrustCatalogOption = False,
 ) -> None:
     """Mount some of the catalogued images.
 
@@ -79,7 +102,10 @@ def mount(
     if len(targets) < 2:  # noqa: PLR2004 - an image and a directory
         raise typer.BadParameter("an image and a directory are needed", param_hint="IMAGE... DIR")
     *images, directory = targets
-    _start(directory, tuple(images), allow_other, log_file, foreground=foreground)
+    _start(
+        directory, tuple(images), allow_other, log_file, check,
+        foreground=foreground, trust_catalog=trust_catalog,
+    )  # fmt: skip
 
 
 def _start(
@@ -87,8 +113,10 @@ def _start(
     images: tuple[str, ...] | None,
     allow_other: AllowOther,
     log_file: str | None,
+    check: Check,
     *,
     foreground: bool,
+    trust_catalog: bool,
 ) -> None:
     from ..fusefs import launch
     from ..fusefs.request import make_request
@@ -100,7 +128,9 @@ def _start(
         allow_other=allow_other.value,
         log_file=log_file,
         foreground=foreground,
+        trust_catalog=trust_catalog,
     )
+    request = dataclasses.replace(request, compare=check is Check.ON)
     if foreground:
         launch.run_in_foreground(request, lambda count: _tell(request, count), notify)
     else:
@@ -120,6 +150,9 @@ def unmount(
     lazy: Annotated[
         bool, typer.Option("--lazy", help="Detach even while files in it are open.")
     ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Detach, and end the daemon, whatever it waits for.")
+    ] = False,
 ) -> None:
     """Unmount, and wait until the daemon has ended.
 
@@ -129,7 +162,7 @@ def unmount(
     """
     from ..fusefs.mounts import unmount as end_mount
 
-    end_mount(directory, lazy=lazy)
+    end_mount(directory, lazy=lazy, force=force)
 
 
 def mounts(as_json: JsonOption = False) -> None:

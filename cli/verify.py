@@ -10,7 +10,7 @@ import typer
 
 from .arguments import JsonOption
 from .completion import complete_images
-from .exit_codes import DAMAGED, code_of, message_of
+from .exit_codes import DAMAGED, OF_ONE_IMAGE, code_of, message_of
 from .progress import byte_bar
 from .settings import complain, open_catalog, settings
 
@@ -97,9 +97,7 @@ def verify_one(
     done: dict[int, VerifyReport] | None = None,
 ) -> tuple[int, VerifyReport | None]:
     """Verify an image, print its result, and return the exit code that it calls for."""
-    from ..catalog.errors import ImageChangedError, ImageNotFoundError
     from ..catalog.upkeep.verify import verify_image
-    from ..formats.errors import FormatError
 
     name = f"image {image_id}"
     try:
@@ -108,7 +106,7 @@ def verify_one(
         total = sum(stream.plain_bytes for stream in record.streams) or record.row.stored_bytes
         with byte_bar(total, name) as progress:
             report = verify_image(catalog, image_id, progress=progress, jobs=jobs, done=done)
-    except (ImageNotFoundError, ImageChangedError, FormatError, OSError) as error:
+    except OF_ONE_IMAGE as error:
         complain(f"{name}: {message_of(error)}")
         return code_of(error), None
     return print_report(report, silent=silent), report

@@ -14,7 +14,7 @@ from .stored.used_windows import used_ranges
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from .extent import Extent
     from .files.image_files import StoredFiles
@@ -36,15 +36,22 @@ class Image:
         reader: reads its guest bytes.
         index: its index.
         stored: its files, which are closed with it.
+        on_close: called when it is closed, to close what else belongs to it; twice is harmless.
     """
 
     def __init__(
-        self, info: ImageInfo, reader: ImageReader, index: StoredIndex, stored: StoredFiles
+        self,
+        info: ImageInfo,
+        reader: ImageReader,
+        index: StoredIndex,
+        stored: StoredFiles,
+        on_close: Callable[[], None] = lambda: None,
     ) -> None:
         self.info = info
         self.reader = reader
         self.index = index
         self.stored = stored
+        self._on_close = on_close
 
     @property
     def size(self) -> int:
@@ -109,6 +116,7 @@ class Image:
     def close(self) -> None:
         """Close the files. Closing twice is harmless."""
         self.stored.close()
+        self._on_close()
 
     def __enter__(self) -> Self:
         """Return itself."""

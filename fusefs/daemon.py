@@ -9,6 +9,7 @@ import logging
 import os
 import resource
 import signal
+import threading
 from typing import TYPE_CHECKING
 
 import pyfuse3
@@ -16,14 +17,18 @@ import trio
 
 from ..catalog.database import pins
 from ..catalog.database.moment import utc_now
-from ..catalog.errors import CatalogError
+from ..catalog.errors import CatalogError, CatalogReplacedError
 from ..catalog.opening.open import Shared, open_watched
-from ..catalog.store import Catalog
+from ..catalog.opening.permissions import KnownPermissions
+from ..catalog.store import Catalog, default_path
+from ..catalog.upkeep.damage import DamageRecorder
 from . import mounts, receiving
 from .errors import MountError
+from .mount_target import MountTarget
 from .operations import Operations
 from .request import STOPPING
 from .tree import Planner
+from .trust import check_catalog
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -47,8 +52,12 @@ _MAX_BACKGROUND = 256
 _M_ARENA_MAX = -8
 """Of glibc's ``mallopt``."""
 
-_MAX_TASKS = 256
-"""Requests that are served at the same time."""
+_GRACE_SECONDS = 0.8
+"""How long requests that are under way have, when the daemon is told to end, and then the closing
+of files: what waits for a device that does not answer would wait for ever."""
+
+_MAX_TASKS = 1024
+"""Requests that are served at the same time; those of a disk that hangs are among them."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -71,7 +80,7 @@ def serve(
         notify: told in words what the user should know.
 
     Raises:
-        MountError: the mount could not be made.
+        MountError: the mount could not be made, or the catalog is not to be trusted.
         ImageNotFoundError: an image that is asked for is not in the catalog.
         CatalogError: the catalog cannot be used.
     """
@@ -79,8 +88,22 @@ def serve(
     notice = mounts.prepare_mount_point(mount_point)
     if notice:
         notify(notice)
-    mounts.check_fuse_device()
+    with MountTarget(mount_point) as target:
+        mounts.check_fuse_device()
+        _serve_on(target, request, on_ready, notify)
+
+
+def _serve_on(
+    target: MountTarget,
+    request: MountRequest,
+    on_ready: Callable[[Ready], None],
+    notify: Callable[[str], None],
+) -> None:
+    mount_point = target.path
     allow_other = mounts.decide_allow_other(request.allow_other)
+    if (allow_other or os.geteuid() == 0) and not request.trust_catalog:
+        # Before it is opened: that takes it from others, and what they wrote would pass.
+        check_catalog(request.catalog_path or default_path())
     _raise_file_limit()
     _use_few_arenas()
     with Catalog.open_to_ask(request.catalog_path, notify) as catalog:
@@ -93,10 +116,12 @@ def serve(
             "started_at": utc_now(),
         }
         with mounts.daemon_record(mount_point, facts):
-            with pins.pinned(catalog.path) as pinned:
+            with pins.pinned(catalog.path, notify) as pinned:
                 if not pinned:
                     log.info("%s.lock cannot be made: removed images end at once", catalog.path)
-                _mount_and_run(catalog, mount_point, only, allow_other, on_ready)
+                recorder = DamageRecorder(catalog.path)
+                shared = Shared(compare=request.compare, on_broken=recorder.tell)
+                _mount_and_run(catalog, target, only, shared, on_ready, allow_other=allow_other)
             # Before the record goes: who waits for the end of this daemon finds it done.
             _purge(request.catalog_path)
 
@@ -118,10 +143,12 @@ def _chosen(catalog: Catalog, request: MountRequest) -> Sequence[int] | None:
 
 def _mount_and_run(
     catalog: Catalog,
-    mount_point: str,
+    target: MountTarget,
     only: Sequence[int] | None,
-    allow_other: bool,  # noqa: FBT001 - one of the mount's facts
+    shared: Shared,
     on_ready: Callable[[Ready], None],
+    *,
+    allow_other: bool,
 ) -> None:
     async def tell_when_usable() -> None:
         # The kernel resets its read-ahead in the hand-shake, so it is set after that.
@@ -129,12 +156,13 @@ def _mount_and_run(
         _tune(mount_point)
         on_ready(Ready(mount_point, operations.image_count, allow_other))
 
-    shared = Shared()
+    mount_point = target.path
 
     def open_entry(entry: MountEntry) -> WatchedReader:
         return open_watched(catalog, entry.image_id, content_key=entry.content_key, shared=shared)
 
-    operations = Operations(open_entry, receiving.install())
+    permissions = KnownPermissions(catalog.image_files)
+    operations = Operations(open_entry, permissions, receiving.install())
     planner = Planner(only)
     operations.show(planner.plan(catalog.mount_rows()))
     options = {
@@ -143,18 +171,30 @@ def _mount_and_run(
     if allow_other:
         options.add("allow_other")
     try:
-        pyfuse3.init(operations, mount_point, options)
+        pyfuse3.init(operations, target.name, options)
     except RuntimeError as error:
         raise MountError(f"{mount_point}: could not be mounted ({error})") from error
     try:
-        shared.own_device = _device_number(mount_point)
+        target.check_covered()
+        shared.own_device = permissions.own_device = _device_number(mount_point)
         log.info("%s: mounted, %d images", mount_point, operations.image_count)
         trio.run(_run, catalog, operations, planner, tell_when_usable)
     finally:
-        operations.close_files()
+        is_closed = _close_files(operations)
         # Harmless if it was unmounted from outside: the kernel then has no such mount any more.
-        pyfuse3.close(unmount=True)
+        # Of one that is in use, the name goes at once, and the rest with this process.
+        pyfuse3.close(unmount=target.aim_at_mount())
         log.info("%s: unmounted", mount_point)
+        if not is_closed:
+            log.warning("%s: a device does not answer: its files are left open", mount_point)
+
+
+def _close_files(operations: Operations) -> bool:
+    """Close what is open, and tell whether that was done in time: a device may not answer."""
+    closing = threading.Thread(target=operations.close_files, name="closing", daemon=True)
+    closing.start()
+    closing.join(_GRACE_SECONDS)
+    return not closing.is_alive()
 
 
 async def _run(
@@ -172,17 +212,18 @@ async def _run(
 
 
 async def _stop_on_signal(scope: trio.CancelScope) -> None:
-    """End the main loop at the first signal, and whatever still runs at the second."""
+    """End the main loop at the first signal, and soon after it whatever still waits for a device.
+
+    A second signal does not wait that long.
+    """
     with trio.open_signal_receiver(*STOPPING) as signals:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
-        asked = False
-        async for number in signals:
-            log.info("stopping: %s", signal.Signals(number).name)
-            if asked:
-                scope.cancel()
-            else:
-                asked = True
-                pyfuse3.terminate()
+        log.info("stopping: %s", signal.Signals(await anext(signals)).name)
+        pyfuse3.terminate()
+        with trio.move_on_after(_GRACE_SECONDS):
+            log.info("stopping: %s again", signal.Signals(await anext(signals)).name)
+        log.warning("stopping: requests that still wait for a device are given up")
+        scope.cancel()
 
 
 async def _follow_catalog(catalog: Catalog, operations: Operations, planner: Planner) -> None:
@@ -192,24 +233,34 @@ async def _follow_catalog(catalog: Catalog, operations: Operations, planner: Pla
     """
 
     def look() -> Changes | None:
+        catalog.check_schema()
         return planner.plan(catalog.mount_rows())
 
-    with catalog.watching() as version_of:
-        seen = None
-        while True:
-            try:
-                version = await trio.to_thread.run_sync(version_of, abandon_on_cancel=True)
-                if version != seen:
-                    # The first time too: something may have changed since the mount was made.
-                    changes = await trio.to_thread.run_sync(look, abandon_on_cancel=True)
-                    await operations.let_kernel_forget(operations.show(changes))
-                    seen = version
-            except CatalogError as error:
+    follower = catalog.follow()
+    seen: int | None = None
+    said = ""
+    while True:
+        try:
+            version = await trio.to_thread.run_sync(follower.version, abandon_on_cancel=True)
+            if version != seen:
+                # The first time too: something may have changed since the mount was made.
+                changes = await trio.to_thread.run_sync(look, abandon_on_cancel=True)
+                await operations.let_kernel_forget(operations.show(changes))
+                seen = version
+            said = ""
+        except CatalogReplacedError as error:
+            log.warning("%s: from now on, that one is shown", error)
+            seen = None
+            await trio.to_thread.run_sync(follower.close, abandon_on_cancel=True)
+            await trio.to_thread.run_sync(catalog.database.take_what_is_there)
+        except CatalogError as error:
+            if str(error) != said:
                 log.warning("the catalog cannot be read just now: %s", error)
-            except Exception:
-                # Whatever is in the catalog, the images that are shown go on being served.
-                log.exception("the catalog cannot be followed")
-            await trio.sleep(REFRESH_SECONDS)
+            said = str(error)
+        except Exception:
+            # Whatever is in the catalog, the images that are shown go on being served.
+            log.exception("the catalog cannot be followed")
+        await trio.sleep(REFRESH_SECONDS)
 
 
 def _device_of(mount_point: str) -> str | None:

@@ -16,6 +16,7 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
@@ -33,11 +34,16 @@ _POLL_SECONDS = 0.02
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class MountPoint:
-    """One line of the kernel's mount table."""
+    """One line of the kernel's mount table.
+
+    `id` is the mount's, `parent_id` that of the one which it is mounted in.
+    """
 
     path: str
     fs_type: str
     device: str
+    id: int
+    parent_id: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -62,7 +68,7 @@ def mount_points() -> list[MountPoint]:
             found.append(
                 MountPoint(
                     os.fsdecode(_unescape(fields[4])), right.split(b" ")[0].decode(),
-                    fields[2].decode(),
+                    fields[2].decode(), int(fields[0]), int(fields[1]),
                 )
             )  # fmt: skip
     return found
@@ -104,6 +110,8 @@ def real_path(path: str) -> str:
 def prepare_mount_point(path: str) -> str | None:
     """Check that one can mount at `path`; a dead imgcat mount there is cleared away.
 
+    Whether the directory is empty, its `mount_target.MountTarget` tells.
+
     Returns:
         What was cleared, in words, or None.
 
@@ -126,12 +134,6 @@ def prepare_mount_point(path: str) -> str | None:
         raise MountError(f"{path}: {error.strerror}") from error
     if not os.path.isdir(path):
         raise MountError(f"{path}: is not a directory")
-    try:
-        used = bool(os.listdir(path))
-    except OSError as error:
-        raise MountError(f"{path}: {error.strerror}") from error
-    if used:
-        raise MountError(f"{path}: is not empty: mount on an empty directory")
     return notice
 
 
@@ -183,12 +185,13 @@ def decide_allow_other(wish: str) -> bool:
     return allowed and wish != "off"
 
 
-def unmount(path: str, *, lazy: bool = False, seconds: float = 10.0) -> None:
+def unmount(path: str, *, lazy: bool = False, force: bool = False, seconds: float = 10.0) -> None:
     """End the mount at `path`, and wait until its daemon has gone, unless `lazy`.
 
     Args:
         path: the mount point.
         lazy: detach it even while files in it are open.
+        force: detach it and end its daemon, whatever is open or waits; who reads is told an error.
         seconds: how long to wait for the daemon.
 
     Raises:
@@ -198,7 +201,10 @@ def unmount(path: str, *, lazy: bool = False, seconds: float = 10.0) -> None:
     path = real_path(path)
     if not is_imgcat_mount(path):
         raise NotMountedError(f"{path}: is not an imgcat mount; `imgcat mounts` lists them")
-    _unmount(path, lazy=lazy or not _lives(path))
+    _unmount(path, lazy=lazy or force or not _lives(path))
+    if force:
+        _end_daemon(path, seconds / 2)
+        return
     if lazy:
         # It serves those who have files open, as long as they do.
         return
@@ -207,6 +213,22 @@ def unmount(path: str, *, lazy: bool = False, seconds: float = 10.0) -> None:
         if time.monotonic() > deadline:
             raise MountError(f"{path}: unmounted, but its daemon still finishes a read")
         time.sleep(_POLL_SECONDS)
+
+
+def _end_daemon(path: str, seconds: float) -> None:
+    """End the daemon of a mount, if it is ours; it is told first, and killed if it does not listen.
+
+    It holds its record locked as long as it lives, so that no other process is meant.
+    """
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        record = _read_record(path)
+        if record is None or "pid" not in record:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(record["pid"]), number)
+        deadline = time.monotonic() + seconds
+        while _read_record(path) is not None and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
 
 
 def _lives(path: str) -> bool:

@@ -1,8 +1,9 @@
-"""The images that are open in one process, by their inode numbers.
+"""The images that are open in one process, by the handles of their contents.
 
-A handle is its inode number, so whoever reads first fills this: the process that serves a read need
-not be the one that served the open. What is opened here is closed when the last handle that was
-opened here is released; what other processes' handles have brought in, when there are too many.
+A handle is the key of what it reads, so whoever reads first fills this: the process that serves a
+read need not be the one that served the open, and no handle ever reads another content. What is
+opened here is closed when the last handle that was opened here is released; what other processes'
+handles have brought in, when there are too many.
 
 Used in the event loop only; opening and closing are done in threads.
 """
@@ -13,9 +14,12 @@ import collections
 import logging
 import queue
 import threading
+import weakref
 from typing import TYPE_CHECKING
 
 import trio
+
+from .tree import inode_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -32,7 +36,8 @@ log = logging.getLogger("imgcat.mount")
 _THREADS_PER_FILE = 4
 """Reads of one open file that may wait for its device at the same time."""
 
-_OPENING_THREADS = 16
+_OPENING_THREADS = 2
+"""The same of opens: each image has its own, so that a disk that hangs holds up no other image."""
 
 _MOST_IDLE = 64
 """Images that stay open though no handle of this process is: of other processes' handles."""
@@ -75,15 +80,22 @@ class OpenReaders:
     def __init__(self, opener: Opener, in_thread: InThread) -> None:
         self._opener = opener
         self._in_thread = in_thread
-        self._opening = trio.CapacityLimiter(_OPENING_THREADS)
+        self._opening: weakref.WeakValueDictionary[int, trio.CapacityLimiter] = (
+            weakref.WeakValueDictionary()
+        )
         self._close = Closer().close
-        self._by_inode: collections.OrderedDict[int, OpenReader] = collections.OrderedDict()
-        # Of this process, by inode: a reader may take the place of another.
+        self._by_handle: collections.OrderedDict[int, OpenReader] = collections.OrderedDict()
+        # Of this process: a reader may take the place of another.
         self._handles: collections.Counter[int] = collections.Counter()
         # The hot path takes it from here.
-        self.get = self._by_inode.get
+        self.get = self._by_handle.get
 
-    async def open(self, inode: int, entry: MountEntry) -> OpenReader:
+    def entry_of_inode(self, inode: int) -> MountEntry | None:
+        """Return what is open by an inode number, though it may have no name any more."""
+        entries = (known.entry for known in self._by_handle.values())
+        return next((entry for entry in entries if inode_of(entry) == inode), None)
+
+    async def open(self, handle: int, entry: MountEntry) -> OpenReader:
         """Count a handle more, and return what it reads.
 
         Where the image is open already, and its files are what they were then, that serves this
@@ -93,44 +105,43 @@ class OpenReaders:
             Whatever the opener raises.
         """
         # Counted before anything is waited for, so that it is not closed meanwhile.
-        self._handles[inode] += 1
+        self._handles[handle] += 1
         try:
-            known = self._by_inode.get(inode)
+            known = self._by_handle.get(handle)
             if (
                 known is not None
-                and known.entry.content_key == entry.content_key
-                and await self._in_thread(self._opening, known.reader.is_current)
-                and self._by_inode.get(inode) is known
+                and await self._in_thread(self._limiter(handle), known.reader.is_current)
+                and self._by_handle.get(handle) is known
             ):
                 return known
-            return await self._open(inode, entry)
+            return await self._open(handle, entry)
         except BaseException:
-            self.release(inode)
+            self.release(handle)
             raise
 
-    async def reading(self, inode: int, entry: MountEntry) -> OpenReader:
+    async def reading(self, handle: int, entry: MountEntry) -> OpenReader:
         """Return what reads an image of which another process has opened the handle.
 
         Raises:
             Whatever the opener raises.
         """
-        known = self._by_inode.get(inode)
+        known = self._by_handle.get(handle)
         if known is None:
-            known = await self._open(inode, entry)
+            known = await self._open(handle, entry)
             self._drop_idle()
         return known
 
-    def release(self, inode: int) -> None:
+    def release(self, handle: int) -> None:
         """Count a handle less, and close what nobody reads any more."""
-        self._handles[inode] -= 1
-        if self._handles[inode] <= 0:
+        self._handles[handle] -= 1
+        if self._handles[handle] <= 0:
             # Below zero where another process served the open.
-            del self._handles[inode]
-            self.retire(inode)
+            del self._handles[handle]
+            self.retire(handle)
 
-    def retire(self, inode: int) -> None:
-        """Close what is open by an inode number, when the last read that waits has ended."""
-        known = self._by_inode.pop(inode, None)
+    def retire(self, handle: int) -> None:
+        """Close what is open by a handle, when the last read that waits has ended."""
+        known = self._by_handle.pop(handle, None)
         if known is not None:
             self._let_go(known)
 
@@ -142,19 +153,26 @@ class OpenReaders:
 
     def close(self) -> None:
         """Close everything, when the mount has ended."""
-        for known in self._by_inode.values():
+        for known in self._by_handle.values():
             known.reader.close()
-        self._by_inode.clear()
+        self._by_handle.clear()
 
-    async def _open(self, inode: int, entry: MountEntry) -> OpenReader:
-        reader = await self._in_thread(self._opening, self._opener, entry)
+    async def _open(self, handle: int, entry: MountEntry) -> OpenReader:
+        reader = await self._in_thread(self._limiter(handle), self._opener, entry)
         fresh = OpenReader(entry, reader)
-        before = self._by_inode.get(inode)
-        self._by_inode[inode] = fresh
+        before = self._by_handle.get(handle)
+        self._by_handle[handle] = fresh
         if before is not None:
             # Opened by two at once, or changed since: handles of before go on with this one.
             self._let_go(before)
         return fresh
+
+    def _limiter(self, handle: int) -> trio.CapacityLimiter:
+        """Return what limits the threads that open one image; it lives as long as one does."""
+        limiter = self._opening.get(handle)
+        if limiter is None:
+            limiter = self._opening[handle] = trio.CapacityLimiter(_OPENING_THREADS)
+        return limiter
 
     def _let_go(self, known: OpenReader) -> None:
         """Close it now, or when the last read that waits has ended."""
@@ -163,9 +181,9 @@ class OpenReaders:
             self._close(known.reader)
 
     def _drop_idle(self) -> None:
-        idle = [inode for inode in self._by_inode if inode not in self._handles]
-        for inode in idle[: max(0, len(idle) - _MOST_IDLE)]:
-            self.retire(inode)
+        idle = [handle for handle in self._by_handle if handle not in self._handles]
+        for handle in idle[: max(0, len(idle) - _MOST_IDLE)]:
+            self.retire(handle)
 
 
 class Closer:

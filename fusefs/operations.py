@@ -7,6 +7,7 @@ one request.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import logging
@@ -20,12 +21,15 @@ import pyfuse3
 import trio
 
 from ..catalog.opening.errnos import errno_of, is_expected
+from ..catalog.opening.permissions import own_permissions
+from .access import Access, Answer
 from .open_readers import OpenReaders
-from .tree import ROOT_INODE, Tree
+from .tree import ROOT_INODE, Tree, handle_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Iterator, Sequence
 
+    from ..catalog.opening.permissions import KnownPermissions
     from ..catalog.records import MountEntry
     from .open_readers import Opener
     from .receiving import Turns
@@ -78,12 +82,13 @@ def _guarded(
 class Operations(pyfuse3.Operations):
     """The handlers of one mount.
 
-    Nothing that one handler remembers is needed by another: a handle is its inode number, and a
+    Nothing that one handler remembers is needed by another: a handle is the key of a content, and a
     directory is listed from the place where the last answer ended. So several processes can serve
     one mount.
 
     Args:
         opener: opens the image of an entry; it may block.
+        permissions: who may read the images.
         turns: who receives the next request; passed on before a handler waits.
 
     Attributes:
@@ -92,13 +97,14 @@ class Operations(pyfuse3.Operations):
 
     supports_dot_lookup = True
 
-    def __init__(self, opener: Opener, turns: Turns) -> None:
+    def __init__(self, opener: Opener, permissions: KnownPermissions, turns: Turns) -> None:
         super().__init__()
         self._turns = turns
         self.kernel_is_there = trio.Event()
         self._tree = Tree()
         self._readers = OpenReaders(opener, self._in_thread)
         self._open_readers = self._readers.get
+        self._access = Access(permissions, self._in_thread, self._wait_for)
         self._doubtful: set[int] = set()
         self._invalidating = trio.CapacityLimiter(1)
         self._changed_ns = time.time_ns()
@@ -133,8 +139,6 @@ class Operations(pyfuse3.Operations):
                 ignore_enoent=True,
             )
         self._doubtful.update(applied.reused)
-        for inode in applied.reused:
-            self._readers.retire(inode)
         self._changed_ns = time.time_ns()
         return applied
 
@@ -188,7 +192,7 @@ class Operations(pyfuse3.Operations):
             node = self._tree.child(parent_inode, name)
         if node is None:
             raise pyfuse3.FUSEError(errno.ENOENT)
-        return self._attributes(node)
+        return await self._current_attributes(node)
 
     @_guarded
     async def forget(self, inode_list: Sequence[tuple[pyfuse3.InodeT, int]]) -> None:
@@ -201,10 +205,13 @@ class Operations(pyfuse3.Operations):
         ctx: pyfuse3.RequestContext,  # noqa: ARG002
     ) -> pyfuse3.EntryAttributes:
         """Return what `stat` tells, also of a file that has no name any more but is open."""
-        known = self._open_readers(inode)
-        if known is not None and self._tree.node(inode) is None:
-            return self._file_attributes(inode, known.entry)
-        return self._attributes(self._node(inode))
+        node = self._tree.node(inode)
+        if node is None:
+            known = self._readers.entry_of_inode(inode)
+            if known is not None:
+                # Nobody can open it any more.
+                return self._file_attributes(inode, known, Answer(own_permissions(), _LONG))
+        return await self._current_attributes(self._node(inode))
 
     @_guarded
     async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:  # noqa: ARG002
@@ -252,8 +259,11 @@ class Operations(pyfuse3.Operations):
     async def readdir(
         self, fh: pyfuse3.FileHandleT, start_id: int, token: pyfuse3.ReaddirToken
     ) -> None:
-        """List the directory from behind the place `start_id` on."""
-        for node in self._tree.children(fh, start_id):
+        """List the directory from behind the place `start_id` on. Waits for nothing."""
+        nodes = self._tree.children(fh, start_id)
+        if start_id == 0:
+            self._access.refresh([node.entry for node in nodes if node.entry is not None])
+        for node in nodes:
             name = pyfuse3.FileNameT(node.name)
             if not pyfuse3.readdir_reply(token, name, self._attributes(node), node.place):
                 break
@@ -269,20 +279,27 @@ class Operations(pyfuse3.Operations):
         self,
         inode: pyfuse3.InodeT,
         flags: pyfuse3.FlagT,
-        ctx: pyfuse3.RequestContext,  # noqa: ARG002
+        ctx: pyfuse3.RequestContext,
     ) -> pyfuse3.FileInfo:
-        """Open an image, if its file still is the one that was scanned."""
+        """Open an image, if its files may be read, and still are the ones that were scanned."""
         entry = self._entry(inode)
         if flags & os.O_ACCMODE != os.O_RDONLY:
             raise pyfuse3.FUSEError(errno.EROFS)
+        if inode in self._doubtful:
+            # The kernel may mean the content that the number stood for before: it looks the name up
+            # again, and tells by the generation.
+            self._doubtful.discard(inode)
+            raise pyfuse3.FUSEError(errno.ESTALE)
+        if not await self._access.may_open(entry, ctx):
+            raise pyfuse3.FUSEError(errno.EACCES)
+        handle = handle_of(entry)
         try:
-            known = await self._readers.open(inode, entry)
+            known = await self._readers.open(handle, entry)
         except Exception as error:  # noqa: BLE001 - each becomes an errno and a line in the log
             self._fail(entry.name, "open", error)
         # Of a file that was touched, what the kernel has cached may be from before.
-        is_kept = not known.reader.was_touched and inode not in self._doubtful
-        self._doubtful.discard(inode)
-        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(inode), keep_cache=is_kept)
+        is_kept = not known.reader.was_touched
+        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle), keep_cache=is_kept)
 
     async def read(self, fh: pyfuse3.FileHandleT, off: int, size: int) -> bytes:
         """Return guest bytes, fewer than asked for only at the image's end.
@@ -313,11 +330,14 @@ class Operations(pyfuse3.Operations):
         view = self._views[size] = self._scratch[:size]
         return view
 
-    async def _read_waiting(self, inode: int, off: int, size: int) -> bytes:
+    async def _read_waiting(self, handle: int, off: int, size: int) -> bytes:
         """Read what may have to be waited for, or lies at the end, or nobody has opened here."""
-        known = self._open_readers(inode)
+        known = self._open_readers(handle)
         if known is None:
-            known = await self._readers.reading(inode, self._entry(inode))
+            entry = self._tree.entry_of_handle(handle)
+            if entry is None:
+                raise pyfuse3.FUSEError(errno.ESTALE)
+            known = await self._readers.reading(handle, entry)
         size = min(size, known.size - off)
         if size <= 0:
             return b""
@@ -346,13 +366,24 @@ class Operations(pyfuse3.Operations):
         function: Callable[[*_Args], _R],
         *args: *_Args,
     ) -> _R:
-        """Call what may block. The only place where a handler waits for anything."""
-        self._turns.pass_on()
-        self._turns.away += 1
-        try:
+        """Call what may block."""
+        with self._away():
             return await trio.to_thread.run_sync(
                 function, *args, limiter=limiter, abandon_on_cancel=True
             )
+
+    async def _wait_for(self, event: trio.Event) -> None:
+        """Wait until another handler has done what this one needs too."""
+        with self._away():
+            await event.wait()
+
+    @contextlib.contextmanager
+    def _away(self) -> Iterator[None]:
+        """Let another handler receive. The only place where one waits for anything."""
+        self._turns.pass_on()
+        self._turns.away += 1
+        try:
+            yield
         finally:
             self._turns.away -= 1
 
@@ -368,10 +399,10 @@ class Operations(pyfuse3.Operations):
             raise pyfuse3.FUSEError(errno.EISDIR)
         return entry
 
-    def _name(self, inode: int) -> str:
-        known, node = self._open_readers(inode), self._tree.node(inode)
-        entry = known.entry if known is not None else node and node.entry
-        return entry.name if entry else f"inode {inode}"
+    def _name(self, handle: int) -> str:
+        known = self._open_readers(handle)
+        entry = known.entry if known is not None else self._tree.entry_of_handle(handle)
+        return entry.name if entry else f"handle {handle}"
 
     def _fail(self, name: str, what: str, error: Exception) -> NoReturn:
         if is_expected(error):
@@ -380,9 +411,17 @@ class Operations(pyfuse3.Operations):
             log.error("%s: %s failed", name, what, exc_info=error)
         raise pyfuse3.FUSEError(errno_of(error)) from None
 
+    async def _current_attributes(self, node: Node) -> pyfuse3.EntryAttributes:
+        """Return what `stat` tells, also of a file of which it must be found out."""
+        if node.entry is None:
+            return self._attributes(node)
+        answer = await self._access.current(node.entry)
+        return self._file_attributes(node.inode, node.entry, answer)
+
     def _attributes(self, node: Node) -> pyfuse3.EntryAttributes:
+        """Return what is known of what `stat` tells."""
         if node.entry is not None:
-            return self._file_attributes(node.inode, node.entry)
+            return self._file_attributes(node.inode, node.entry, self._access.known(node.entry))
         attributes = pyfuse3.EntryAttributes()
         attributes.st_ino = pyfuse3.InodeT(node.inode)
         # Short: the count of links and the time change when images come and go.
@@ -394,19 +433,23 @@ class Operations(pyfuse3.Operations):
         attributes.st_atime_ns = attributes.st_mtime_ns = attributes.st_ctime_ns = changed_ns
         return attributes
 
-    def _file_attributes(self, inode: int, entry: MountEntry) -> pyfuse3.EntryAttributes:
+    def _file_attributes(
+        self, inode: int, entry: MountEntry, access: Answer
+    ) -> pyfuse3.EntryAttributes:
         attributes = pyfuse3.EntryAttributes()
         attributes.st_ino = pyfuse3.InodeT(inode)
         # Should a number come again, the kernel still tells one content from another.
         attributes.generation = entry.content_key & _GENERATION_MASK
-        attributes.attr_timeout = attributes.entry_timeout = _LONG
+        # What the name leads to is told when it changes; what modes the files have is not.
+        attributes.entry_timeout, attributes.attr_timeout = _LONG, access.seconds
         # Who may read the image's files may read the image, and nobody else.
-        attributes.st_mode = pyfuse3.ModeT(stat.S_IFREG | (entry.mode & 0o444))
+        permissions = access.permissions
+        attributes.st_mode = pyfuse3.ModeT(stat.S_IFREG | permissions.mode)
         attributes.st_nlink = 1
         attributes.st_size = entry.size_bytes
         attributes.st_blocks = -(-entry.used_bytes // _BLOCK)
         attributes.st_blksize = 1 << 17
-        attributes.st_uid, attributes.st_gid = entry.uid, entry.gid
+        attributes.st_uid, attributes.st_gid = permissions.uid, permissions.gid
         changed_ns = entry.mtime_ns
         attributes.st_atime_ns = attributes.st_mtime_ns = attributes.st_ctime_ns = changed_ns
         return attributes

@@ -24,6 +24,8 @@ class MountRequest:
         directory: where relative paths among `images` begin.
         allow_other: ``on``, ``off`` or ``auto``.
         log_file: where the log goes, absolute; None for standard error.
+        compare: whether what is read of sealed images is compared with their hashes.
+        trust_catalog: whether to serve a catalog that somebody else could have written.
     """
 
     mount_point: str
@@ -32,9 +34,11 @@ class MountRequest:
     directory: str
     allow_other: str
     log_file: str | None
+    compare: bool = True
+    trust_catalog: bool = False
 
 
-def make_request(
+def make_request(  # noqa: PLR0913 - each is one option
     directory: str,
     *,
     catalog_path: str | None,
@@ -42,6 +46,7 @@ def make_request(
     allow_other: str,
     log_file: str | None,
     foreground: bool,
+    trust_catalog: bool = False,
 ) -> MountRequest:
     """Return the request with every path made absolute, for the daemon changes directory.
 
@@ -66,4 +71,5 @@ def make_request(
         directory=os.getcwd(),
         allow_other=allow_other,
         log_file=log_file and os.path.abspath(log_file),
+        trust_catalog=trust_catalog,
     )

@@ -35,6 +35,8 @@ ROOT_INODE = 1
 CONTENT_BITS = LARGEST_INDEX.bit_length()
 FILE_BITS = 40
 
+_HANDLE_MASK = (1 << 64) - 1
+
 _FIRST_OF_FILES = 1 << (FILE_BITS + 1)
 """Places in the listing of a directory: files come after all directories."""
 
@@ -42,6 +44,14 @@ _FIRST_OF_FILES = 1 << (FILE_BITS + 1)
 def inode_of(entry: MountEntry) -> int:
     """Return the inode number of an image's file."""
     return entry.index_id << FILE_BITS
+
+
+def handle_of(entry: MountEntry) -> int:
+    """Return the handle of an image's file: the key of what it holds, as 64 bits without a sign.
+
+    An inode number may stand for another content one day, in another catalog; a handle never does.
+    """
+    return entry.content_key & _HANDLE_MASK
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -121,12 +131,18 @@ class Tree:
         self.root = Node(ROOT_INODE, None, b"", None, {})
         self._nodes = {ROOT_INODE: self.root}
         self._keys: dict[int, int] = {}
+        self._by_handle: dict[int, Node] = {}
         self.image_count = 0
         self.size_bytes = 0
 
     def node(self, inode: int) -> Node | None:
         """Return the node of an inode number, or None if there is none with a name."""
         return self._nodes.get(inode)
+
+    def entry_of_handle(self, handle: int) -> MountEntry | None:
+        """Return the image whose content a handle is of, or None if none has a name."""
+        node = self._by_handle.get(handle)
+        return None if node is None else node.entry
 
     def child(self, parent_inode: int, name: bytes) -> Node | None:
         """Return what `name` leads to in a directory, or None."""
@@ -196,6 +212,8 @@ class Tree:
         parent.children[node.name] = node
         parent.listing = None
         self._nodes[node.inode] = node
+        if node.entry is not None:
+            self._by_handle[handle_of(node.entry)] = node
 
     def _unlink(self, parent: Node, node: Node, applied: Applied) -> None:
         assert parent.children is not None
@@ -205,6 +223,8 @@ class Tree:
         # Under another name it may be there already.
         if self._nodes.get(node.inode) is node:
             del self._nodes[node.inode]
+        if node.entry is not None and self._by_handle.get(handle_of(node.entry)) is node:
+            del self._by_handle[handle_of(node.entry)]
         applied.unlinked.append(Unlinked(parent.inode, node.name, node.inode))
 
     def _directory_inode(self, path: Path) -> int:

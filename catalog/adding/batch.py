@@ -8,16 +8,19 @@ import dataclasses
 import functools
 import itertools
 import os
+import stat
+import threading
 from typing import TYPE_CHECKING
 
 from ...formats.errors import FormatError
 from ...formats.files import detect
-from ..errors import ImageChangedError, NameTakenError
+from ..errors import ImageChangedError, ImageNotFoundError, NameTakenError
+from .moved import MovedImages
 from .put import Ingested, Outcome, add_file, needs_scan, put
 from .scan import ScannedFile, scan_file
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from ...formats.progress import Progress
     from ..store import Catalog
@@ -57,6 +60,9 @@ class Options:
 
 _USUAL = Options()
 
+_OF_ONE_FILE = (FormatError, OSError, ImageChangedError, ImageNotFoundError, NameTakenError)
+"""What can be wrong with one of several files, and must not stop the others."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Result:
@@ -67,20 +73,36 @@ class Result:
     error: Exception | None = None
 
 
-def find_images(directory: str, *, apart: Collection[str] = ()) -> Iterator[str]:
+def find_images(
+    directory: str,
+    *,
+    apart: Collection[str] = (),
+    failed: Callable[[OSError], None] = lambda _error: None,
+) -> Iterator[str]:
     """Yield the files below `directory` that begin like an image, in order of path.
 
-    Links to directories are not followed; what cannot be read is passed over, and so are the
-    directories in `apart`.
+    Links to directories are not followed, and what is gone when it is looked at is passed over.
+
+    Args:
+        directory: where to look.
+        apart: directories that are not looked into.
+        failed: told of each file or directory that cannot be read, which is then passed over.
     """
-    for parent, directories, files in os.walk(directory):
+    for parent, directories, files in os.walk(directory, onerror=failed):
         if parent in apart:
             directories.clear()
             continue
         directories.sort()
         for name in sorted(files):
             path = os.path.join(parent, name)
-            if _is_image(path) and detect.first_file(path) == path:
+            try:
+                is_first = _is_image(path) and detect.first_file(path) == path
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                failed(error)
+                continue
+            if is_first:
                 yield path
 
 
@@ -111,6 +133,7 @@ def add_files(
     iterator = _whole_images(items)
     changed = False
     meter = _Meter(progress)
+    moved = MovedImages()
     executor = concurrent.futures.ThreadPoolExecutor(options.jobs, thread_name_prefix="scan")
     with executor:
         try:
@@ -132,7 +155,7 @@ def add_files(
                 _load_writing()
                 item, outcome = pending.pop(0)
                 result = outcome if isinstance(outcome, Result) else _put(
-                    catalog, item, outcome, name, renew=options.force
+                    catalog, item, outcome, name, moved, renew=options.force
                 )  # fmt: skip
                 changed = changed or (
                     result.ingested is not None and result.ingested.outcome is Outcome.UPDATED
@@ -140,6 +163,8 @@ def add_files(
                 meter.finish(item.path)
                 yield result
         finally:
+            # Whoever interrupts this does not wait until whole images are scanned.
+            meter.stop()
             executor.shutdown(cancel_futures=True)
     if changed:
         catalog.purge_unused_indexes()
@@ -150,17 +175,26 @@ def _load_writing() -> None:
     from ..database import writing  # noqa: F401
 
 
+class _StoppedError(Exception):
+    """A scan that nobody waits for any more."""
+
+
 class _Meter:
-    """Adds up what several scans say of their progress."""
+    """Adds up what several scans say of their progress, and ends them where they say it."""
 
     def __init__(self, progress: Progress | None) -> None:
         self._progress = progress
         self._done: dict[str, int] = {}
+        self._is_stopped = False
+        self._total = 0
+        self._lock = threading.Lock()
 
-    def of(self, path: str) -> Progress | None:
+    def stop(self) -> None:
+        """End all scans that are under way: each at its next word."""
+        self._is_stopped = True
+
+    def of(self, path: str) -> Progress:
         """Return what the scan of a file is to tell."""
-        if self._progress is None:
-            return None
         return functools.partial(self._tell, path)
 
     def finish(self, path: str) -> None:
@@ -169,9 +203,14 @@ class _Meter:
             self._tell(path, os.path.getsize(path))
 
     def _tell(self, path: str, done: int) -> None:
-        self._done[path] = done
+        if self._is_stopped:
+            raise _StoppedError(path)
+        with self._lock:
+            self._total += done - self._done.get(path, 0)
+            self._done[path] = done
+            total = self._total
         if self._progress is not None:
-            self._progress(sum(self._done.values()))
+            self._progress(total)
 
 
 def _whole_images(items: Iterable[str | Item]) -> Iterator[Item]:
@@ -190,12 +229,12 @@ def _known(catalog: Catalog, path: str, name: str | None, *, force: bool) -> Res
     """Return the result for a file that needs no scan, None for one that does."""
     if force:
         return None
-    record = catalog.find_path(os.path.abspath(path))
-    if record is None or needs_scan(record):
-        return None
     try:
+        record = catalog.find_path(os.path.abspath(path))
+        if record is None or needs_scan(record):
+            return None
         return Result(path, add_file(catalog, path, name=name))
-    except NameTakenError as error:
+    except _OF_ONE_FILE as error:
         return Result(path, error=error)
 
 
@@ -204,20 +243,28 @@ def _put(
     item: Item,
     future: concurrent.futures.Future[ScannedFile],
     name: str | None,
+    moved: MovedImages,
     *,
     renew: bool,
 ) -> Result:
     try:
-        ingested = put(catalog, future.result(), name=name, wish=item.wish, renew=renew)
+        ingested = put(
+            catalog, future.result(), name=name, wish=item.wish, renew=renew, moved=moved
+        )
         return Result(item.path, ingested)
-    except (FormatError, OSError, ImageChangedError, NameTakenError) as error:
+    except _OF_ONE_FILE as error:
         return Result(item.path, error=error)
 
 
 def _is_image(path: str) -> bool:
-    if not os.path.isfile(path):
+    """Tell whether a file begins like an image.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
         return False
     try:
         return detect.begins_an_image(path)
-    except (OSError, FormatError):
+    except FormatError:
         return False

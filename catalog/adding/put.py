@@ -5,20 +5,20 @@ from __future__ import annotations
 import dataclasses
 import enum
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ...formats.codecs.seek_points import INDEX_VERSION
+from ...formats.codecs.seek_points import INDEX_VERSION, pages_digest
 from ..database import reading
 from ..database.moment import utc_now
 from ..errors import ImageChangedError, NameTakenError
 from ..names import check_name, name_of_file
 from ..opening.freshness import Freshness, freshness
+from ..opening.identity import is_untouched
 from ..records import FAILED, ImageRecord
+from .moved import MovedImages
 from .scan import ScannedFile, scan_file
 
 if TYPE_CHECKING:
-    import sqlite3
-
     from ..store import Catalog
 
 
@@ -63,15 +63,32 @@ def _is_outdated(record: ImageRecord) -> bool:
     return any(stream.index_version != INDEX_VERSION for stream in record.streams)
 
 
-def _is_as_it_was(known: ImageRecord, scanned: ScannedFile) -> bool:
-    """Tell whether neither the index nor what it was made of can have changed.
+class _Stays(NamedTuple):
+    """What stays of an image that is known, now that its files were scanned again."""
 
-    The fingerprint is of samples. Where a file's time is another one, its data may be too, and what
-    the kernel has cached of the old ones must not be shown: that takes an index of its own.
+    keeps_index: bool
+    keeps_verdict: bool
+
+
+_NOTHING = _Stays(keeps_index=False, keeps_verdict=False)
+
+
+def _what_stays(known: ImageRecord, scanned: ScannedFile) -> _Stays:
+    """Return what stays. See `opening.identity` for the rule.
+
+    The fingerprint is of samples. Where a file is another one, or its time is, its data may be too,
+    and what the kernel has cached of the old ones must not be shown: that takes an index of its
+    own, unless each page is compared with its hash.
     """
-    before = [(volume.mtime_ns, volume.size_bytes) for volume in known.volumes]
-    now = [(volume.mtime_ns, volume.size_bytes) for volume in scanned.volumes]
-    return before == now and not _is_outdated(known)
+    if known.fingerprint != scanned.scan.info.fingerprint or _is_outdated(known):
+        return _NOTHING
+    if is_untouched(known.volumes, scanned.volumes):
+        return _Stays(keeps_index=True, keeps_verdict=True)
+    if scanned.streams:
+        # All of it was decoded just now, and hashed.
+        is_same = pages_digest(scanned.streams) == known.digest
+        return _Stays(keeps_index=is_same, keeps_verdict=is_same)
+    return _Stays(keeps_index=known.row.sealed_at is not None, keeps_verdict=False)
 
 
 def put(
@@ -81,11 +98,13 @@ def put(
     name: str | None = None,
     wish: str | None = None,
     renew: bool = False,
+    moved: MovedImages | None = None,
 ) -> Ingested:
     """Write a scanned image, in one transaction.
 
     The image of the same path is updated, keeping its id and name. An image whose files are gone
-    and whose fingerprint is the same has moved here: it keeps id, name and verification record.
+    and whose fingerprint is the same has moved here: it keeps id and name. A verdict stays only
+    where nothing can have changed since, or all of it was looked at just now.
 
     Args:
         catalog: where it goes.
@@ -93,6 +112,7 @@ def put(
         name: the name it shall have.
         wish: the name that a new one gets if no other has it; made from the file's if None.
         renew: write the index anew even if the image is the same.
+        moved: what is known of moved images from others that were written just before.
 
     Raises:
         NameTakenError: `name` is given, and another image has it, or it cannot be a name.
@@ -109,10 +129,12 @@ def put(
         known = reading.record_of_path(asking, scanned.path)
         outcome = Outcome.UPDATED
         if known is None:
-            known = _moved_from(asking, scanned)
+            known = (moved or MovedImages()).find(asking, scanned.scan.info.fingerprint)
             outcome = Outcome.ADDED if known is None else Outcome.MOVED
-        same_bytes = known is not None and known.fingerprint == scanned.scan.info.fingerprint
-        if known is not None and same_bytes and not renew and _is_as_it_was(known, scanned):
+        stays = (
+            _what_stays(known, scanned) if known else _Stays(keeps_index=False, keeps_verdict=False)
+        )
+        if known is not None and stays.keeps_index and not renew:
             index_id = known.index_id
         else:
             index_id = writing.insert_index(connection, scanned.scan)
@@ -127,8 +149,10 @@ def put(
             image_id = writing.insert_image(connection, values)
         else:
             image_id = known.row.id
-            if not same_bytes:
+            if not stays.keeps_verdict:
                 values |= writing.UNVERIFIED
+                if known.row.verified_at is not None:
+                    values["verify_detail"] = "not since it changed"
                 writing.replace_bad_ranges(connection, image_id, ())
             writing.update_image(connection, image_id, **values)
         writing.replace_volumes(connection, image_id, scanned.volumes)
@@ -193,15 +217,6 @@ def add_file(
     if ingested.outcome is not Outcome.ADDED:
         catalog.purge_unused_indexes()
     return ingested
-
-
-def _moved_from(connection: sqlite3.Connection, scanned: ScannedFile) -> ImageRecord | None:
-    """Return the record of the image that was moved to here, if there is one."""
-    for path in reading.paths_of_fingerprint(connection, scanned.scan.info.fingerprint):
-        record = reading.record_of_path(connection, path)
-        if record and freshness(record.volumes) is Freshness.MISSING:
-            return record
-    return None
 
 
 def _values(scanned: ScannedFile) -> dict[str, Any]:

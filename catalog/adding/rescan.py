@@ -11,7 +11,7 @@ from ...formats.raw import reader as raw
 from ..database import reading
 from ..errors import ImageChangedError
 from ..opening.freshness import Freshness, freshness
-from ..records import FAILED, MISSING, ImageRecord
+from ..records import DAMAGED, FAILED, MISSING, ImageRecord
 from .clonezilla import DISK, PARTITION, put_directory
 from .put import Ingested, Outcome, needs_scan, put
 from .scan import scan_file
@@ -38,7 +38,7 @@ def rescan(catalog: Catalog, image_id: int) -> Ingested:
         paths = (volume.path for volume in record.volumes)
         gone = next((path for path in paths if not os.path.exists(path)), record.row.path)
         return _set_status(catalog, record, MISSING, f"{gone} is not there", Outcome.MISSING)
-    if not needs_scan(record) and record.row.status != MISSING:
+    if not needs_scan(record) and record.row.status not in {MISSING, DAMAGED}:
         return Ingested(Outcome.UNCHANGED, record)
     assert record.row.path is not None
     try:

@@ -8,31 +8,27 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import zstandard
 
-from ...formats.codecs.seek_points import (
-    HASH_SIZE,
-    HASHES_IN_GROUP,
-    PAGE_SIZE,
-    SeekPoint,
-    unpack_hashes,
-)
+from ...formats import registry
+from ...formats.codecs.seek_points import SeekPoint
 from ...formats.codecs.window_use import unpack
 from ...formats.errors import FormatError
 from ...formats.index.kind import IndexKind
 from ...formats.index.rank import popcount, unpack_chunk
 from ...formats.index.rank_chunk import CHUNK_BLOCKS, RankChunk
+from ...formats.sources.pages import HASH_SIZE, HASHES_IN_GROUP, PAGE_SIZE, unpack_hashes
 from ..errors import CatalogError
 from ..names import file_name
 from .segments import below_itself, unpack_literal
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from .connection import Database
 
 _IMAGES = """
     SELECT images.id, images.name, index_id, indexes.kind, total_blocks, used_blocks, size_bytes,
-           compression, layout
+           compression, layout, format, sealed_at
     FROM images JOIN indexes ON indexes.id = images.index_id
     ORDER BY images.name
 """
@@ -57,6 +53,8 @@ _POINTS = """
     SELECT plain_offset, stored_offset, state, window_bytes, window FROM seek_points
     WHERE stream_id = ? ORDER BY plain_offset
 """
+_SEALS = "SELECT page_group, hashes FROM seals WHERE index_id = ? ORDER BY page_group"
+_STORED = "SELECT sum(size_bytes), count(DISTINCT stream) FROM volumes WHERE image_id = ?"
 _HASHES = "SELECT page_group, hashes FROM page_hashes WHERE stream_id = ? ORDER BY page_group"
 
 
@@ -72,6 +70,8 @@ class _Image(NamedTuple):
     size_bytes: int
     compression: str | None
     layout: str
+    format: str
+    sealed_at: str | None
 
 
 def check(database: Database) -> list[str]:
@@ -103,7 +103,11 @@ def check(database: Database) -> list[str]:
 def _what_is_wrong(connection: sqlite3.Connection, image: _Image) -> str | None:
     """Return the first thing that is wrong with an image's index and its streams, or None."""
     try:
-        return _index_fault(connection, image) or _streams_fault(connection, image)
+        return (
+            _index_fault(connection, image)
+            or _streams_fault(connection, image)
+            or _seal_fault(connection, image)
+        )
     except (FormatError, CatalogError) as error:
         return str(error)
 
@@ -190,7 +194,7 @@ def _streams_fault(connection: sqlite3.Connection, image: _Image) -> str | None:
         if stored != in_files:
             return f"stream {ordinal} has {stored} bytes, and {in_files} are in its files"
         fault = next(_point_faults(connection, stream_id, plain, stored, span), None)
-        fault = fault or _hashes_fault(connection, stream_id, plain)
+        fault = fault or _hashes_fault(connection.execute(_HASHES, (stream_id,)), plain)
         if fault:
             return f"stream {ordinal}: {fault}"
     return None
@@ -230,10 +234,21 @@ def _window_fault(point: SeekPoint) -> str | None:
     return None if size == point.window_size else f"{where} has {size} bytes"
 
 
-def _hashes_fault(connection: sqlite3.Connection, stream_id: int, plain: int) -> str | None:
-    pages = -(-plain // PAGE_SIZE)
+def _seal_fault(connection: sqlite3.Connection, image: _Image) -> str | None:
+    """Each page that is stored of an image that is sealed must have a hash."""
+    rows = connection.execute(_SEALS, (image.index_id,)).fetchall()
+    if image.sealed_at is None or image.compression is not None:
+        return "hashes of what is not sealed" if rows else None
+    stored, streams = connection.execute(_STORED, (image.id,)).fetchone()
+    stored -= streams * registry.named(image.format).volume_header_size
+    fault = _hashes_fault(rows, stored)
+    return f"its seal: {fault}" if fault else None
+
+
+def _hashes_fault(rows: Iterable[tuple[int, bytes]], size: int) -> str | None:
+    pages = -(-size // PAGE_SIZE)
     found = 0
-    for expected, (group, hashes) in enumerate(connection.execute(_HASHES, (stream_id,))):
+    for expected, (group, hashes) in enumerate(rows):
         size = len(unpack_hashes(hashes))
         wanted = min(HASHES_IN_GROUP, pages - found) * HASH_SIZE
         if group != expected or size != wanted:

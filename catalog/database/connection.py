@@ -16,10 +16,11 @@ import os
 import sqlite3
 import stat
 import threading
-import urllib.parse
 from typing import TYPE_CHECKING
 
-from ..errors import CatalogBusyError, CatalogError, CatalogSchemaError
+from ..errors import CatalogBusyError, CatalogError, CatalogReplacedError, CatalogSchemaError
+from . import private
+from .identity import Identity, Original, key_of, uri_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +32,9 @@ BUSY_SECONDS = 10.0
 
 _IDLE_CONNECTIONS = 4
 """Connections that are kept open for the next who reads."""
+
+_EMPTY_LOG_MS = 2000
+"""How long one waits for those who read, before the log is left to others."""
 
 _SQLITE_MAGIC = b"SQLite format 3\0"
 
@@ -63,7 +67,7 @@ class Database:
     Args:
         path: the file; it must exist unless `create`.
         write: False opens it so that nothing can be changed through this object.
-        create: make an empty file where there is none.
+        create: make an empty file where there is none, which only its owner may read.
         busy_seconds: how long to wait for a lock.
 
     Raises:
@@ -82,11 +86,14 @@ class Database:
         self.path = path
         self.write = write
         self._busy_seconds = busy_seconds
-        self._mode = ("rwc" if create else "rw") if write else "ro"
+        self._mode = "rw" if write else "ro"
+        if create and write:
+            _create(path)
         _check_magic(path)
         self._idle: list[sqlite3.Connection] = []
         self._engine: sa.Engine | None = None
         self._lock = threading.Lock()
+        self._original: Original | None = None
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -110,17 +117,20 @@ class Database:
             CatalogError: the database could not be read.
         """
         with self._translated():
-            try:
-                connection = self._idle.pop()
-            except IndexError:
-                connection = self._connect()
+            with self._lock:
+                # Which catalog it is a connection to: another may be taken meanwhile.
+                original = self._original
+                connection = self._idle.pop() if self._idle else None
+            connection = connection or self._connect()
             try:
                 yield connection
+                self._check_original(original)
             except BaseException:
                 connection.close()
                 raise
             with self._lock:
-                if len(self._idle) < _IDLE_CONNECTIONS:
+                is_same = original is None or original is self._original
+                if is_same and len(self._idle) < _IDLE_CONNECTIONS:
                     self._idle.append(connection)
                     return
             connection.close()
@@ -199,6 +209,40 @@ class Database:
                 if _code(error) != sqlite3.SQLITE_BUSY:
                     raise
 
+    def identify(self) -> Identity:
+        """Return what tells this catalog from others; from then on, no other is connected to.
+
+        Raises:
+            CatalogReplacedError: it is another one already than when this was called first.
+            CatalogError: the database could not be read.
+        """
+        return self.original().identity
+
+    def original(self) -> Original:
+        """Return what tells whether this catalog is still there; see `identify`.
+
+        Raises:
+            As `identify`.
+        """
+        with self.asking() as connection:
+            if self._original is None:
+                status = os.stat(self.path)
+                identity = Identity(status.st_dev, status.st_ino, key_of(connection))
+                self._original = Original(self.path, identity)
+            return self._original
+
+    def take_what_is_there(self) -> None:
+        """Let go of the catalog that was opened: the next connection is to whatever is there now.
+
+        Connections that are in use end with their blocks.
+        """
+        with self._lock:
+            self._original = None
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+        self.close()
+
     def close(self) -> None:
         """Close every connection that nobody uses."""
         with self._lock:
@@ -207,7 +251,17 @@ class Database:
         for connection in idle:
             connection.close()
         if engine is not None:
+            self._empty_log(engine)
             engine.dispose()
+
+    def _empty_log(self, engine: sa.Engine) -> None:
+        """Put what was written into the file itself, so that a copy of the file alone is whole.
+
+        While somebody reads, that is left to whoever closes next.
+        """
+        with contextlib.suppress(sqlite3.Error), contextlib.closing(engine.raw_connection()) as raw:
+            raw.execute(f"PRAGMA busy_timeout = {_EMPTY_LOG_MS}")
+            raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
     def _connect(self, *, foreign_keys: bool = True) -> sqlite3.Connection:
         connection = self._connect_as(self._mode)
@@ -241,10 +295,8 @@ class Database:
         return None
 
     def _connect_as(self, mode: str) -> sqlite3.Connection:
-        # Quoted as bytes: the path need not be UTF-8.
-        quoted = urllib.parse.quote(os.fsencode(os.path.abspath(self.path)))
         return sqlite3.connect(
-            f"file:{quoted}?mode={mode}",
+            uri_of(self.path, mode),
             uri=True,
             timeout=self._busy_seconds,
             isolation_level=None,
@@ -258,6 +310,32 @@ class Database:
         else:
             connection.execute("PRAGMA query_only = ON")
         connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        if self._original is not None:
+            # Looked at behind the connection: it is to this file, or to one that was there before.
+            status = os.stat(self.path)
+            now = Identity(status.st_dev, status.st_ino, key_of(connection))
+            if now != self._original.identity:
+                raise self._replaced()
+
+    def _check_original(self, original: Original | None) -> None:
+        """Refuse what was read, if it may be of a file that was overwritten meanwhile.
+
+        Pages of that and pages that the connection has kept would be taken for one database.
+        """
+        if original is None or original.identity.key is None:
+            return
+        try:
+            is_there = original.is_there()
+        except OSError:
+            # It was moved away, and is open all the same.
+            return
+        if not is_there:
+            raise self._replaced()
+
+    def _replaced(self) -> CatalogReplacedError:
+        return CatalogReplacedError(
+            f"{self.path}: another catalog has taken the place of the one that was opened"
+        )
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
@@ -281,6 +359,13 @@ def _code(error: sqlite3.Error) -> int | None:
     """Return SQLite's primary result code."""
     extended = getattr(error, "sqlite_errorcode", None)
     return None if extended is None else extended & 0xFF
+
+
+def _create(path: str) -> None:
+    try:
+        private.create_empty(path)
+    except OSError as error:
+        raise CatalogError(f"{path}: cannot be made: {error.strerror}") from error
 
 
 def _check_magic(path: str) -> None:

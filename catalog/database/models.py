@@ -73,6 +73,14 @@ def _legible_within(value: Any) -> Any:  # noqa: ANN401
     return value
 
 
+identity = sa.Table(
+    "identity",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, nullable=False),
+    sa.Column("key", sa.BigInteger, nullable=False),
+    sa.CheckConstraint("id = 1", name="one"),
+)
+
 indexes = sa.Table(
     "indexes",
     metadata,
@@ -81,8 +89,24 @@ indexes = sa.Table(
     sa.Column("total_units", sa.BigInteger, nullable=False),
     sa.Column("created_at", sa.Text, nullable=False),
     sa.Column("content_key", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+    sa.Column("sealed_at", sa.Text),
+    sa.Column("digest", sa.LargeBinary, index=True),
     # An id is never used again: a daemon may still read by an old one.
     sqlite_autoincrement=True,
+)
+
+seals = sa.Table(
+    "seals",
+    metadata,
+    sa.Column(
+        "index_id",
+        sa.Integer,
+        sa.ForeignKey("indexes.id", ondelete="CASCADE"),
+        primary_key=True,
+        nullable=False,
+    ),
+    sa.Column("page_group", sa.Integer, primary_key=True, nullable=False),
+    sa.Column("hashes", sa.LargeBinary, nullable=False),
 )
 
 rank_chunks = sa.Table(
@@ -208,6 +232,7 @@ streams = sa.Table(
     sa.Column("plain_bytes", sa.BigInteger, nullable=False),
     sa.Column("stored_bytes", sa.BigInteger, nullable=False),
     sa.Column("span_bytes", sa.BigInteger, nullable=False),
+    sa.Column("trusted_bytes", sa.BigInteger, nullable=False, server_default=sa.text("0")),
     sa.UniqueConstraint("index_id", "ordinal"),
     sqlite_autoincrement=True,
 )

@@ -18,10 +18,8 @@ from ..records import (
     BadRange,
     ImageRecord,
     ImageRow,
-    MountEntry,
     OpenSpec,
     SegmentRow,
-    StreamCost,
     StreamSpec,
     Volume,
 )
@@ -35,23 +33,25 @@ if TYPE_CHECKING:
 _ROW_FIELDS = tuple(ImageRow.__dataclass_fields__)
 _VOLUME_FIELDS = tuple(Volume.__dataclass_fields__)
 _PARENT = "(SELECT parents.name FROM images AS parents WHERE parents.id = images.parent_id)"
-_ROW_COLUMNS = ", ".join(
-    _PARENT if field == "parent" else f"images.{field}" for field in _ROW_FIELDS
-)
+_ELSEWHERE = {"parent": _PARENT, "sealed_at": "indexes.sealed_at"}
+_ROW_COLUMNS = ", ".join(_ELSEWHERE.get(field, f"images.{field}") for field in _ROW_FIELDS)
 _VOLUME_COLUMNS = ", ".join(f"volumes.{field}" for field in _VOLUME_FIELDS)
 _FILE_NAMES = tuple(_ROW_FIELDS.index(field) for field in ("name", "path", "parent"))
 _VOLUME_COUNT = len(_VOLUME_FIELDS)
 
-_LIST = f"SELECT {_ROW_COLUMNS} FROM images ORDER BY name"  # noqa: S608 - our own columns
+_LIST = f"""
+    SELECT {_ROW_COLUMNS} FROM images JOIN indexes ON indexes.id = images.index_id
+    ORDER BY images.name
+"""  # noqa: S608 - our own columns
 _VOLUMES = f"SELECT image_id, {_VOLUME_COLUMNS} FROM volumes"  # noqa: S608
 _RECORD = f"""
     SELECT {_ROW_COLUMNS}, images.total_blocks, images.used_blocks, images.scan_seconds,
            images.warnings, images.header, images.layout, images.fingerprint,
-           images.index_id, indexes.kind
+           images.index_id, indexes.kind, indexes.digest
     FROM images JOIN indexes ON indexes.id = images.index_id
 """  # noqa: S608
 # Of an image that is made of others, what its files are: those of all images below it.
-_FILES_BELOW = """
+FILES_BELOW = """
     WITH RECURSIVE below (image_id, child_id) AS (
         SELECT images.id, segments.child_id
         FROM images JOIN segments ON segments.index_id = images.index_id
@@ -63,32 +63,14 @@ _FILES_BELOW = """
         WHERE segments.child_id IS NOT NULL
     )
 """
-_ENTRY = """
-    images.id, images.name, images.size_bytes, images.used_bytes, images.index_id,
-    indexes.content_key
-"""
-_MOUNT_ENTRIES = f"""
-    SELECT {_ENTRY}, volumes.mtime_ns, volumes.mode, volumes.uid, volumes.gid
-    FROM images JOIN indexes ON indexes.id = images.index_id
-    JOIN volumes ON volumes.image_id = images.id
-    WHERE volumes.ordinal = 0 AND indexes.kind <> 'segments'
-"""  # noqa: S608 - our own columns
-_COMPOSED_ENTRIES = f"""
-    {_FILES_BELOW.format(condition="")}
-    SELECT {_ENTRY}, volumes.mtime_ns, volumes.mode, volumes.uid, volumes.gid
-    FROM images JOIN indexes ON indexes.id = images.index_id
-    LEFT JOIN below ON below.image_id = images.id
-    LEFT JOIN volumes ON volumes.image_id = below.child_id
-    WHERE images.path IS NULL AND indexes.kind = 'segments'
-"""  # noqa: S608
 _VOLUMES_BELOW = f"""
-    {_FILES_BELOW.format(condition="AND images.id = ?")}
+    {FILES_BELOW.format(condition="AND images.id = ?")}
     SELECT {_VOLUME_COLUMNS} FROM below JOIN volumes ON volumes.image_id = below.child_id
 """  # noqa: S608
 _OPEN = f"""
     SELECT {_VOLUME_COLUMNS}, images.name, images.format, images.size_bytes, images.layout,
            images.fingerprint, images.index_id, indexes.kind, indexes.content_key,
-           images.total_blocks, images.compression
+           images.total_blocks, images.compression, indexes.sealed_at
     FROM images
     JOIN indexes ON indexes.id = images.index_id
     LEFT JOIN volumes ON volumes.image_id = images.id
@@ -99,19 +81,10 @@ _SEGMENTS = """
     SELECT start_byte, stop_byte, child_name, child_id, child_offset, child_key
     FROM segments WHERE index_id = ? ORDER BY start_byte
 """
-_SEGMENTS_COST = """
-    SELECT count(*), coalesce(sum(coalesce(length(literal), 0) + 48), 0)
-    FROM segments WHERE index_id = ?
-"""
 
 
-_CHUNKS_COST = """
-    SELECT count(*), coalesce(sum(length(bitmap)), 0) FROM rank_chunks WHERE index_id = ?
-"""
-# Three numbers of at most eight bytes, and the row's own header.
-_RANGES_COST = "SELECT count(*), 24 * count(*) FROM cluster_ranges WHERE index_id = ?"
 _STREAMS = """
-    SELECT id, codec, library, plain_bytes, span_bytes, index_version
+    SELECT id, codec, library, plain_bytes, trusted_bytes, span_bytes, index_version
     FROM streams WHERE index_id = ? ORDER BY ordinal
 """
 _SPAN = """
@@ -119,20 +92,14 @@ _SPAN = """
            coalesce((SELECT min(plain_offset) FROM seek_points
                      WHERE stream_id = ?1 AND plain_offset > ?2), ?3)
     FROM seek_points WHERE stream_id = ?1 AND plain_offset <= ?2
+        AND (?4 IS NULL OR ?4 = (SELECT content_key FROM indexes JOIN streams
+                                 ON streams.index_id = indexes.id WHERE streams.id = ?1))
     ORDER BY plain_offset DESC LIMIT 1
-"""
-# Five numbers of at most eight bytes a point, and the row's own header.
-_STREAMS_COST = """
-    SELECT codec, library, plain_bytes, stored_bytes, span_bytes, index_version,
-           (SELECT count(*) FROM seek_points WHERE stream_id = id),
-           (SELECT coalesce(sum(length(window) + 48), 0) FROM seek_points WHERE stream_id = id)
-           + (SELECT coalesce(sum(length(hashes) + 24), 0) FROM page_hashes WHERE stream_id = id)
-    FROM streams WHERE index_id = ? ORDER BY ordinal
 """
 _BAD_RANGES = """
     SELECT start_byte, stop_byte, detail FROM bad_ranges WHERE image_id = ? ORDER BY ordinal
 """
-_AGAIN = ": the image was scanned anew or removed meanwhile: open it again"
+_AGAIN = ": the image was removed or scanned anew meanwhile: open it again"
 
 # Of an index that still has the content key ?2, if one is given.
 _LITERAL = """
@@ -141,6 +108,15 @@ _LITERAL = """
 """
 _CHUNK = """
     SELECT rank, bitmap FROM rank_chunks WHERE index_id = ?1 AND chunk = ?3
+        AND (?2 IS NULL OR ?2 = (SELECT content_key FROM indexes WHERE id = ?1))
+"""
+_PAGE_HASHES = """
+    SELECT hashes FROM page_hashes WHERE stream_id = ?1 AND page_group = ?3
+        AND (?2 IS NULL OR ?2 = (SELECT content_key FROM indexes JOIN streams
+                                 ON streams.index_id = indexes.id WHERE streams.id = ?1))
+"""
+_SEAL = """
+    SELECT hashes FROM seals WHERE index_id = ?1 AND page_group = ?3
         AND (?2 IS NULL OR ?2 = (SELECT content_key FROM indexes WHERE id = ?1))
 """
 # The range that begins before the window may reach into it.
@@ -169,7 +145,7 @@ def record_of_id(connection: sqlite3.Connection, image_id: int) -> ImageRecord:
     """
     row = connection.execute(f"{_RECORD} WHERE images.id = ?", (image_id,)).fetchone()
     if row is None:
-        raise ImageNotFoundError(f"no image has the id {image_id}")
+        raise ImageNotFoundError(f"no image has the id {image_id}: it was removed meanwhile")
     return _record(connection, row)
 
 
@@ -179,13 +155,30 @@ def record_of_path(connection: sqlite3.Connection, path: str) -> ImageRecord | N
     return None if row is None else _record(connection, row)
 
 
-def paths_of_fingerprint(connection: sqlite3.Connection, fingerprint: bytes) -> list[str]:
-    """Return the paths of the images with this fingerprint, by id."""
-    rows = connection.execute(
-        "SELECT path FROM images WHERE fingerprint = ? AND path IS NOT NULL ORDER BY id",
-        (fingerprint,),
+def volumes_of_fingerprint(
+    connection: sqlite3.Connection, fingerprint: bytes
+) -> dict[int, list[Volume]]:
+    """Return the files of the images with this fingerprint, by their ids, ascending."""
+    return _volumes_by_image(
+        connection.execute(
+            f"SELECT image_id, {_VOLUME_COLUMNS} FROM images "  # noqa: S608 - our own columns
+            "JOIN volumes ON volumes.image_id = images.id WHERE images.fingerprint = ? "
+            "AND images.path IS NOT NULL ORDER BY images.id, volumes.ordinal",
+            (fingerprint,),
+        )
     )
-    return [file_name(path) for (path,) in rows]
+
+
+def files_like(
+    connection: sqlite3.Connection, inode: int, paths: tuple[str, str]
+) -> list[tuple[str, str]]:
+    """Return path and image's name of files that had an inode number, or have one of two paths."""
+    rows = connection.execute(
+        "SELECT volumes.path, images.name FROM volumes JOIN images ON images.id = image_id "
+        "WHERE volumes.inode = ? OR volumes.path IN (?, ?)",
+        (inode, *(stored_name(path) for path in paths)),
+    )
+    return [(file_name(path), file_name(name)) for path, name in rows]
 
 
 def owner_of_name(connection: sqlite3.Connection, name: str) -> int | None:
@@ -194,6 +187,18 @@ def owner_of_name(connection: sqlite3.Connection, name: str) -> int | None:
         "SELECT id FROM images WHERE name = ?", (stored_name(name),)
     ).fetchone()
     return None if row is None else int(row[0])
+
+
+def index_of(connection: sqlite3.Connection, image_id: int) -> int | None:
+    """Return the id of an image's index, or None where there is no such image."""
+    row = connection.execute("SELECT index_id FROM images WHERE id = ?", (image_id,)).fetchone()
+    return None if row is None else int(row[0])
+
+
+def name_of_id(connection: sqlite3.Connection, image_id: int) -> str | None:
+    """Return the name of an image, None where there is no such image."""
+    row = connection.execute("SELECT name FROM images WHERE id = ?", (image_id,)).fetchone()
+    return None if row is None else file_name(row[0])
 
 
 def identities(connection: sqlite3.Connection) -> list[tuple[int, str, str | None]]:
@@ -219,22 +224,6 @@ def parts(connection: sqlite3.Connection) -> dict[int, tuple[int | None, ...]]:
     return {image_id: tuple(children) for image_id, children in found.items()}
 
 
-def mount_entries(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
-    """Return the rows of what a mount shows, as `mount_entry` takes them. Two statements.
-
-    Of an image that is made of others there is a row for each of its files.
-    """
-    return [
-        *connection.execute(_MOUNT_ENTRIES).fetchall(),
-        *connection.execute(_COMPOSED_ENTRIES).fetchall(),
-    ]
-
-
-def mount_entry(image_id: int, name: str | bytes, *rest: Any) -> MountEntry:  # noqa: ANN401 - a row
-    """Return what a mount shows of a row."""
-    return MountEntry(image_id, file_name(name), *rest)
-
-
 def volumes_below(connection: sqlite3.Connection, image_id: int) -> tuple[Volume, ...]:
     """Return the files of all images that an image is made of. One statement."""
     return tuple(_volume(row) for row in connection.execute(_VOLUMES_BELOW, (image_id,)))
@@ -253,6 +242,7 @@ def open_spec(connection: sqlite3.Connection, image_id: int) -> OpenSpec:
         raise ImageNotFoundError(f"image {image_id} was removed from the catalog")
     (
         name, image_format, size, layout, fingerprint, index_id, kind, key, total, compression,
+        sealed_at,
     ) = rows[0][_VOLUME_COUNT:]  # fmt: skip
     streams: tuple[StreamSpec, ...] = ()
     segments: tuple[SegmentRow, ...] = ()
@@ -272,6 +262,7 @@ def open_spec(connection: sqlite3.Connection, image_id: int) -> OpenSpec:
         index_kind=kind,
         content_key=key,
         total_blocks=total,
+        is_sealed=sealed_at is not None,
         streams=streams,
         segments=segments,
     )
@@ -331,31 +322,53 @@ def cluster_ranges(
 
 
 def span(
-    connection: sqlite3.Connection, stream_id: int, plain_offset: int, plain_bytes: int
+    connection: sqlite3.Connection,
+    stream_id: int,
+    key: int | None,
+    plain_offset: int,
+    plain_bytes: int,
 ) -> Span:
     """Return the span of a stream that a plain offset lies in. One statement, by key.
+
+    See `literal` for the content key, which is that of the stream's index.
 
     Raises:
         ChunkMissingError: the index was deleted.
     """
-    row = connection.execute(_SPAN, (stream_id, plain_offset, plain_bytes)).fetchone()
+    row = connection.execute(_SPAN, (stream_id, plain_offset, plain_bytes, key)).fetchone()
     if row is None:
         raise ChunkMissingError(f"the seek points of stream {stream_id} are gone{_AGAIN}")
     *point, stop = row
     return Span(SeekPoint(*point), stop)
 
 
-def page_hashes(connection: sqlite3.Connection, stream_id: int, group: int) -> bytes:
+def page_hashes(
+    connection: sqlite3.Connection, stream_id: int, key: int | None, group: int
+) -> bytes:
     """Return a group of page hashes as it is stored. One statement, by key.
+
+    See `literal` for the content key, which is that of the stream's index.
 
     Raises:
         ChunkMissingError: the index was deleted.
     """
-    row = connection.execute(
-        "SELECT hashes FROM page_hashes WHERE stream_id = ? AND page_group = ?", (stream_id, group)
-    ).fetchone()
+    row = connection.execute(_PAGE_HASHES, (stream_id, key, group)).fetchone()
     if row is None:
         raise ChunkMissingError(f"the page hashes of stream {stream_id} are gone{_AGAIN}")
+    return bytes(row[0])
+
+
+def seal(connection: sqlite3.Connection, index_id: int, key: int | None, group: int) -> bytes:
+    """Return a group of hashes of an image that is sealed, as it is stored. One statement, by key.
+
+    See `literal` for the content key.
+
+    Raises:
+        ChunkMissingError: the index was deleted, or has no seal any more.
+    """
+    row = connection.execute(_SEAL, (index_id, key, group)).fetchone()
+    if row is None:
+        raise ChunkMissingError(f"the seal of index {index_id} is gone{_AGAIN}")
     return bytes(row[0])
 
 
@@ -419,13 +432,9 @@ def has_unused_indexes(connection: sqlite3.Connection) -> bool:
 
 def _record(connection: sqlite3.Connection, row: tuple[Any, ...]) -> ImageRecord:
     listed = _image_row(row[: len(_ROW_FIELDS)])
-    total, used, seconds, warnings, header, layout, fingerprint, index_id, kind = row[
-        len(_ROW_FIELDS) :
-    ]
-    cost = {IndexKind.RANGES: _RANGES_COST, IndexKind.SEGMENTS: _SEGMENTS_COST}
-    index_rows, index_bytes = connection.execute(
-        cost.get(kind, _CHUNKS_COST), (index_id,)
-    ).fetchone()
+    (
+        total, used, seconds, warnings, header, layout, fingerprint, index_id, kind, digest,
+    ) = row[len(_ROW_FIELDS) :]  # fmt: skip
     bad = connection.execute(_BAD_RANGES, (listed.id,))
     volumes = _volumes_by_image(
         connection.execute(f"{_VOLUMES} WHERE image_id = ? ORDER BY ordinal", (listed.id,))
@@ -442,12 +451,9 @@ def _record(connection: sqlite3.Connection, row: tuple[Any, ...]) -> ImageRecord
         volumes=tuple(volumes.get(listed.id, ())),
         index_id=index_id,
         index_kind=kind,
-        index_rows=index_rows,
-        index_bytes=index_bytes,
+        digest=digest,
         bad_ranges=tuple(BadRange(*fields) for fields in bad),
-        streams=tuple(
-            StreamCost(*fields) for fields in connection.execute(_STREAMS_COST, (index_id,))
-        ),
+        streams=tuple(StreamSpec(*each) for each in connection.execute(_STREAMS, (index_id,))),
         segments=_segments(connection, index_id) if kind == IndexKind.SEGMENTS else (),
     )
 

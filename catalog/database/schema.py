@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...formats.files.new_file import new_named_file
 from ..errors import CatalogSchemaError, SchemaOutdatedError, SchemaTooNewError
+from . import private
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
 
     from .connection import Database
 
-REVISIONS: tuple[str, ...] = ("0001", "0002", "0003", "0004")
+REVISIONS: tuple[str, ...] = ("0001", "0002", "0003", "0004", "0005")
 """Every revision of the schema, oldest first."""
 
 APPLICATION_ID = 0x494D4743
@@ -95,13 +98,14 @@ def ensure_current(
         )
     if current is None:
         database.use_wal()
-    copy = None if current is None else _copy_before(database, current)
     with database.migrating() as connection:
         from .transaction import driver_connection
 
-        # Another process may have been quicker.
-        if revision_of(driver_connection(connection), database.path) == head:
+        # Another process may have been quicker. Who has the lock makes the copy.
+        current = revision_of(driver_connection(connection), database.path)
+        if current == head:
             return None
+        copy = None if current is None else _copy_before(database, current)
         _upgrade(connection, migrations)
         for revision, complete in completions.items():
             if current is not None and current < revision:
@@ -138,21 +142,20 @@ def _copy_before(database: Database, revision: str) -> str:
 
 
 def backup(database: Database, target: str) -> None:
-    """Write a consistent copy of the database to the new file `target`.
+    """Write a consistent copy of the database to the new file `target`, for its owner alone.
+
+    It has a name of its own until it is whole: SQLite opens nothing without one.
 
     Raises:
-        FileExistsError: `target` is there already.
+        TargetError: `target` is there already.
         OSError: it cannot be written.
         CatalogError: the database cannot be read.
     """
-    os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    try:
-        with database.raw() as source:
-            out = sqlite3.connect(target)
-            try:
-                source.backup(out)
-            finally:
-                out.close()
-    except BaseException:
-        os.unlink(target)
-        raise
+    with (
+        new_named_file(target, force=False, mode=private.MODE) as (_fd, partial),
+        database.raw() as source,
+        contextlib.closing(sqlite3.connect(partial)) as out,
+    ):
+        # Whatever ends this, the copy is thrown away: a journal would only stay behind.
+        out.execute("PRAGMA journal_mode = OFF").fetchone()
+        source.backup(out)

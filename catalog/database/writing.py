@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from ...formats.codecs.seek_points import INDEX_VERSION
+from ...formats.codecs.seek_points import INDEX_VERSION, pages_digest
 from ...formats.index.kind import IndexKind
+from ...formats.sources import pages
 from .. import names
 from ..errors import CatalogError, NameTakenError
 from ..records import LARGEST_INDEX
@@ -92,6 +93,9 @@ def insert_streams(
         streams: what the scan found, in order.
     """
     driver = driver_connection(connection)
+    if streams:
+        # What is compressed is compared with its page hashes from the first read on.
+        mark_sealed(connection, index_id, pages_digest(streams))
     for ordinal, stream in enumerate(streams):
         stream_id = _new_id(
             connection.execute(
@@ -102,6 +106,7 @@ def insert_streams(
                     library=stream.library,
                     index_version=INDEX_VERSION,
                     plain_bytes=stream.plain_size,
+                    trusted_bytes=stream.trusted_size,
                     stored_bytes=stream.stored_size,
                     span_bytes=stream.largest_span,
                 )
@@ -115,8 +120,35 @@ def insert_streams(
         )
         driver.executemany(
             "INSERT INTO page_hashes (stream_id, page_group, hashes) VALUES (?, ?, ?)",
-            ((stream_id, group, hashes) for group, hashes in stream.hash_groups()),
+            ((stream_id, group, hashes) for group, hashes in pages.hash_groups(stream.hashes)),
         )
+
+
+def insert_seal(connection: sa.Connection, index_id: int, size: int, hashes: bytes) -> None:
+    """Write the hashes of all that is stored of an image that is not compressed.
+
+    Args:
+        connection: in a transaction.
+        index_id: the image's index; a seal that it has is replaced.
+        size: bytes that are stored, without headers of volumes.
+        hashes: of their pages.
+    """
+    driver = driver_connection(connection)
+    driver.execute("DELETE FROM seals WHERE index_id = ?", (index_id,))
+    driver.executemany(
+        "INSERT INTO seals (index_id, page_group, hashes) VALUES (?, ?, ?)",
+        ((index_id, group, packed) for group, packed in pages.hash_groups(hashes)),
+    )
+    mark_sealed(connection, index_id, pages.digest_of_pages(size, hashes))
+
+
+def mark_sealed(connection: sa.Connection, index_id: int, digest: bytes) -> None:
+    """Tell that there are hashes of all that is stored, and what they are all together."""
+    connection.execute(
+        sa.update(models.indexes)
+        .where(models.indexes.c.id == index_id)
+        .values(sealed_at=utc_now(), digest=digest)
+    )
 
 
 def insert_image(connection: sa.Connection, values: dict[str, Any]) -> int:

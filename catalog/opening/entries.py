@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import itertools
 import logging
-import os
 from typing import TYPE_CHECKING, Any
 
-from ..database.reading import mount_entry
+from ..database.shown import mount_entry
 from ..errors import NameTakenError
 from ..names import check_name
 from ..records import LARGEST_INDEX
@@ -22,8 +21,6 @@ log = logging.getLogger("imgcat.catalog")
 
 _IDENTITY = 6
 """Columns of a row before those that differ from file to file."""
-
-_ALONE = 0o400
 
 
 def mount_entries(catalog: Catalog, only: Collection[int] | None = None) -> list[MountEntry]:
@@ -45,31 +42,19 @@ def entries_of(
             continue
         try:
             found.append(_entry(list(group)))
-        except (ValueError, TypeError, AttributeError, NameTakenError):
+        except NameTakenError as error:
+            log.warning("image %s is left out: %s: rename it", image_id, error)
+        except (ValueError, TypeError, AttributeError):
             log.warning("image %s: its row in the catalog is damaged: add it again", image_id)
     return found
 
 
 def _entry(rows: list[tuple[Any, ...]]) -> MountEntry:
-    """Return the entry of an image, checked.
-
-    One that is made of others gives what all of their files give, to their owner where that is
-    one, else only to whom this program runs as.
-    """
-    identity = rows[0][:_IDENTITY]
-    files = [row[_IDENTITY:] for row in rows if row[_IDENTITY] is not None]
-    mtime = max((int(mtime) for mtime, *_rest in files), default=0)
-    mode = 0o777 if files else _ALONE
-    for _mtime, bits, _uid, _gid in files:
-        mode &= bits
-    owners = {(uid, gid) for _mtime, _mode, uid, gid in files}
-    if len(owners) == 1:
-        ((uid, gid),) = owners
-    else:
-        mode, uid, gid = mode & _ALONE, os.getuid(), os.getgid()
-    entry = mount_entry(*identity, mtime, mode, uid, gid)
+    """Return the entry of an image, checked."""
+    mtime = max((int(mtime) for *_identity, mtime in rows if mtime is not None), default=0)
+    entry = mount_entry(*rows[0][:_IDENTITY], mtime)
     check_name(entry.name)
-    numbers = (entry.size_bytes, entry.used_bytes, entry.mode, entry.uid, entry.gid)
+    numbers = (entry.size_bytes, entry.used_bytes)
     if not all(isinstance(number, int) and number >= 0 for number in numbers):
         raise ValueError(numbers)
     if not isinstance(entry.content_key, int) or not 0 < entry.index_id <= LARGEST_INDEX:

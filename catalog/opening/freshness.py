@@ -9,6 +9,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from ..records import DAMAGED, FAILED, MISSING, READY, STALE, Volume
+from .identity import index_survives
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -77,19 +78,21 @@ def freshness(volumes: Sequence[Volume]) -> Freshness:
     return max(map(_freshness_of, volumes), key=_WORST_LAST.index, default=Freshness.MISSING)
 
 
-def observed_status(status: str, volumes: Sequence[Volume]) -> str:
+def observed_status(row: ImageRow, volumes: Sequence[Volume]) -> str:
     """Return an image's status, given what `stat` tells of its files now. Reads no image data.
 
-    A file that was merely touched counts as it did: its fingerprint is checked when it is opened.
+    A file that was merely touched counts as it did where its index may be kept: what it holds is
+    looked at when it is opened and read.
     """
     state = freshness(volumes)
     if state is Freshness.MISSING:
         return MISSING
-    if state is Freshness.STALE:
+    if state is Freshness.STALE or row.status == MISSING:
         return STALE
-    if status == MISSING:
+    is_sealed = row.sealed_at is not None
+    if state is Freshness.TOUCHED and not index_survives(row.format, is_sealed=is_sealed):
         return STALE
-    return status
+    return row.status
 
 
 def _freshness_of(volume: Volume) -> Freshness:
@@ -139,7 +142,7 @@ class Observed:
             return MISSING
         row, volumes = self._listed[image_id]
         if image_id not in self._parts:
-            return observed_status(row.status, volumes)
+            return observed_status(row, volumes)
         if row.status == FAILED:
             return FAILED
         states = [MISSING if each is None else self.status(each) for each in self._parts[image_id]]

@@ -6,31 +6,40 @@ import collections
 import contextlib
 import dataclasses
 import errno
+import functools
 import os
 import shlex
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ...formats import registry
 from ...formats.codecs import registry as codecs
-from ...formats.codecs.decoded_source import DecodedSource
+from ...formats.codecs.decoded_source import DecodedSource, Page
 from ...formats.codecs.decoders import Decoding
-from ...formats.codecs.seek_points import INDEX_VERSION, SPAN_BUDGET, unpack_hashes
+from ...formats.codecs.seek_points import INDEX_VERSION, SPAN_BUDGET
 from ...formats.errors import FormatError
 from ...formats.files.image_files import StoredFiles
 from ...formats.index.cache import IndexCache
 from ...formats.index.kind import IndexKind
+from ...formats.index.rank_chunk import ChunkMissingError
 from ...formats.index.stored import StoredIndex
+from ...formats.sources.distrusted import every_byte
 from ...formats.sources.file import NotAFileError, state_of
+from ...formats.sources.pages import unpack_hashes
+from ...formats.sources.sealed import SealedSource
 from ..errors import CatalogError, ImageChangedError, NeedsRepackError
 from .composed import open_composed
 from .freshness import Freshness, compare, freshness
+from .identity import index_survives
 from .watched import WatchedReader
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from ...formats.codecs.seek_points import Span
     from ...formats.image import Image
     from ...formats.reader import ImageReader
-    from ..records import OpenSpec, StreamSpec
+    from ...formats.sources.sealed import BrokenSealError
+    from ..records import ImageRecord, OpenSpec, StreamSpec
     from ..store import Catalog
 
 
@@ -45,6 +54,8 @@ class Shared:
     Attributes:
         own_device: the device number of the program's own mount; a file in there is not opened, for
             that would be a request to oneself.
+        compare: whether what is read of sealed images is compared with their hashes.
+        on_broken: told of each page of a sealed image that is not what it was.
         indexes: loaded pieces of indexes.
         decoding: of compressed images, decoded pages and decoders that wait.
     """
@@ -52,6 +63,15 @@ class Shared:
     indexes: IndexCache = dataclasses.field(default_factory=IndexCache)
     decoding: Decoding = dataclasses.field(default_factory=Decoding)
     own_device: int | None = None
+    compare: bool = True
+    on_broken: Callable[[OpenSpec, BrokenSealError], None] | None = None
+
+
+class _How(NamedTuple):
+    """What is opened and given beyond the usual; see `open_image`. Goes for what is below too."""
+
+    at_any_cost: bool
+    with_distrusted: bool
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -65,6 +85,9 @@ class OpenImage:
         spec: what the catalog knows of it.
         was_touched: a file, of it or of an image that it is made of, has other times than when it
             was scanned.
+        sealed: what compares its pages with their hashes; None where nothing does, or that is done
+            by what decompresses it.
+        unpin: lets its index be deleted once no image uses it.
     """
 
     reader: ImageReader
@@ -72,6 +95,8 @@ class OpenImage:
     index: StoredIndex
     spec: OpenSpec
     was_touched: bool
+    sealed: SealedSource | None = None
+    unpin: Callable[[], None] = lambda: None
 
     @property
     def is_composed(self) -> bool:
@@ -89,13 +114,23 @@ class OpenImage:
         return states
 
     def close(self) -> None:
-        """Close the files."""
+        """Close the files. Closing twice is harmless."""
         self.reader.close()
         self.stored.close()
+        self.unpin()
 
     def has_fingerprint(self) -> bool:
-        """Tell whether the files still hold the image that was scanned. Reads samples of it."""
+        """Tell whether the files have the fingerprint of the scan. Reads samples of them."""
         return _has_fingerprint(self.spec, self.stored)
+
+    def survives_touch(self) -> bool:
+        """Tell whether files that were touched still are the image. Reads samples of them.
+
+        If so, pages of a sealed image are compared with their hashes again when they are read.
+        """
+        if self.sealed is not None:
+            self.sealed.forget()
+        return _may_be_touched(self.spec, self.stored)
 
 
 def open_image(
@@ -105,9 +140,11 @@ def open_image(
     content_key: int | None = None,
     shared: Shared | None = None,
     at_any_cost: bool = False,
+    with_distrusted: bool = False,
 ) -> OpenImage:
     """Open an image; reads nothing of files that are as they were.
 
+    Its index is kept until it is closed, even if it is removed from the catalog or scanned anew.
     One SQL statement; two where it is compressed, three where it is made of others.
 
     Args:
@@ -116,6 +153,7 @@ def open_image(
         content_key: what the caller believes that it holds; None for whatever it does.
         shared: what open images share; something of its own if None.
         at_any_cost: also where a read may have to decode all that comes before it.
+        with_distrusted: give also bytes of a damaged stream that no checksum vouches for.
 
     Raises:
         ImageNotFoundError: it was removed from the catalog.
@@ -123,7 +161,15 @@ def open_image(
         NeedsRepackError: reading it would mean decoding too much.
         OSError: a file cannot be opened.
     """
-    return _open(catalog, image_id, content_key, shared or Shared(), at_any_cost=at_any_cost)
+    how = _How(at_any_cost=at_any_cost, with_distrusted=with_distrusted)
+    # Before its row is read: an index may go as soon as no image has it.
+    unpin = catalog.pins.take()
+    try:
+        image = _open(catalog, image_id, content_key, shared or Shared(), how)
+    except BaseException:
+        unpin()
+        raise
+    return dataclasses.replace(image, unpin=unpin)
 
 
 def _open(
@@ -131,8 +177,7 @@ def _open(
     image_id: int,
     content_key: int | None,
     shared: Shared,
-    *,
-    at_any_cost: bool,
+    how: _How,
     above: tuple[int, ...] = (),
 ) -> OpenImage:
     """Open an image that those `above` are made of."""
@@ -142,14 +187,17 @@ def _open(
     spec = catalog.open_spec(image_id)
     if content_key not in {None, spec.content_key}:
         raise ImageChangedError(f"{spec.name}: was scanned anew: open it again")
-    _check_streams(spec, at_any_cost=at_any_cost)
+    _check_streams(spec, at_any_cost=how.at_any_cost)
     index = _index_of(catalog, spec, shared.indexes)
     if index.kind is IndexKind.SEGMENTS:
-        above = (*above, image_id)
-        return _open_composed(catalog, spec, index, shared, at_any_cost=at_any_cost, above=above)
+        return _open_composed(catalog, spec, index, shared, how, (*above, image_id))
     stored = _open_files(catalog, spec, shared)
+    sealed = _sealed(catalog, spec, stored, shared)
     try:
-        reader = registry.open_reader(spec.format, stored.source, spec.layout, index)
+        source = sealed or stored.source
+        if how.with_distrusted:
+            source = every_byte(source)
+        reader = registry.open_reader(spec.format, source, spec.layout, index)
     except BaseException:
         stored.close()
         raise
@@ -157,7 +205,7 @@ def _open(
         state_of(file.stat) != (volume.mtime_ns, volume.size_bytes)
         for file, volume in zip(stored.files, spec.volumes, strict=True)
     )
-    return OpenImage(reader, stored, index, spec, was_touched)
+    return OpenImage(reader, stored, index, spec, was_touched, sealed)
 
 
 def open_watched(
@@ -181,15 +229,12 @@ def _open_composed(
     spec: OpenSpec,
     index: StoredIndex,
     shared: Shared,
-    *,
-    at_any_cost: bool,
+    how: _How,
     above: tuple[int, ...],
 ) -> OpenImage:
     def open_child(child_id: int, child_key: int | None) -> ImageReader:
         # Opened late, it may be another one by now: then this image is outdated, and is not mixed.
-        return WatchedReader(
-            _open(catalog, child_id, child_key, shared, at_any_cost=at_any_cost, above=above)
-        )
+        return WatchedReader(_open(catalog, child_id, child_key, shared, how, above))
 
     # Its files are those of the images below it: it has none of its own.
     spec = dataclasses.replace(spec, volumes=catalog.volumes_below(spec.image_id))
@@ -201,7 +246,7 @@ def _open_composed(
 def open_by_name(catalog: Catalog, token: str) -> Image:
     """Open the image in a catalog that a name, an id or a path names.
 
-    Six SQL statements besides those of `open_image`, and one more of an image that is made of
+    Five SQL statements besides those of `open_image`, and one more of an image that is made of
     others: what is known of an image is in many tables.
 
     Raises:
@@ -212,8 +257,12 @@ def open_by_name(catalog: Catalog, token: str) -> Image:
     from ...formats.reader import ImageInfo
 
     image_id = catalog.resolve(token)
-    record = catalog.get(image_id)
     opened = open_image(catalog, image_id)
+    try:
+        record = _record_of(catalog, opened.spec)
+    except BaseException:
+        opened.close()
+        raise
     row = record.row
     info = ImageInfo(
         format=row.format,
@@ -233,7 +282,15 @@ def open_by_name(catalog: Catalog, token: str) -> Image:
         damage=row.status_detail,
         warnings=record.warnings,
     )
-    return Image(info, opened.reader, opened.index, opened.stored)
+    return Image(info, opened.reader, opened.index, opened.stored, opened.close)
+
+
+def _record_of(catalog: Catalog, spec: OpenSpec) -> ImageRecord:
+    """Return what is known of an image that was opened, which may be another one by now."""
+    record = catalog.get(spec.image_id)
+    if record.index_id != spec.index_id:
+        raise ImageChangedError(f"{spec.name}: was scanned anew meanwhile: open it again")
+    return record
 
 
 def _index_of(catalog: Catalog, spec: OpenSpec, cache: IndexCache) -> StoredIndex:
@@ -258,22 +315,65 @@ def _index_of(catalog: Catalog, spec: OpenSpec, cache: IndexCache) -> StoredInde
 class _CatalogTable:
     """The seek points and page hashes of a stream, from the catalog. See `SeekTable`."""
 
-    def __init__(self, catalog: Catalog, spec: StreamSpec) -> None:
+    def __init__(self, catalog: Catalog, spec: StreamSpec, content_key: int) -> None:
         self._catalog = catalog
         self._spec = spec
+        self._key = content_key
 
     @property
     def plain_size(self) -> int:
         """Bytes in the plain stream."""
         return self._spec.plain_bytes
 
+    @property
+    def trusted_size(self) -> int:
+        """Plain bytes that can be relied on."""
+        return self._spec.trusted_bytes
+
     def span_at(self, plain_offset: int) -> Span:
         """Return the span that a plain offset lies in."""
-        return self._catalog.load_span(self._spec.id, plain_offset, self._spec.plain_bytes)
+        with _as_missing():
+            return self._catalog.load_span(
+                self._spec.id, plain_offset, self._spec.plain_bytes, content_key=self._key
+            )
 
     def hashes(self, group: int) -> bytes:
         """Return the hashes of a group of pages."""
-        return unpack_hashes(self._catalog.load_hashes(self._spec.id, group))
+        with _as_missing():
+            stored = self._catalog.load_hashes(self._spec.id, group, content_key=self._key)
+        return unpack_hashes(stored)
+
+
+@contextlib.contextmanager
+def _as_missing() -> Iterator[None]:
+    """Say what decoders understand, where the catalog cannot give a piece of an index."""
+    try:
+        yield
+    except CatalogError as error:
+        raise ChunkMissingError(str(error)) from error
+
+
+def _sealed(
+    catalog: Catalog, spec: OpenSpec, stored: StoredFiles, shared: Shared
+) -> SealedSource | None:
+    """Return what compares the stored bytes with their hashes, if there are any to compare with."""
+    if not spec.is_sealed or spec.streams or not shared.compare:
+        return None
+
+    def loaded(group: int) -> bytes | None:
+        page = shared.indexes.get((spec.content_key, -1 - group))
+        return None if page is None else page.data
+
+    def load(group: int) -> bytes:
+        hashes = loaded(group)
+        if hashes is None:
+            stored_hashes = catalog.load_seal(spec.index_id, group, content_key=spec.content_key)
+            hashes = unpack_hashes(stored_hashes)
+            shared.indexes.put((spec.content_key, -1 - group), Page(hashes))
+        return hashes
+
+    tell = None if shared.on_broken is None else functools.partial(shared.on_broken, spec)
+    return SealedSource(stored.source, load, loaded, tell)
 
 
 def _check_streams(spec: OpenSpec, *, at_any_cost: bool) -> None:
@@ -307,7 +407,7 @@ def _open_files(catalog: Catalog, spec: OpenSpec, shared: Shared) -> StoredFiles
                 DecodedSource(
                     source,
                     codecs.named(each.codec),
-                    _CatalogTable(catalog, each),
+                    _CatalogTable(catalog, each, spec.content_key),
                     spec.content_key * _MOST_STREAMS + number,
                     shared.decoding,
                 )
@@ -343,11 +443,16 @@ def _are_the_scanned_files(spec: OpenSpec, stored: StoredFiles) -> bool:
     }
     if states <= {Freshness.FRESH}:
         return True
-    return states <= {Freshness.FRESH, Freshness.TOUCHED} and _has_fingerprint(spec, stored)
+    return states <= {Freshness.FRESH, Freshness.TOUCHED} and _may_be_touched(spec, stored)
+
+
+def _may_be_touched(spec: OpenSpec, stored: StoredFiles) -> bool:
+    is_sealed = spec.is_sealed
+    return index_survives(spec.format, is_sealed=is_sealed) and _has_fingerprint(spec, stored)
 
 
 def _has_fingerprint(spec: OpenSpec, stored: StoredFiles) -> bool:
     try:
-        return registry.fingerprint(spec.format, stored.source) == spec.fingerprint
+        return registry.fingerprint(spec.format, every_byte(stored.source)) == spec.fingerprint
     except FormatError:
         return False

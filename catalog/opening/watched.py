@@ -6,11 +6,13 @@ Everything here may block, but for `WatchedReader.read_into_nowait`.
 from __future__ import annotations
 
 import os
+import shlex
 import threading
 import time
 from typing import TYPE_CHECKING
 
 from ...formats.sources.file import state_of
+from ...formats.sources.locality import is_local
 from ..errors import ImageChangedError
 from .freshness import Freshness, freshness
 
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
     _State = tuple[tuple[int, int], ...]
 
 _FEW_FILES = 4
+
+_MOST_CHANGES = 8
+"""Times that a read is begun anew because a file was touched meanwhile."""
+
 _LOOK_EVERY = 0.1
 """Seconds: looking at hundreds of chunks after every read would cost more than the read."""
 
@@ -47,6 +53,8 @@ class WatchedReader:
         self._files = image.stored.files
         self._sizes = tuple(file.stat.st_size for file in self._files)
         self._seen = tuple(state_of(file.stat) for file in self._files)
+        # Where looking at a file may ask another machine, or a process, all reads may wait.
+        self._is_local = image.is_composed or all(is_local(file.path) for file in self._files)
         # Most images are one file: looking at it is part of every small read.
         self._stat_of_one = self._files[0].current_stat if len(self._files) == 1 else None
         self._mtime_ns, self._size_bytes = self._seen[0] if self._seen else (0, 0)
@@ -57,10 +65,13 @@ class WatchedReader:
 
     def read_into_nowait(self, view: memoryview, offset: int) -> bool:
         """Fill `view` from guest byte `offset` on, unless that needs waiting, or a closer look."""
-        if not self._read_into_nowait(view, offset):
+        if not self._is_local or not self._read_into_nowait(view, offset):
             return False
         if self._stat_of_one is None:
-            return self._is_as_before()
+            if len(self._files) <= _FEW_FILES:
+                return self._is_as_before()
+            # Of many, only some are open: whoever may wait looks at them, every now and then.
+            return time.monotonic() - self._looked_at < _LOOK_EVERY
         status = self._stat_of_one()
         return status.st_mtime_ns == self._mtime_ns and status.st_size == self._size_bytes
 
@@ -83,26 +94,43 @@ class WatchedReader:
             FormatError: the stored bytes cannot give them.
             OSError: the operating system could not read.
         """
-        self._reader.read_into(view, offset)
-        if self._is_as_before():
-            return
-        state = _state(self._files)
+        for _ in range(_MOST_CHANGES):
+            self._reader.read_into(view, offset)
+            if self._is_as_before():
+                return
+            # What was read may be of before or after, or some of both.
+            self._accept_change()
+        raise ImageChangedError(f"{self._files[0].path}: is being written while it is read")
+
+    def _accept_change(self) -> None:
+        """Take the files as they are now, if they still are the image.
+
+        Raises:
+            ImageChangedError: they are not.
+        """
         with self._lock:
+            state = _state(self._files)
+            if state == self._seen:
+                return
             sizes = tuple(size for _mtime, size in state)
-            if sizes != self._sizes or not self._image.has_fingerprint():
-                raise ImageChangedError(f"{self._files[0].path}: was changed while it was open")
+            if sizes != self._sizes or not self._image.survives_touch():
+                raise ImageChangedError(
+                    f"{self._files[0].path}: was changed while it was open: "
+                    f"`imgcat rescan {shlex.quote(self._image.spec.name)}` mends the entry"
+                )
             self._seen = state
             self._mtime_ns, self._size_bytes = state[0] if state else (0, 0)
 
     def _is_as_before(self) -> bool:
         """Tell whether no file has changed since one has looked last."""
         files = self._files
-        if len(files) > _FEW_FILES:
-            now = time.monotonic()
-            if now - self._looked_at < _LOOK_EVERY:
-                return True
+        now = time.monotonic()
+        if len(files) > _FEW_FILES and now - self._looked_at < _LOOK_EVERY:
+            return True
+        is_same = _state(files) == self._seen
+        if is_same:
             self._looked_at = now
-        return _state(files) == self._seen
+        return is_same
 
     def extents(self, start: int, stop: int) -> Iterator[Extent]:
         """Yield what guest bytes ``[start, stop)`` are made of; see `ImageReader.extents`."""

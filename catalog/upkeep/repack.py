@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
 import os
 from typing import TYPE_CHECKING
 
@@ -14,11 +16,17 @@ from ..adding.put import replace
 from ..adding.scan import ScannedFile, moved, scan_file
 from ..errors import ImageChangedError
 from ..opening.open import open_image
+from .targets import check_no_image
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ...formats.progress import Progress
     from ..records import ImageRecord
     from ..store import Catalog
+
+
+_OF_WRITING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -64,7 +72,7 @@ def repack(
         ImageNotFoundError: there is no such image.
         ImageChangedError: it was changed meanwhile.
         UnsupportedFeatureError: it is made of other images, and has no stream.
-        TargetError: the file is there already.
+        TargetError: the file is there already, or is one of a catalogued image.
         FormatError: the image cannot be read, or what was written is not the same.
         OSError: the operating system could not read or write.
     """
@@ -72,12 +80,14 @@ def repack(
     row = record.row
     if record.is_composed:
         raise UnsupportedFeatureError(row.name, 0, "is made of other images: repack those")
+    check_no_image(catalog, out)
     opened = open_image(catalog, image_id, at_any_cost=True)
     try:
         source = opened.stored.whole_stream()
         size = source.size
         with new_file(out, force=force) as fd:
-            written = write_seekable(source, fd, packing or Packing(), progress=progress)
+            with _naming_target(out):
+                written = write_seekable(source, fd, packing or Packing(), progress=progress)
 
             def tell(done: int) -> None:
                 if progress is not None:
@@ -94,6 +104,17 @@ def repack(
     finally:
         opened.close()
     return Repacked(record, os.path.abspath(out), written.stored_size, moved(scanned, out))
+
+
+@contextlib.contextmanager
+def _naming_target(out: str) -> Iterator[None]:
+    """Let an error that only writing can have name the target; the others are of the image."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _OF_WRITING:
+            raise OSError(error.errno, error.strerror or str(error), out) from error
+        raise
 
 
 def adopt(catalog: Catalog, repacked: Repacked) -> ImageRecord:

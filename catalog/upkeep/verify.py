@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from typing import TYPE_CHECKING
 
 from ...formats.errors import FormatError
+from ...formats.index.rank_chunk import ChunkMissingError
 from ...formats.passes import verify as formats_verify
+from ...formats.sources.sealing import SealingSource
 from ..database.moment import utc_now
 from ..errors import ImageChangedError, ImageNotFoundError, NeedsRepackError
 from ..opening.open import open_image
 from ..records import BadRange
+from .seals import Seal, broken_pages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ...formats.finding import Finding
     from ...formats.progress import Progress
+    from ...formats.sources.byte_source import ByteSource
+    from ..opening.open import OpenImage
     from ..records import ImageRecord, SegmentRow
     from ..store import Catalog
 
@@ -92,15 +99,12 @@ def _verify_files(
     image = open_image(catalog, image_id, at_any_cost=True)
     found: list[BadRange] = []
     count = 0
+    seal = None
     try:
-        for finding in formats_verify.verify(
-            image.spec.format,
-            image.stored.source,
-            image.spec.layout,
-            image.index,
-            progress=progress,
-            jobs=jobs,
-        ):
+        for finding in _findings(catalog, image, progress, jobs):
+            if isinstance(finding, Seal):
+                seal = finding
+                continue
             count += 1
             if len(found) < _MOST_RECORDED:
                 found.append(BadRange(*finding))
@@ -109,7 +113,32 @@ def _verify_files(
             raise ImageChangedError(f"{changed}: was changed while it was verified")
     finally:
         image.close()
-    return _record(catalog, image_id, image.spec.index_id, found, count)
+    return _record(catalog, image_id, image.spec.index_id, found, count, seal)
+
+
+def _findings(
+    catalog: Catalog, image: OpenImage, progress: Progress | None, jobs: int | None
+) -> Iterator[Finding | Seal]:
+    """Yield what is wrong with an image's files, and the hashes of all that is stored."""
+    if image.spec.streams:
+        yield from _checked(image, image.stored.source, progress, jobs)
+        return
+    sealing = SealingSource(image.stored.source, jobs or os.cpu_count() or 1)
+    yield from _checked(image, sealing, progress, jobs)
+    hashes = sealing.finish()
+    if hashes is None:
+        return
+    if image.spec.is_sealed:
+        yield from broken_pages(catalog, image, hashes)
+    yield Seal(sealing.size, hashes)
+
+
+def _checked(
+    image: OpenImage, source: ByteSource, progress: Progress | None, jobs: int | None
+) -> Iterator[Finding]:
+    return formats_verify.verify(
+        image.spec.format, source, image.spec.layout, image.index, progress=progress, jobs=jobs
+    )
 
 
 def _verify_parts(
@@ -157,7 +186,7 @@ def _verify_part(
         report = verify_image(catalog, image_id, progress=progress, jobs=jobs, done=done)
     except (ImageChangedError, ImageNotFoundError, NeedsRepackError, FormatError) as error:
         return None, str(error), True
-    except OSError as error:
+    except (OSError, ChunkMissingError) as error:
         return None, str(error), False
     return report, "", True
 
@@ -199,7 +228,12 @@ def record_right(catalog: Catalog, record: ImageRecord) -> VerifyReport:
 
 
 def _record(
-    catalog: Catalog, image_id: int, index_id: int | None, found: list[BadRange], count: int
+    catalog: Catalog,
+    image_id: int,
+    index_id: int | None,
+    found: list[BadRange],
+    count: int,
+    seal: Seal | None = None,
 ) -> VerifyReport:
     # Imported when there is something to write: loading SQLAlchemy takes a while.
     from ..database import reading, writing
@@ -211,6 +245,8 @@ def _record(
     with catalog.database.writing() as connection:
         if reading.record_of_id(driver_connection(connection), image_id).index_id != index_id:
             raise ImageChangedError(f"{name}: was scanned anew while it was verified")
+        if seal is not None and report.ok and index_id is not None:
+            writing.insert_seal(connection, index_id, seal.size, seal.hashes)
         writing.replace_bad_ranges(connection, image_id, report.bad_ranges)
         writing.update_image(
             connection,

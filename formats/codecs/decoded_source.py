@@ -2,49 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
-import logging
 from typing import TYPE_CHECKING, NamedTuple
 
 import xxhash
 
 from ..errors import CorruptImageError, FormatError, TruncatedImageError
-from ..index.rank_chunk import ChunkMissingError
+from ..sources.distrusted import Distrusted
 from ..sources.fingerprint import hash_samples
+from ..sources.pages import HASH_SIZE, HASHES_IN_GROUP, PAGE_SIZE, page_hash
 from ..sources.place import Place
 from .decoders import LiveDecoder
+from .failures import Failures
 from .fair_lock import TurnLock
-from .seek_points import HASH_SIZE, HASHES_IN_GROUP, PAGE_SIZE
+from .look_ahead import LOCKED_TOGETHER, LookAhead
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from ..sources.byte_source import ByteSource
     from .decoders import Decoding
     from .registry import Codec
     from .seek_tables import SeekTable
 
-log = logging.getLogger("imgcat.formats")
-
 _LOCKS = 16
 """Places of one stream that are decoded at the same time, at the most."""
-
-_LOCKED_TOGETHER = 8 << 20
-"""Spans so close to each other are decoded one after the other: who decodes one to its end goes on
-into the next, and the next one need not be begun anew."""
-
-_NEAR = 2 << 20
-"""Reads follow each other where one begins so close to where another has ended: several are under
-way at once, and come in any order."""
-
-_FOLLOWING = 2
-"""So many reads in a row make a reader one that goes on."""
-
-_AHEAD = 24 << 20
-"""Plain bytes that are decoded ahead of such a reader: of two spans at the same time."""
-
-_STEP = 1 << 20
-"""Plain bytes that are decoded ahead at once, before others get their turn."""
 
 _RECENT_SPANS = 8
 
@@ -64,7 +47,8 @@ class DecodedSource:
     """The plain bytes of a compressed stream. See `ByteSource`.
 
     Every page is compared with the hash that was taken when the stream was scanned, so that bytes
-    are the right ones or none.
+    are the ones that came out then, or none. And of a damaged stream, those are refused that came
+    out after the last of its checksums that was right: nothing says that they are the right ones.
 
     Args:
         stored: the compressed stream.
@@ -83,12 +67,12 @@ class DecodedSource:
         self._key = key
         self._decoding = decoding
         self._size = table.plain_size
+        self._trusted_size = table.trusted_size
         self._locks = tuple(TurnLock() for _ in range(_LOCKS))
+        self._failures = Failures()
         self._recent: tuple[tuple[int, int], ...] = ()
         self._is_closed = False
-        self._reached = -2 * _NEAR
-        self._streak = 0
-        self._fetching: set[int] = set()
+        self._ahead = LookAhead(key, self._size, self._span_at, self._page, decoding)
 
     @property
     def size(self) -> int:
@@ -96,7 +80,17 @@ class DecodedSource:
         return self._size
 
     def readv(self, buffers: Sequence[memoryview], offset: int) -> None:
-        """Fill `buffers` from `offset` on; see `ByteSource.readv`."""
+        """Fill `buffers` from `offset` on; see `ByteSource.readv`.
+
+        Raises:
+            CorruptImageError: nothing vouches for the bytes, or they are not what they were.
+        """
+        stop = offset + sum(map(len, buffers))
+        self._check_trusted(offset, stop)
+        self.readv_distrusted(buffers, offset)
+
+    def readv_distrusted(self, buffers: Sequence[memoryview], offset: int) -> None:
+        """Do as `readv`, also with bytes that nothing vouches for."""
         length = sum(map(len, buffers))
         self._check_range(offset, length)
         stop = offset + length
@@ -108,13 +102,16 @@ class DecodedSource:
             piece = memoryview(page)[within : within + stop - position]
             filler.put(piece)
             position += len(piece)
-        self._look_ahead(offset, stop)
+        self._ahead.note(offset, stop)
 
     def readv_nowait(self, buffers: Sequence[memoryview], offset: int) -> bool:
-        """Fill `buffers` if every page is decoded already; see `ByteSource.readv_nowait`."""
+        """Fill `buffers` if every page is decoded already; see `ByteSource.readv_nowait`.
+
+        Touches nothing but memory: neither the catalog nor a lock that is held while one waits.
+        """
         length = sum(map(len, buffers))
         stop = offset + length
-        if stop > self._size:
+        if stop > self._trusted_size:
             return False
         pages = []
         for number in range(offset // PAGE_SIZE, -(-stop // PAGE_SIZE)):
@@ -129,12 +126,13 @@ class DecodedSource:
             filler.put(piece)
             length -= len(piece)
             within = 0
-        self._look_ahead(offset, stop)
+        self._ahead.note(offset, stop)
         return True
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Return ``length`` bytes at ``offset``; see `ByteSource.read_at`."""
         self._check_range(offset, length)
+        self._check_trusted(offset, offset + length)
         data = bytearray(length)
         self.readv((memoryview(data),), offset)
         return bytes(data)
@@ -147,9 +145,20 @@ class DecodedSource:
         """Return the file that the stream begins in: a plain byte has no place of its own."""
         return Place(self._stored.place(0).path, None, is_compressed=True)
 
+    def distrusted(self, start: int, stop: int) -> Iterator[Distrusted]:
+        """Yield what of plain bytes ``[start, stop)`` is refused, since nothing vouches for it."""
+        start, stop = max(start, self._trusted_size), min(stop, self._size)
+        if start < stop:
+            yield Distrusted(start, stop, self._why_distrusted())
+
+    def every_byte(self) -> ByteSource:
+        """Return the same stream as a source that refuses nothing."""
+        return _EveryByte(self) if self._trusted_size < self._size else self
+
     def close(self) -> None:
         """Close the compressed stream, and let go of decoders that wait."""
         self._is_closed = True
+        self._ahead.close()
         for lock in self._locks:
             # Whoever decodes ahead ends before the stored bytes are gone.
             with lock:
@@ -157,43 +166,20 @@ class DecodedSource:
         self._decoding.forget(self)
         self._stored.close()
 
-    def _look_ahead(self, offset: int, stop: int) -> None:
-        """Decode what comes next while it is not asked for yet, if reads follow each other."""
-        if abs(offset - self._reached) > _NEAR:
-            self._reached = stop
-            self._streak = 0
-            return
-        self._reached = at = max(stop, self._reached)
-        self._streak += 1
-        if self._streak < _FOLLOWING:
-            return
-        limit = min(self._size, at + _AHEAD)
-        while at < limit:
-            start, end = self._span_at(at)
-            group = start // _LOCKED_TOGETHER
-            end = min(limit, max(end, (group + 1) * _LOCKED_TOGETHER))
-            last = (self._key, (end - 1) // PAGE_SIZE)
-            if group not in self._fetching and self._decoding.pages.get(last) is None:
-                self._fetching.add(group)
-                if not self._decoding.run_ahead(self._fetch, group, at, end):
-                    self._fetching.discard(group)
-                    return
-            at = end
+    def _check_trusted(self, start: int, stop: int) -> None:
+        if stop > self._trusted_size and stop <= self._size and start < stop:
+            raise CorruptImageError(
+                f"{self._codec.NAME}.stream",
+                max(start, self._trusted_size),
+                f"{self._why_distrusted()}: take the image from another copy; "
+                "`imgcat export --rescue` gives these bytes as they are",
+            )
 
-    def _fetch(self, group: int, start: int, stop: int) -> None:
-        """Decode plain bytes ``[start, stop)`` of a group of spans into the cache."""
-        try:
-            for number in range(start // PAGE_SIZE, -(-stop // PAGE_SIZE)):
-                if self._is_closed:
-                    return
-                offset = number * PAGE_SIZE
-                if offset + PAGE_SIZE > self._reached:
-                    self._page(number, min(stop, offset + _STEP))
-        except (FormatError, OSError, ChunkMissingError) as error:
-            # Who reads them is told.
-            log.debug("ahead of the reader, at %d: %s", start, error)
-        finally:
-            self._fetching.discard(group)
+    def _why_distrusted(self) -> str:
+        return (
+            f"distrusted: no checksum of the damaged {self._codec.NAME} stream vouches for its "
+            f"plain bytes from {self._trusted_size} on"
+        )
 
     def _check_range(self, offset: int, length: int) -> None:
         missing = offset + length - self._size
@@ -208,21 +194,27 @@ class DecodedSource:
         if page is None:
             start, end = self._span_at(number * PAGE_SIZE)
             # Who else wants something of this span waits, and finds it decoded.
-            with self._locks[start // _LOCKED_TOGETHER % len(self._locks)]:
-                page = self._page_alone(number, start, min(stop, end))
+            with self._locks[start // LOCKED_TOGETHER % len(self._locks)]:
+                page = self._page_alone(number, stop, start, end)
         data: bytes = page.data
         return data
 
-    def _page_alone(self, number: int, start: int, stop: int) -> Page:
-        """Return a page of the span that begins at `start`, whose lock is held."""
+    def _page_alone(self, number: int, stop: int, start: int, end: int) -> Page:
+        """Return a page of the span ``[start, end)``, whose lock is held; see `_page`."""
         if self._is_closed:
             raise OSError(errno.EBADF, "the image was closed while it was read")
         page: Page | None = self._decoding.pages.get((self._key, number))
         if page is None:
+            self._failures.raise_again(number)
             decoder = self._decoding.take(self, start, number * PAGE_SIZE)
             with self._decoding.limiter:
-                decoder = decoder or self._new_decoder(start)
-                page = self._decode(decoder, number, stop)
+                if decoder is not None:
+                    # It may have come through damage that a new one does not meet.
+                    with contextlib.suppress(FormatError):
+                        page = self._decode_pages(decoder, number, min(stop, end))
+                if page is None or decoder is None:
+                    decoder = self._new_decoder(start)
+                    page = self._decode(decoder, number, min(stop, end), end)
             if decoder.position < self._size:
                 self._decoding.put_back(decoder)
         return page
@@ -242,8 +234,33 @@ class DecodedSource:
         pieces = self._codec.decode(self._stored, point)
         return LiveDecoder(self, point, pieces, self._codec.WEIGHT)
 
-    def _decode(self, decoder: LiveDecoder, number: int, stop: int) -> Page:
-        """Decode up to the page `number`, and the pages after it that begin before `stop`."""
+    def _decode(self, decoder: LiveDecoder, number: int, stop: int, end: int) -> Page:
+        """Decode up to the page `number`, and the pages after it that begin before `stop`.
+
+        What cannot be had is remembered: where a decoder fails, all up to the span's `end`.
+
+        Raises:
+            CorruptImageError: the page is not what it was.
+            FormatError: the stream is damaged.
+        """
+        try:
+            page = self._decode_pages(decoder, number, stop)
+        except FormatError as error:
+            self._failures.note(number, max(number + 1, end // PAGE_SIZE), error)
+            raise
+        if page is not None:
+            return page
+        wrong = CorruptImageError(
+            "container",
+            number * PAGE_SIZE,
+            f"the {self._codec.NAME} stream does not give the bytes that it gave when it was "
+            "catalogued: the file is damaged or was changed",
+        )
+        self._failures.note(number, number + 1, wrong)
+        raise wrong
+
+    def _decode_pages(self, decoder: LiveDecoder, number: int, stop: int) -> Page | None:
+        """Decode, and return the page `number`; None where it is not what it was."""
         first = -(-decoder.position // PAGE_SIZE)
         decoder.skip(first * PAGE_SIZE - decoder.position)
         wanted = None
@@ -257,13 +274,6 @@ class DecodedSource:
             elif current >= number:
                 # A wrong page before the wanted one spoils nothing: that has a hash of its own.
                 break
-        if wanted is None:
-            raise CorruptImageError(
-                "container",
-                number * PAGE_SIZE,
-                f"the {self._codec.NAME} stream does not give the bytes that it gave when it was "
-                "catalogued: the file is damaged or was changed",
-            )
         return wanted
 
     def _is_right(self, number: int, data: bytes, size: int) -> bool:
@@ -277,16 +287,45 @@ class DecodedSource:
         return len(data) == size and page_hash(data) == expected
 
 
+class _EveryByte:
+    """A decoded source that gives also what nothing vouches for. See `ByteSource`."""
+
+    def __init__(self, source: DecodedSource) -> None:
+        self._source = source
+
+    @property
+    def size(self) -> int:
+        return self._source.size
+
+    def readv(self, buffers: Sequence[memoryview], offset: int) -> None:
+        self._source.readv_distrusted(buffers, offset)
+
+    def readv_nowait(self, buffers: Sequence[memoryview], offset: int) -> bool:
+        return self._source.readv_nowait(buffers, offset)
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        if offset + length > self.size:
+            # It says what is missing, and allocates nothing.
+            return self._source.read_at(offset, length)
+        data = bytearray(length)
+        self._source.readv_distrusted((memoryview(data),), offset)
+        return bytes(data)
+
+    def stored_digest(self) -> bytes:
+        return self._source.stored_digest()
+
+    def place(self, offset: int) -> Place:
+        return self._source.place(offset)
+
+    def close(self) -> None:
+        """Close nothing: the source is closed by whoever opened it."""
+
+
 def digest_of_stored(stored: ByteSource) -> bytes:
     """Return what tells a compressed stream from others, from a few reads of it."""
     hasher = xxhash.xxh3_128()
     hash_samples(stored, 0, hasher)
     return hasher.digest()
-
-
-def page_hash(data: bytes | memoryview) -> bytes:
-    """Return the hash of a page as it is stored."""
-    return xxhash.xxh3_64_intdigest(data).to_bytes(HASH_SIZE, "little")
 
 
 class _Filler:

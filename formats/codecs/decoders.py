@@ -145,16 +145,33 @@ class Decoding:
             if self._running_ahead >= self._processors:
                 return False
             self._running_ahead += 1
-            if self._ahead is None:
-                self._ahead = concurrent.futures.ThreadPoolExecutor(
-                    self._processors, thread_name_prefix="decode-ahead"
-                )
-        future = self._ahead.submit(function, group, start, stop)
+            executor = self._threads()
+        future = executor.submit(function, group, start, stop)
         future.add_done_callback(self._ended_ahead)
         return True
+
+    def plan_ahead(self, function: Callable[[], None]) -> None:
+        """Have one of the same threads find out what is to be decoded next, as soon as one is free.
+
+        Does not wait itself.
+        """
+        with self._lock:
+            executor = self._threads()
+        executor.submit(function).add_done_callback(_raised)
+
+    def _threads(self) -> concurrent.futures.ThreadPoolExecutor:
+        if self._ahead is None:
+            self._ahead = concurrent.futures.ThreadPoolExecutor(
+                self._processors, thread_name_prefix="decode-ahead"
+            )
+        return self._ahead
 
     def _ended_ahead(self, future: concurrent.futures.Future[None]) -> None:
         with self._lock:
             self._running_ahead -= 1
-        # What went wrong is told to whoever reads; anything else is a fault of ours.
-        future.result()
+        _raised(future)
+
+
+def _raised(future: concurrent.futures.Future[None]) -> None:
+    # What went wrong is told to whoever reads; anything else is a fault of ours, and is logged.
+    future.result()

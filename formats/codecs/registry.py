@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ..progress import Progress
     from ..sources.byte_source import ByteSource
-    from .seek_points import SeekPoint
+    from .seek_points import ScanMarks, SeekPoint
 
 
 class Codec(Protocol):
@@ -29,18 +29,18 @@ class Codec(Protocol):
     def scan(
         self,
         stored: ByteSource,
-        points: list[SeekPoint],
+        marks: ScanMarks,
         *,
         spacing: int | None = None,
         progress: Progress | None = None,
     ) -> Iterator[bytes]:
-        """Decode the whole stream, yield the plain pieces, and append the seek points.
+        """Decode the whole stream, yield the plain pieces, and note seek points and checksums.
 
-        `points` is complete when the last piece was taken.
+        `marks` is complete when the last piece was taken, or an error was raised.
 
         Args:
             stored: the compressed stream.
-            points: takes the points.
+            marks: takes the points, and how far checksums vouch for what came out.
             spacing: plain bytes between two points at the least; the codec's own choice if None.
             progress: told the stored bytes that are done.
 

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from ..errors import CorruptImageError, FormatError, UnsupportedFeatureError
-from .decoded_source import page_hash
-from .seek_points import PAGE_SIZE, StreamIndex
+from ..errors import FormatError, UnsupportedFeatureError
+from ..sources.pages import PAGE_SIZE, page_hash
+from .seek_points import ScanMarks, StreamIndex
 
 if TYPE_CHECKING:
     from ..progress import Progress
     from ..sources.byte_source import ByteSource
     from .registry import Codec
-    from .seek_points import SeekPoint
-
-
-class UntrustedStreamError(CorruptImageError):
-    """A checksum over all that was decoded is wrong: no byte of it can be trusted."""
 
 
 class Taker(Protocol):
@@ -36,7 +31,8 @@ def scan_stream(
 ) -> StreamIndex:
     """Decode a stream once from its beginning to its end.
 
-    What was decoded before damage is kept; the index then tells the damage.
+    What was decoded before damage is kept; the index then tells the damage, and up to which byte
+    the stream's own checksums vouch for what came out.
 
     Args:
         stored: the compressed stream.
@@ -50,28 +46,34 @@ def scan_stream(
         FormatError: not even its beginning can be decoded.
         OSError: the operating system could not read.
     """
-    points: list[SeekPoint] = []
+    marks = ScanMarks()
     hasher = PageHasher()
     damage = None
-    pieces = codec.scan(stored, points, spacing=spacing, progress=progress)
+    pieces = codec.scan(stored, marks, spacing=spacing, progress=progress)
     try:
         for piece in pieces:
             hasher.take(piece)
             if taker is not None:
                 taker.take(piece)
-    except (UnsupportedFeatureError, UntrustedStreamError):
+    except UnsupportedFeatureError:
         raise
     except FormatError as error:
-        if not points or not hasher.size:
+        if not marks.points or not hasher.size:
             raise
         damage = f"the {codec.NAME} stream is damaged: {error}"
+        if marks.trusted_size < hasher.size:
+            damage += (
+                f"; nothing vouches for its plain bytes [{marks.trusted_size}, {hasher.size}), "
+                "which are not given"
+            )
     return StreamIndex(
         codec.NAME,
         codec.LIBRARY,
         hasher.size,
         stored.size,
-        tuple(points),
+        tuple(marks.points),
         hasher.finish(),
+        hasher.size if damage is None else marks.trusted_size,
         damage,
     )
 

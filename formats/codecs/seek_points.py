@@ -5,19 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..errors import CorruptImageError
+from ..sources.pages import digest_of_pages
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-PAGE_SIZE = 128 << 10
-"""Plain bytes in a page: what is hashed, cached and checked as one. The last may be shorter."""
-
-HASH_SIZE = 8
-"""Bytes in a page's hash: XXH3 of 64 bits, little-endian."""
-
-HASHES_IN_GROUP = 4096
-"""Page hashes that are stored together: those of 512 MiB of plain data."""
+    from collections.abc import Sequence
 
 SPAN_BUDGET = 64 << 20
 """Most plain bytes that a read may have to decode before the ones that it wants."""
@@ -56,6 +47,21 @@ class Span(NamedTuple):
     stop: int
 
 
+@dataclasses.dataclass(slots=True)
+class ScanMarks:
+    """What a codec notes while it decodes a whole stream.
+
+    Attributes:
+        points: the seek points, ascending; complete when the last piece was taken.
+        trusted_size: plain bytes from the beginning that the container's own checksums vouch for:
+            each of them lies before a checksum that was right. What follows is not known to be
+            damaged, nor to be right.
+    """
+
+    points: list[SeekPoint] = dataclasses.field(default_factory=list)
+    trusted_size: int = 0
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class StreamIndex:
     """What one pass over a compressed stream found.
@@ -66,7 +72,9 @@ class StreamIndex:
         plain_size: bytes in the plain stream.
         stored_size: bytes in the compressed one.
         points: ascending, the first at plain byte 0.
-        hashes: `HASH_SIZE` bytes for each page.
+        hashes: those of its pages, one after the other; see `sources.pages`.
+        trusted_size: plain bytes that can be relied on: of a stream without damage all of them,
+            else those that the container's checksums vouch for.
         damage: what is wrong with the stream, None where nothing is.
     """
 
@@ -76,17 +84,8 @@ class StreamIndex:
     stored_size: int
     points: tuple[SeekPoint, ...]
     hashes: bytes
+    trusted_size: int
     damage: str | None = None
-
-    def hash_groups(self) -> Iterator[tuple[int, bytes]]:
-        """Yield the hashes as they are stored: number of the group, and a zstd frame of it."""
-        # Imported where needed: who only asks the catalog has no use for it.
-        import zstandard
-
-        size = HASHES_IN_GROUP * HASH_SIZE
-        compressor = zstandard.ZstdCompressor(level=1)
-        for group, start in enumerate(range(0, len(self.hashes), size)):
-            yield group, compressor.compress(self.hashes[start : start + size])
 
     @property
     def largest_span(self) -> int:
@@ -101,19 +100,7 @@ class StreamIndex:
         )
 
 
-def unpack_hashes(stored: bytes) -> bytes:
-    """Return a group of hashes from its stored form.
-
-    Raises:
-        CorruptImageError: it is damaged.
-    """
-    import zstandard
-
-    try:
-        return zstandard.ZstdDecompressor().decompress(
-            stored, max_output_size=HASHES_IN_GROUP * HASH_SIZE
-        )
-    except zstandard.ZstdError as error:
-        raise CorruptImageError(
-            "index.hashes", 0, f"{error}: add the image again with --force"
-        ) from error
+def pages_digest(streams: Sequence[StreamIndex]) -> bytes:
+    """Return 16 bytes that tell the plain bytes of an image's streams from all others."""
+    size = sum(stream.plain_size for stream in streams)
+    return digest_of_pages(size, b"".join(stream.hashes for stream in streams))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import bisect
 from typing import TYPE_CHECKING, Protocol
 
-from .seek_points import HASH_SIZE, HASHES_IN_GROUP, Span
+from ..sources.pages import HASH_SIZE, HASHES_IN_GROUP
+from .seek_points import Span
 
 if TYPE_CHECKING:
     from .seek_points import StreamIndex
@@ -17,6 +18,10 @@ class SeekTable(Protocol):
     @property
     def plain_size(self) -> int:
         """Bytes in the plain stream."""
+
+    @property
+    def trusted_size(self) -> int:
+        """Plain bytes from the beginning that can be relied on; see `StreamIndex`."""
 
     def span_at(self, plain_offset: int) -> Span:
         """Return the span that a plain offset lies in.
@@ -40,6 +45,11 @@ class MemoryTable:
     def plain_size(self) -> int:
         """Bytes in the plain stream."""
         return self._index.plain_size
+
+    @property
+    def trusted_size(self) -> int:
+        """Plain bytes that can be relied on."""
+        return self._index.trusted_size
 
     def span_at(self, plain_offset: int) -> Span:
         """Return the span that a plain offset lies in."""

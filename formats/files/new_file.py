@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
+import re
 import secrets
 import stat
 from typing import TYPE_CHECKING
@@ -15,7 +17,15 @@ if TYPE_CHECKING:
 PARTIAL_SUFFIX = ".imgcat-partial"
 """What the name of an unfinished file ends with."""
 
+_PARTIAL_PATTERN = r"\.[0-9a-f]{8}" + re.escape(PARTIAL_SUFFIX)
+
 _NAME_MAX = 255
+
+_DESCRIPTORS = "/proc/self/fd"
+
+_NO_UNNAMED_FILES = frozenset(
+    {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOSYS, errno.EPERM}
+)
 
 _NO_HARD_LINKS = frozenset(
     {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
@@ -27,46 +37,158 @@ class TargetError(Exception):
 
 
 @contextlib.contextmanager
-def new_file(path: str, *, force: bool) -> Iterator[int]:
+def new_file(path: str, *, force: bool, mode: int = 0o666) -> Iterator[int]:
     """Give a descriptor to write a file with, which gets its name at the end of the block.
 
-    If anything interrupts this there is no new file under any name. If the process is killed
-    outright, one that ends with `PARTIAL_SUFFIX` may stay. An existing file keeps its permissions.
+    Until then it has none, where the file system can do that, so that nothing stays of it however
+    the process ends. Where it cannot, it is as in `new_named_file`. An existing file keeps its
+    permissions.
 
     Args:
         path: the file; of a link, where it leads to.
         force: replace an existing file.
+        mode: its permissions, but for the process's mask.
 
     Raises:
         TargetError: it is there and `force` is not given.
         OSError: it cannot be written; the error names `path`.
     """
-    # A link keeps on leading there.
-    final = os.path.realpath(path)
-    before = _existing(final)
-    if before is not None and not force:
-        raise TargetError(f"{path}: is there already: --force replaces it")
-    partial = _partial_name(final)
-    try:
-        with naming(path):
-            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            fd = os.open(partial, flags, 0o666)
-        try:
-            if before is not None:
-                with naming(path):
-                    os.fchmod(fd, stat.S_IMODE(before.st_mode) & 0o777)
+    final, before = _final_of(path, force=force)
+    with naming(path):
+        _remove_abandoned(final)
+        fd = _open_unnamed(os.path.dirname(final), mode)
+    if fd is None:
+        with new_named_file(path, force=force, mode=mode) as (fd, _partial):
             yield fd
+        return
+    try:
+        _keep_mode(fd, before, path)
+        yield fd
+        with naming(path):
+            os.fsync(fd)
+            _link_unnamed(fd, final, path, force=force)
+    finally:
+        os.close(fd)
+    _sync_directory(os.path.dirname(final))
+
+
+@contextlib.contextmanager
+def new_named_file(path: str, *, force: bool, mode: int = 0o666) -> Iterator[tuple[int, str]]:
+    """Do as `new_file` for a file that must have a name, which is given too, while it is written.
+
+    If anything interrupts this there is no new file under any name. If the process is killed
+    outright, one that ends with `PARTIAL_SUFFIX` stays, until the next time that `path` is written.
+
+    Raises:
+        As `new_file`.
+    """
+    final, before = _final_of(path, force=force)
+    with naming(path):
+        _remove_abandoned(final)
+        fd, partial = _open_partial(final, mode)
+    try:
+        try:
+            _keep_mode(fd, before, path)
+            yield fd, partial
             with naming(path):
                 os.fsync(fd)
+                _publish(partial, final, path, force=force)
         finally:
             os.close(fd)
-        with naming(path):
-            _publish(partial, final, path, force=force)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(partial)
         raise
     _sync_directory(os.path.dirname(final))
+
+
+def _final_of(path: str, *, force: bool) -> tuple[str, os.stat_result | None]:
+    """Return where a path leads to, and what is there."""
+    # A link keeps on leading there.
+    final = os.path.realpath(path)
+    before = _existing(final)
+    if before is not None and not force:
+        raise TargetError(f"{path}: is there already: --force replaces it")
+    return final, before
+
+
+def _keep_mode(fd: int, before: os.stat_result | None, path: str) -> None:
+    if before is not None:
+        with naming(path):
+            os.fchmod(fd, stat.S_IMODE(before.st_mode) & 0o777)
+
+
+def _open_unnamed(directory: str, mode: int) -> int | None:
+    """Return a file without a name in a directory, None where there cannot be one."""
+    if not os.path.isdir(_DESCRIPTORS):
+        # It could not be given a name.
+        return None
+    try:
+        return os.open(directory, os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, mode)
+    except OSError as error:
+        if error.errno in _NO_UNNAMED_FILES:
+            return None
+        raise
+
+
+def _link_unnamed(fd: int, final: str, path: str, *, force: bool) -> None:
+    """Give a file its first name."""
+    descriptors = os.open(_DESCRIPTORS, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        # By the number in a directory: Python follows the link there only if it is asked that way.
+        if not force:
+            try:
+                os.link(str(fd), final, src_dir_fd=descriptors, follow_symlinks=True)
+            except FileExistsError:
+                raise TargetError(f"{path}: somebody else has made it meanwhile") from None
+            return
+        # What is there can be replaced by what has a name only.
+        partial = _partial_name(final)
+        os.link(str(fd), partial, src_dir_fd=descriptors, follow_symlinks=True)
+    finally:
+        os.close(descriptors)
+    try:
+        os.rename(partial, final)
+    except BaseException:
+        os.unlink(partial)
+        raise
+
+
+def _open_partial(final: str, mode: int) -> tuple[int, str]:
+    """Return a new file and its name, locked for as long as the process lives."""
+    while True:
+        partial = _partial_name(final)
+        fd = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            if os.fstat(fd).st_nlink:
+                return fd, partial
+        except OSError:
+            # A file system without locks: nobody removes what cannot be locked.
+            return fd, partial
+        # Somebody took it for abandoned before it was locked.
+        os.close(fd)
+
+
+def _remove_abandoned(final: str) -> None:
+    """Remove what killed processes have left that wrote the same file."""
+    directory, name = os.path.split(final)
+    pattern = re.compile(re.escape(_stem(name)) + _PARTIAL_PATTERN)
+    try:
+        names = os.listdir(directory)
+    except OSError:
+        # One may be allowed to write there and not to look.
+        return
+    for found in filter(pattern.fullmatch, names):
+        path = os.path.join(directory, found)
+        # Who is not allowed to, or finds it locked, leaves it.
+        with contextlib.suppress(OSError):
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.unlink(path)
+            finally:
+                os.close(fd)
 
 
 @contextlib.contextmanager
@@ -88,9 +210,12 @@ def _existing(path: str) -> os.stat_result | None:
 def _partial_name(final: str) -> str:
     """Return a name that nobody uses, beside the final one and not too long."""
     directory, name = os.path.split(final)
-    ending = f".{secrets.token_hex(4)}{PARTIAL_SUFFIX}"
-    stem = os.fsencode(name)[: _NAME_MAX - len(ending)]
-    return os.path.join(directory, os.fsdecode(stem) + ending)
+    return os.path.join(directory, f"{_stem(name)}.{secrets.token_hex(4)}{PARTIAL_SUFFIX}")
+
+
+def _stem(name: str) -> str:
+    """Return what the name of an unfinished file begins with."""
+    return os.fsdecode(os.fsencode(name)[: _NAME_MAX - len(f".01234567{PARTIAL_SUFFIX}")])
 
 
 def _publish(partial: str, final: str, path: str, *, force: bool) -> None:

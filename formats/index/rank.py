@@ -90,7 +90,8 @@ class ChunkBuilder:
             left = self.total_blocks - number * CHUNK_BLOCKS
             if len(piece) * 8 > left:
                 piece = mask_padding(bytes(piece), left)
-            frame = self._compressor.compress(piece)
+            # A copy: what the compressor returns holds as much as the piece itself.
+            frame = bytes(memoryview(self._compressor.compress(piece)))
             self.chunks.append(RankChunk(number, self.present_blocks, frame))
             self.present_blocks += popcount(piece)
 

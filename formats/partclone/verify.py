@@ -11,7 +11,7 @@ from ..errors import FormatError
 from ..finding import Finding
 from ..index.rank import FullIndex
 from ..stored.blocks import StoredBlocks
-from ..stored.checksum_groups import BadGroup, Groups, all_right, bad_groups, finding_of
+from ..stored.checksum_groups import BadGroup, Groups, all_right, bad_groups, finding_of, uncovered
 from ..stored.unreadable import unreadable
 from . import layout, reader
 
@@ -62,6 +62,7 @@ def verify(
         yield from _sweep(source, blocks, index, progress, jobs)
         return
     groups = Groups(source, blocks, _checker(mode, blocks, reseed=reseed))
+    yield from uncovered(groups, index)
     if mode in {layout.ChecksumMode.XXH64, layout.ChecksumMode.XXH128} and not reseed:
         yield from _verify_running(groups, mode, index, progress)
         return

@@ -11,7 +11,7 @@ from ..errors import FormatError
 from ..finding import Finding
 from ..ordered_map import in_order
 from ..stored.blocks import StoredBlocks
-from ..stored.checksum_groups import Groups, all_right, bad_groups, finding_of
+from ..stored.checksum_groups import Groups, all_right, bad_groups, finding_of, uncovered
 from . import layout, reader
 
 if TYPE_CHECKING:
@@ -59,6 +59,9 @@ def verify(
         if info.missing is not None:
             yield Finding(*info.missing, str(info.damage))
     groups = Groups(source, blocks, _Check())
+    if source.size < blocks.stored_size + len(layout.TAIL_MAGIC) + layout.TAIL_SUM_SIZE:
+        # The sum in the tail is what covers the data behind the last check.
+        yield from uncovered(groups, index)
     for bad in bad_groups(groups, jobs=jobs, progress=progress):
         is_right = False
         yield finding_of(groups, bad, index)

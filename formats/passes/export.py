@@ -155,8 +155,7 @@ def export_file(
 ) -> None:
     """Write the guest bytes to a regular file that appears under its name when it is whole.
 
-    If anything interrupts this there is no new file under any name. If the process is killed
-    outright, one that ends with `PARTIAL_SUFFIX` may stay.
+    However this ends before, there is no new file; see `new_file`.
 
     Raises:
         As `export`.

@@ -11,6 +11,7 @@ from ..codecs.decoded_source import digest_of_stored
 from ..errors import CorruptImageError, FormatError, NotThisFormatError, UnsupportedFeatureError
 from ..format import Passed
 from ..raw.format import FORMAT as RAW
+from ..sources.distrusted import every_byte
 from .decompress import scan_plain
 from .scan_in_passing import Passing
 
@@ -85,14 +86,16 @@ def _scan_streams(
 
 
 def _scan_plain_files(stored: StoredFiles, progress: Progress | None, *, is_raw: bool) -> Scan:
+    # Headers have checksums of their own, and what a damaged image is, is told all the same.
+    source = every_byte(stored.source)
     if is_raw:
-        return RAW.scan(stored.source)
+        return RAW.scan(source)
     try:
-        found = registry.sniff(stored.whole_stream())
+        found = registry.sniff(every_byte(stored.whole_stream()))
     except NotThisFormatError as error:
-        if stored.codec is not None and codecs.sniff(stored.source) is not None:
+        if stored.codec is not None and codecs.sniff(source) is not None:
             raise UnsupportedFeatureError(
                 "container", 0, f"compressed twice: unpack the outer {stored.codec} first"
             ) from error
         raise
-    return found.scan(stored.source, progress)
+    return found.scan(source, progress)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .. import registry
+from ..finding import Finding
+from ..sources.distrusted import every_byte
+from ..stored.used_windows import distrusted_ranges
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from ..finding import Finding
     from ..index.stored import StoredIndex
     from ..progress import Progress
     from ..sources.byte_source import ByteSource
@@ -26,7 +28,7 @@ def verify(
 ) -> Iterator[Finding]:
     """Check every checksum that an image has, else its structure; yield what is wrong.
 
-    Goes on past errors.
+    Goes on past errors. What no checksum of a damaged stream vouches for is a finding.
 
     Args:
         name: the format.
@@ -41,5 +43,24 @@ def verify(
         FormatError: the image is of that format no more.
         OSError: the operating system could not read.
     """
+    whole = every_byte(source)
+    if whole is not source:
+        # The format's own checksums may still tell something of it.
+        yield from _distrusted(name, source, whole, layout, index)
     check = registry.named(name).verify
-    return check(source, layout, index, progress=progress, jobs=jobs)
+    yield from check(whole, layout, index, progress=progress, jobs=jobs)
+
+
+def _distrusted(
+    name: str,
+    source: ByteSource,
+    whole: ByteSource,
+    layout: Mapping[str, int],
+    index: StoredIndex,
+) -> Iterator[Finding]:
+    """Yield, as one, all that no checksum of a damaged stream vouches for."""
+    readers = (registry.open_reader(name, each, layout, index) for each in (source, whole))
+    found = list(distrusted_ranges(*readers))
+    if found:
+        start, stop = min(each.start for each in found), max(each.stop for each in found)
+        yield Finding(start, stop, found[0].reason)

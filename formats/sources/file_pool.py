@@ -53,9 +53,9 @@ class ChunkSource:
             readv(fd, buffers, offset)
 
     def readv_nowait(self, buffers: Sequence[memoryview], offset: int) -> bool:
-        """Fill `buffers` if the page cache holds the bytes; see `ByteSource.readv_nowait`."""
-        with _pool.lease(self) as fd:
-            return readv_nowait(fd, buffers, offset)
+        """Fill `buffers` if the file is open just now and the page cache holds the bytes."""
+        with _pool.borrow(self) as fd:
+            return fd is not None and readv_nowait(fd, buffers, offset)
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Return ``length`` bytes at ``offset``; see `ByteSource.read_at`."""
@@ -104,39 +104,69 @@ class _Pool:
 
     @contextlib.contextmanager
     def lease(self, chunk: ChunkSource) -> Iterator[int]:
-        """Give the descriptor of a chunk, which stays open during the block.
+        """Give the descriptor of a chunk, which stays open during the block. It may block.
 
         Raises:
             OSError: it cannot be opened, or is not the file any more that it was.
         """
-        with self._lock:
-            found = self._open.get(chunk)
-            if found is None:
-                found = self._open[chunk] = _Open(_reopen(chunk))
-                self._drop_idle()
-            else:
-                self._open.move_to_end(chunk)
-            found.readers += 1
+        found = self._take(chunk)
+        if found is None:
+            found = self._add(chunk, _reopen(chunk))
         try:
             yield found.fd
         finally:
-            with self._lock:
-                found.readers -= 1
+            self._give_back(found)
+
+    @contextlib.contextmanager
+    def borrow(self, chunk: ChunkSource) -> Iterator[int | None]:
+        """Do as `lease`, but give None where the chunk is not open."""
+        found = self._take(chunk)
+        if found is None:
+            yield None
+            return
+        try:
+            yield found.fd
+        finally:
+            self._give_back(found)
 
     def forget(self, chunk: ChunkSource) -> None:
         """Close a chunk that nobody reads."""
         with self._lock:
             found = self._open.pop(chunk, None)
-            if found is not None:
-                os.close(found.fd)
+        if found is not None:
+            os.close(found.fd)
 
-    def _drop_idle(self) -> None:
-        surplus = len(self._open) - MOST_OPEN
-        if surplus > 0:
-            # The newest has no reader yet, and is the one that is wanted.
-            idle = [chunk for chunk, each in list(self._open.items())[:-1] if not each.readers]
-            for chunk in idle[:surplus]:
-                os.close(self._open.pop(chunk).fd)
+    # The lock is held for moments only: files are opened and closed outside of it.
+
+    def _take(self, chunk: ChunkSource) -> _Open | None:
+        with self._lock:
+            found = self._open.get(chunk)
+            if found is not None:
+                self._open.move_to_end(chunk)
+                found.readers += 1
+            return found
+
+    def _add(self, chunk: ChunkSource, fd: int) -> _Open:
+        with self._lock:
+            found = self._open.get(chunk)
+            spare = [] if found is None else [fd]
+            if found is None:
+                found = self._open[chunk] = _Open(fd)
+            found.readers += 1
+            spare += self._surplus()
+        for each in spare:
+            os.close(each)
+        return found
+
+    def _give_back(self, found: _Open) -> None:
+        with self._lock:
+            found.readers -= 1
+
+    def _surplus(self) -> list[int]:
+        """Take out the chunks that have not been read for longest, if there are too many."""
+        surplus = max(0, len(self._open) - MOST_OPEN)
+        idle = [chunk for chunk, each in self._open.items() if not each.readers]
+        return [self._open.pop(chunk).fd for chunk in idle[:surplus]]
 
 
 def _reopen(chunk: ChunkSource) -> int:

@@ -7,10 +7,11 @@ import itertools
 from typing import TYPE_CHECKING
 
 from ..errors import TruncatedImageError
+from .distrusted import Distrusted, distrusted, every_byte
 from .fingerprint import digest_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from .byte_source import ByteSource
     from .place import Place
@@ -69,6 +70,21 @@ class JoinedSource:
         number = min(bisect.bisect_right(self._stops, offset), len(self._parts) - 1)
         start = self._stops[number - 1] if number else 0
         return self._parts[number].place(offset - start + self._skip)
+
+    def distrusted(self, start: int, stop: int) -> Iterator[Distrusted]:
+        """Yield what the parts have of bytes ``[start, stop)`` and do not give, ascending."""
+        first = 0
+        for part, end in zip(self._parts, self._stops, strict=True):
+            shift = first - self._skip
+            low, high = max(start, first), min(stop, end)
+            if low < high:
+                for found in distrusted(part, low - shift, high - shift):
+                    yield Distrusted(found.start + shift, found.stop + shift, found.reason)
+            first = end
+
+    def every_byte(self) -> ByteSource:
+        """Return the same, of parts that give all that they have."""
+        return JoinedSource([every_byte(part) for part in self._parts], self._skip)
 
     def close(self) -> None:
         """Close every part."""

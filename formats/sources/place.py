@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..extent import data, unreadable
+from .distrusted import distrusted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,11 +31,19 @@ class Place(NamedTuple):
 def stored(start: int, stop: int, source: ByteSource, offset: int) -> Iterator[Extent]:
     """Yield the extents of guest bytes that a source is to hold in one piece from `offset` on.
 
-    What lies behind the end of a source that was cut off is unreadable.
+    What lies behind the end of a source that was cut off is unreadable, and so is what the source
+    has and does not give.
     """
     there = min(stop, start + max(0, source.size - offset))
-    if start < there:
-        yield data(start, there, source, offset)
+    position, shift = start, offset - start
+    for found in distrusted(source, offset, there + shift):
+        first, last = found.start - shift, found.stop - shift
+        if position < first:
+            yield data(position, first, source, position + shift)
+        yield unreadable(first, last, source, found.start, found.reason)
+        position = last
+    if position < there:
+        yield data(position, there, source, position + shift)
     if there < stop:
         reason = f"the image is cut off: it ends at byte {source.size} of what is stored"
         yield unreadable(there, stop, source, offset + there - start, reason)

@@ -102,7 +102,6 @@ class StoredBlocksReader:
         self._source = source
         self._blocks = blocks
         self._index = index
-        self._junk = memoryview(bytearray(blocks.checksum_size))
         # What each small read asks for, without a look into the record.
         self._uniform_rank = index.uniform_rank
         self._readv_nowait = source.readv_nowait
@@ -164,7 +163,7 @@ class StoredBlocksReader:
         self._source.close()
 
     def _plan(self, view: memoryview, offset: int) -> Scatter:
-        scatter = Scatter(view, self._junk)
+        scatter = Scatter(view, self._checksum_size)
         blocks = self._blocks
         group, gap = blocks.group_size, blocks.checksum_size
         for start, stop, data in self._runs(offset, offset + len(view)):

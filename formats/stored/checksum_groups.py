@@ -175,10 +175,14 @@ class Groups:
 
     def guest_range(self, number: int, index: StoredIndex) -> tuple[int, int]:
         """Return the guest bytes ``[start, stop)`` from the first to the last one of a group."""
+        first = number * self.blocks.group_size
+        return self.guest_range_of(first, first + self.length(number), index)
+
+    def guest_range_of(self, first: int, behind: int, index: StoredIndex) -> tuple[int, int]:
+        """Return the guest bytes from the first to the last of used-data bytes [first, behind)."""
         size = self.blocks.block_size
         ranks = index.rank_index() or FullIndex(self.blocks.total_blocks)
-        first = number * self.blocks.group_size
-        last = first + self.length(number) - 1
+        last = behind - 1
         start = ranks.block_of_rank(first // size) * size + first % size
         stop = ranks.block_of_rank(last // size) * size + last % size + 1
         return start, stop
@@ -238,6 +242,24 @@ def _goes_on(groups: Groups, before: BadGroup, bad: BadGroup) -> bool:
         return False
     computed = groups.checker.compute(groups.pieces(bad.number), before.computed)
     return groups.checker.is_same(bad.stored, computed)
+
+
+def uncovered(groups: Groups, index: StoredIndex) -> Iterator[Finding]:
+    """Yield what of an image that is cut off is there, and has no checksum any more.
+
+    At most one: the blocks behind the last checksum.
+    """
+    blocks = groups.blocks
+    first = groups.count * blocks.group_size
+    stop = blocks.whole_blocks(groups.source.size) * blocks.block_size
+    if first < stop:
+        start, end = groups.guest_range_of(first, stop, index)
+        yield Finding(
+            start,
+            end,
+            f"no checksum covers the last {stop - first} bytes, from "
+            f"0x{groups.offset(groups.count):x} of the image on: the one that would is cut off",
+        )
 
 
 def finding_of(groups: Groups, bad: BadGroup, index: StoredIndex) -> Finding:

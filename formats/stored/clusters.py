@@ -49,7 +49,6 @@ class StoredClustersReader:
         self._source = source
         self._clusters = clusters
         self._index = index
-        self._junk = memoryview(bytearray(_JUNK))
 
     @property
     def size(self) -> int:
@@ -92,7 +91,7 @@ class StoredClustersReader:
         self._source.close()
 
     def _plan(self, view: memoryview, offset: int) -> Scatter:
-        scatter = Scatter(view, self._junk)
+        scatter = Scatter(view, _JUNK)
         cluster_size, gap = self._clusters.cluster_size, self._clusters.gap
         for start, stop, source_offset, within in self._runs(offset, offset + len(view)):
             scatter.grouped(start - offset, stop - offset, source_offset, within, cluster_size, gap)

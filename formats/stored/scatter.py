@@ -38,14 +38,22 @@ class Scatter:
 
     Args:
         view: the buffer.
-        junk: bytes between two pieces, up to which reading on is cheaper than a second read.
+        most_junk: bytes between two pieces, up to which reading on is cheaper than a second read.
     """
 
-    __slots__ = ("_filled", "_junk", "_next_source", "_scratch_used", "_view", "copies", "reads")
+    __slots__ = (
+        "_filled",
+        "_most_junk",
+        "_next_source",
+        "_scratch_used",
+        "_view",
+        "copies",
+        "reads",
+    )
 
-    def __init__(self, view: memoryview, junk: memoryview) -> None:
+    def __init__(self, view: memoryview, most_junk: int) -> None:
         self._view = view
-        self._junk = junk
+        self._most_junk = most_junk
         self._filled = 0
         self._next_source = -1
         self.reads: list[tuple[list[memoryview], int]] = []
@@ -109,10 +117,11 @@ class Scatter:
 
     def _read(self, buffer: memoryview, source_offset: int) -> None:
         gap = source_offset - self._next_source
-        if self._next_source >= 0 and 0 <= gap <= len(self._junk):
+        if self._next_source >= 0 and 0 <= gap <= self._most_junk:
             buffers = self.reads[-1][0]
             if gap:
-                buffers.append(self._junk[:gap])
+                # One of its own: what is stored there is compared with hashes, too.
+                buffers.append(memoryview(bytearray(gap)))
             buffers.append(buffer)
         else:
             self.reads.append(([buffer], source_offset))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..codecs.seek_points import PAGE_SIZE
 from ..errors import FormatError
 from ..ordered_map import in_order
+from ..sources.pages import PAGE_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -160,6 +160,26 @@ def unreadable_ranges(reader: ImageReader) -> Iterator[Lost]:
             yield Lost(extent.start, extent.stop, extent.reason)
 
 
+def distrusted_ranges(reader: ImageReader, every_byte: ImageReader) -> Iterator[Lost]:
+    """Yield what a reader refuses that another of the same image gives, ascending.
+
+    Args:
+        reader: refuses what no checksum of a damaged stream vouches for.
+        every_byte: refuses only what is not there.
+    """
+    gone = list(unreadable_ranges(every_byte))
+    for lost in unreadable_ranges(reader):
+        start = lost.start
+        for other in gone:
+            if other.stop <= start or lost.stop <= other.start:
+                continue
+            if start < other.start:
+                yield lost._replace(start=start, stop=other.start)
+            start = other.stop
+        if start < lost.stop:
+            yield lost._replace(start=start)
+
+
 def stored_pieces(reader: ImageReader) -> Iterator[tuple[int, bytes]]:
     """Yield (guest offset, bytes) of everything that is stored, up to a window at once.
 

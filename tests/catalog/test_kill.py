@@ -11,9 +11,11 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+import zstandard
 from imgcat.catalog.database.check import check
 from imgcat.catalog.opening.open import open_watched
 from imgcat.catalog.store import Catalog
+from imgcat.formats.sources.pages import PAGE_SIZE
 from support.attack_images import BLOCK, patchy
 from support.program import wait_until
 from support.shortcuts import catalogue, statuses
@@ -183,3 +185,28 @@ def test_a_migration_cut_short_is_made_anew(program: Program, shelf: dict[Path, 
         assert check_catalog(program, shelf) == 1
         for each in program.home.glob("catalog.db*"):
             each.unlink()
+
+
+def test_interrupted_it_does_not_scan_to_the_end(program: Program, tmp_path: Path) -> None:
+    """Half a terabyte of zeros in 16 MB: to its end, that would take minutes."""
+    path = tmp_path / "endless.img.zst"
+    head = patchy(1, 128).image[:PAGE_SIZE]
+    zeros = (PAGE_SIZE << 3 | 1 << 1).to_bytes(3, "little") + b"\0"
+    raw = (len(head) << 3).to_bytes(3, "little") + head
+    # A frame with a window of 1 MiB: a raw block, then blocks of one byte that is repeated.
+    path.write_bytes(zstandard.FRAME_HEADER + bytes([0, 10 << 3]) + raw + zeros * 4_200_000)
+    process = program.start("add", path)
+    files = f"/proc/{process.pid}/fd"
+
+    def is_scanning() -> bool:
+        with contextlib.suppress(FileNotFoundError):
+            return any(os.readlink(f"{files}/{each}") == str(path) for each in os.listdir(files))
+        return False
+
+    wait_until(is_scanning, "the image is open", 30)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=30)[1]
+    assert b"Traceback" not in said
+    assert process.returncode == 130
+    assert check_catalog(program, {}) == 0

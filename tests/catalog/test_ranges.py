@@ -80,8 +80,9 @@ def test_ranges_are_rows(catalog: Catalog, written: Written) -> None:
     expected = [(0, 100), (16_000, 1000), *((n, 1) for n in range(30_000, 30_500, 2)), (_COUNT, 1)]
     assert rows == [(first, count, offsets[first]) for first, count in expected]
     record = catalog.get(1)
-    assert (record.index_kind, record.index_rows) == ("ranges", len(expected))
-    assert record.index_bytes == 24 * len(expected)
+    cost = catalog.cost(1)
+    assert (record.index_kind, cost.index_rows) == ("ranges", len(expected))
+    assert cost.index_bytes == 24 * len(expected)
 
 
 def test_opening_reads_nothing_and_a_window_is_one_statement(

@@ -92,7 +92,7 @@ def shelf_of(revision: str, directory: Path) -> dict[str, str]:
         sample = samples.unpack_one(directory, "ext4-0.3.23")
         shutil.move(sample.path, directory / "sda1.img")
         return {"sda1": sample.volume_sha256}
-    if revision == "0003":
+    if revision in {"0003", "0004"}:
         return write_shelf(directory)
     clusters = ntfsclone_writer.write(
         ntfsclone_writer.Recipe(order=[0, 1, 2, 5, 6, 9, 17], cluster_count=20)
@@ -113,9 +113,12 @@ def shelf_of(revision: str, directory: Path) -> dict[str, str]:
 def old_catalog(revision: str, path: Path, directory: Path) -> None:
     """Make a catalog as imgcat made it when this revision was the last, of files that are there."""
     connection = sqlite3.connect(path)
-    connection.executescript((HERE / f"schema-{revision}.sql").read_text())
+    statements = (HERE / f"schema-{revision}.sql").read_text().split("\n\n")
+    # By name, an index may come before its table.
+    for statement in sorted(statements, key=lambda each: not each.startswith("CREATE TABLE")):
+        connection.execute(statement)
     connection.executescript((HERE / f"populated-{revision}.sql").read_text())
-    tables = ["images", "volumes", *(["image_directories"] if revision == "0003" else [])]
+    tables = ["images", "volumes", *(["image_directories"] if revision >= "0003" else [])]
     for table in tables:
         connection.execute(
             f"UPDATE {table} SET path = replace(path, '/backups/', ?)", (f"{directory}/",)
@@ -138,6 +141,7 @@ def test_a_catalog_of_an_older_schema_is_upgraded_and_its_images_are_served(
     path = tmp_path / "c.db"
     shelf = shelf_of(old, tmp_path)
     old_catalog(old, path, tmp_path)
+    path.chmod(0o600)
     said: list[str] = []
     with Catalog.open(str(path), notify=said.append) as catalog:
         listed = {row.name: row for row, _volumes in catalog.list_images()}
@@ -253,9 +257,12 @@ def test_an_id_is_not_used_again_after_an_upgrade(tmp_path: Path) -> None:
 
 def test_compressed_streams_go_with_their_index(database: Database) -> None:
     with database.raw() as connection:
-        connection.execute("INSERT INTO indexes VALUES (7, 'full', 1, 'now', 70)")
         connection.execute(
-            "INSERT INTO streams VALUES (3, 7, 0, 'zstd', 'zstandard', 1, 10, 5, 10)"
+            "INSERT INTO indexes (id, kind, total_units, created_at, content_key)"
+            " VALUES (7, 'full', 1, 'now', 70)"
+        )
+        connection.execute(
+            "INSERT INTO streams VALUES (3, 7, 0, 'zstd', 'zstandard', 1, 10, 5, 10, 10)"
         )
         connection.execute("INSERT INTO seek_points VALUES (3, 0, 0, 0, 0, X'')")
         connection.execute("INSERT INTO page_hashes VALUES (3, 0, X'00')")
@@ -263,7 +270,7 @@ def test_compressed_streams_go_with_their_index(database: Database) -> None:
             assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (1,)
         with pytest.raises(sqlite3.IntegrityError, match="UNIQUE"):
             connection.execute(
-                "INSERT INTO streams VALUES (4, 7, 0, 'zstd', 'zstandard', 1, 10, 5, 10)"
+                "INSERT INTO streams VALUES (4, 7, 0, 'zstd', 'zstandard', 1, 10, 5, 10, 10)"
             )
         with pytest.raises(sqlite3.IntegrityError, match="FOREIGN KEY"):
             connection.execute("INSERT INTO seek_points VALUES (4, 0, 0, 0, 0, X'')")
@@ -271,7 +278,7 @@ def test_compressed_streams_go_with_their_index(database: Database) -> None:
         for table in ("streams", "seek_points", "page_hashes"):
             assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
         # An id is never used again.
-        connection.execute("INSERT INTO indexes VALUES (8, 'full', 1, 'now', 80)")
+        connection.execute("INSERT INTO indexes VALUES (8, 'full', 1, 'now', 80, NULL, NULL)")
         connection.execute(
             "INSERT INTO streams (index_id, ordinal, codec, library,"
             " index_version, plain_bytes, stored_bytes, span_bytes)"
@@ -295,7 +302,7 @@ def test_a_new_catalog_names_its_application_and_revision(database: Database) ->
 
 def test_an_older_catalog_is_copied_and_upgraded(database: Database, tmp_path: Path) -> None:
     with database.raw() as connection:
-        connection.execute("INSERT INTO indexes VALUES (7, 'full', 1, 'now', 70)")
+        connection.execute("INSERT INTO indexes VALUES (7, 'full', 1, 'now', 70, NULL, NULL)")
     message = schema.ensure_current(
         database, revisions=(*schema.REVISIONS, NEXT), migrations=next_revision(tmp_path)
     )

@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 from imgcat.catalog.adding.batch import Options, add_files
-from imgcat.catalog.adding.put import Outcome, add_file
+from imgcat.catalog.adding.put import Outcome, add_file, put
 from imgcat.catalog.adding.rescan import rescan
+from imgcat.catalog.adding.scan import scan_file
 from imgcat.catalog.errors import ImageChangedError
 from imgcat.catalog.opening.open import open_image
 from imgcat.catalog.store import Catalog
 from imgcat.formats.errors import FormatError
 from imgcat.formats.index.rank_chunk import ChunkMissingError
 from imgcat.formats.reader import read_bytes
+from support.statements import statements_of_this_thread
 from support.streams import packed, plain_image
 
 if TYPE_CHECKING:
@@ -83,3 +85,25 @@ def test_damaged_points_are_told_and_made_anew(
     (result,) = add_files(catalog, [path], options=Options(force=True))
     assert result.ingested is not None
     assert _read(catalog, image) == plain_image("partclone").guest
+
+
+def test_what_is_decoded_is_read_without_a_word_to_the_catalog(
+    catalog: Catalog, tmp_path: Path
+) -> None:
+    """In the event loop: a reader that goes on, whose spans are many and all decoded."""
+    path = tmp_path / "a.img.lz4"
+    path.write_bytes(packed("lz4-small", "partclone"))
+    image = put(catalog, scan_file(str(path), spacing=64 << 10)).record
+    assert catalog.cost(image.row.id).streams[0].point_count > 40
+    guest = plain_image("partclone").guest
+    opened = open_image(catalog, image.row.id)
+    try:
+        assert read_bytes(opened.reader, 0, opened.reader.size) == guest
+        view = memoryview(bytearray(16 << 10))
+        with statements_of_this_thread(catalog) as seen:
+            for offset in range(0, len(guest), len(view)):
+                assert opened.reader.read_into_nowait(view, offset)
+                assert view == guest[offset : offset + len(view)]
+        assert seen == []
+    finally:
+        opened.close()

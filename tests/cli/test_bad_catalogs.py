@@ -194,7 +194,7 @@ def read_only(program: Program, image: Path) -> Iterator[Path]:
     directory = program.home
     for each in directory.glob("catalog.db-*"):
         each.unlink()
-    program.catalog.chmod(0o444)
+    program.catalog.chmod(0o400)
     directory.chmod(0o555)
     assert image.exists()
     yield directory

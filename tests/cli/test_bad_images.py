@@ -243,6 +243,26 @@ def test_an_unreadable_image_does_not_stop_the_others(program: Program, tmp_path
     assert [row["name"] for row in program.json("ls")] == ["a", "b"]
 
 
+def test_a_search_names_what_it_may_not_read(program: Program, tmp_path: Path) -> None:
+    shelf = tmp_path / "shelf"
+    for directory in (shelf / "closed", shelf / "open", shelf / "sealed"):
+        directory.mkdir(parents=True)
+        (directory / "x.img").write_bytes(GOOD)
+    secret = shelf / "open" / "secret.img"
+    secret.write_bytes(GOOD)
+    (shelf / "open" / "dangling").symlink_to("nowhere")
+    secret.chmod(0)
+    (shelf / "closed").chmod(0)
+    # Its names can be listed, and none of them looked at.
+    (shelf / "sealed").chmod(0o444)
+    result = run_confined(program, MODES_HOLD, "add", "-r", shelf, code=5)
+    assert sorted(result.stderr.splitlines()) == [
+        f"imgcat: {path}: Permission denied"
+        for path in (shelf / "closed", secret, shelf / "sealed" / "x.img")
+    ]
+    assert [row["path"] for row in program.json("ls")] == [str(shelf / "open" / "x.img")]
+
+
 def test_the_same_file_twice_is_one_image(program: Program, tmp_path: Path) -> None:
     path = tmp_path / "a.img"
     path.write_bytes(GOOD)

@@ -195,20 +195,6 @@ def test_doctor(program: Program) -> None:
     assert "fusermount3  ->  apt-get install fuse3" in lacking.stdout
 
 
-def test_completion_completes_image_names(program: Program, samples: list[Sample]) -> None:
-    program.run("add", *(sample.path for sample in samples[:3]))
-    script = program.run("completion", "bash").stdout
-    assert "_IMGCAT_COMPLETE" in script
-    environment = program.environment | {
-        "_IMGCAT_COMPLETE": "complete_bash",
-        "COMP_WORDS": "imgcat show ext4-0.3.4",
-        "COMP_CWORD": "2",
-    }
-    assert program.run(env=environment).stdout.split() == ["ext4-0.3.47-a0"]
-    for shell in ("zsh", "fish"):
-        assert "imgcat" in program.run("completion", shell).stdout
-
-
 def test_every_command_has_help_with_an_example(program: Program) -> None:
     app = make_app()
     names = [[command.name] for command in app.registered_commands]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -9,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,12 +19,10 @@ from support.holes import data_ranges, whole_blocks
 from support.partclone_writer import Recipe, write
 from support.program import COMMAND, wait_until
 from support.shortcuts import catalogue
-from support.streams import compress, plain_image
+from support.streams import compress, packed, plain_image
 from support.volumes import KINDS, Kind, Volume, make_volume, quiet, sha256
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from support.program import Program
     from support.samples import Sample
 
@@ -194,8 +194,45 @@ def test_a_reader_that_has_had_enough(program: Program) -> None:
         ["bash", "-c", f"{sys.executable} -m imgcat export one - | head -c 10; echo $PIPESTATUS"],
         env=program.environment, capture_output=True, check=True,
     )  # fmt: skip
-    assert said.stdout == b"A" * 10 + b"0\n"
+    # Its exit code is that of a process that SIGPIPE has ended: not all was written.
+    assert said.stdout == b"A" * 10 + b"141\n"
     assert said.stderr == b""
+
+
+@pytest.mark.usefixtures("one")
+def test_a_listing_that_nobody_reads_to_its_end_is_no_error(program: Program) -> None:
+    said = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m imgcat ls | true; echo $PIPESTATUS"],
+        env=program.environment, capture_output=True, check=True,
+    )  # fmt: skip
+    assert (said.stdout, said.stderr) == (b"0\n", b"")
+
+
+@pytest.mark.parametrize("command", ["export", "repack"])
+def test_never_over_a_file_of_any_image(
+    program: Program, one: Path, tmp_path: Path, command: str
+) -> None:
+    other = tmp_path / "other.img"
+    other.write_bytes(one.read_bytes())
+    catalogue(program, other)
+    before = other.read_bytes()
+    hard, soft = tmp_path / "hard", tmp_path / "soft"
+    hard.hardlink_to(other)
+    soft.symlink_to(other)
+    for target in (other, hard, soft):
+        said = program.run(command, "one", target, "--force", code=2)
+        assert "is a file of the image other" in said.stderr
+    # A file that has replaced it there is one that it may still be looked for in.
+    replaced = tmp_path / "new"
+    replaced.write_bytes(before)
+    replaced.rename(other)
+    assert "the image other" in program.run(command, "one", other, "--force", code=2).stderr
+    assert other.read_bytes() == before
+    with other.open("r+b") as file:
+        process = program.start("export", "one", "-", stdout=file)
+        assert b"the image other" in process.communicate()[1]
+        assert process.returncode == 2
+    assert other.read_bytes() == before
 
 
 def test_a_truncated_image_leaves_nothing(program: Program, tmp_path: Path, out: Path) -> None:
@@ -325,13 +362,17 @@ def huge(program: Program, tmp_path: Path) -> None:
     catalogue(program, image)
 
 
-def _partial(out: Path) -> Path | None:
-    return next(out.parent.glob("*.imgcat-partial"), None)
+def _written(pid: int, out: Path) -> int:
+    """Return how many bytes of the file that will be `out`, and has no name yet, are stored."""
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            if os.readlink(each).startswith(f"{out.parent}/#"):
+                return os.stat(each).st_blocks * 512
+    return 0
 
 
-def _is_under_way(out: Path) -> bool:
-    partial = _partial(out)
-    return partial is not None and partial.stat().st_blocks * 512 > MIB
+def _is_under_way(process: subprocess.Popen[bytes], out: Path) -> bool:
+    return _written(process.pid, out) > MIB
 
 
 @pytest.mark.usefixtures("huge")
@@ -341,7 +382,7 @@ def test_interrupted(program: Program, out: Path, number: signal.Signals, there:
     if there:
         out.write_bytes(b"mine")
     process = program.start("export", "huge", out, "--no-sparse", "--force")
-    wait_until(lambda: _is_under_way(out), "the export is under way", 20)
+    wait_until(lambda: _is_under_way(process, out), "the export is under way", 20)
     process.send_signal(number)
     said, errors = process.communicate(timeout=30)
     assert process.returncode == 128 + number
@@ -354,13 +395,10 @@ def test_interrupted(program: Program, out: Path, number: signal.Signals, there:
 @pytest.mark.usefixtures("huge")
 def test_killed(program: Program, out: Path) -> None:
     process = program.start("export", "huge", out, "--no-sparse")
-    wait_until(lambda: _is_under_way(out), "the export is under way", 20)
+    wait_until(lambda: _is_under_way(process, out), "the export is under way", 20)
     process.kill()
     process.communicate()
-    partial = _partial(out)
-    assert partial is not None
-    assert os.listdir(out.parent) == [partial.name]
-    partial.unlink()
+    assert os.listdir(out.parent) == []
 
 
 @pytest.mark.usefixtures("huge")
@@ -369,12 +407,10 @@ def test_an_ignored_interrupt_stays_ignored(program: Program, out: Path) -> None
         ["nohup", sys.executable, "-m", "imgcat", "export", "huge", str(out), "--no-sparse"],
         env=program.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
-    wait_until(lambda: _is_under_way(out), "the export is under way", 20)
+    wait_until(lambda: _is_under_way(process, out), "the export is under way", 20)
     process.send_signal(signal.SIGHUP)
-    before = _partial(out)
-    assert before is not None
-    size = before.stat().st_blocks
-    wait_until(lambda: before.stat().st_blocks > size, "it goes on", 20)
+    before = _written(process.pid, out)
+    wait_until(lambda: _written(process.pid, out) > before, "it goes on", 20)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=30)
     assert process.returncode == 128 + signal.SIGTERM
@@ -403,8 +439,35 @@ def test_completion_completes_image_names(program: Program, samples: list[Sample
     catalogue(program, *(sample.path for sample in samples[:3]))
     for command in ("export", "map", "read"):
         environment = program.environment | {
-            "_IMGCAT_COMPLETE": "complete_bash",
-            "COMP_WORDS": f"imgcat {command} ext4-0.3.4",
-            "COMP_CWORD": "2",
+            "_IMGCAT_COMPLETE": "bash",
         }
-        assert program.run(env=environment).stdout.split() == ["ext4-0.3.47-a0"]
+        line = f"imgcat {command} ext4-0.3.4"
+        assert program.run(line, "ext4-0.3.4", env=environment).stdout == "ext4-0.3.47-a0\0"
+
+
+def test_what_nothing_vouches_for_is_refused_and_rescued_and_told(
+    program: Program, tmp_path: Path
+) -> None:
+    """A compressed image without its end: what is there a rescue gets, and nobody else."""
+    image = plain_image("partclone")
+    data = packed("gzip", "partclone")
+    path = tmp_path / "one.img.gz"
+    path.write_bytes(data[: len(data) * 3 // 4])
+    program.run("add", path, code=5)
+    (row,) = program.json("ls", "--json")
+    assert row["status"] == "damaged"
+    said = program.run("map", "--json", "one", code=5)
+    assert '"unreadable": "distrusted: no checksum of the damaged gzip stream' in said.stdout
+    out = tmp_path / "out"
+    said = program.run("export", "one", out, code=5)
+    assert "distrusted" in said.stderr
+    assert not out.exists()
+    said = program.run("export", "--rescue", "one", out, code=5)
+    assert "may be wrong: distrusted: no checksum of the damaged gzip stream" in said.stderr
+    rescued = out.read_bytes()
+    same = sum(
+        rescued[at : at + 4096] == image.guest[at : at + 4096]
+        for at in range(0, len(rescued), 4096)
+    )
+    assert len(rescued) == len(image.guest)
+    assert len(image.guest) // 4096 * 2 // 3 < same < len(image.guest) // 4096

@@ -112,3 +112,20 @@ def test_a_damaged_image_is_not_repacked(
     program.run("repack", "image", out, code=5)
     assert not out.exists()
     assert [path.name for path in tmp_path.iterdir() if "partial" in path.name] == []
+
+
+@pytest.mark.loop
+def test_a_full_disk_is_named(program: Program, tmp_path: Path) -> None:
+    written = write_ntfsclone(NtfsRecipe(order=range(4000), cluster_count=4000, cluster_size=4096))
+    image = tmp_path / "n.img"
+    image.write_bytes(written.image)
+    program.run("add", image)
+    point = tmp_path / "full"
+    point.mkdir()
+    quiet("mount", "-t", "tmpfs", "-o", "size=128K", "none", point)
+    try:
+        said = program.run("repack", "n", point / "out.zst", code=5).stderr
+        assert said == f"imgcat: {point / 'out.zst'}: No space left on device\n"
+        assert os.listdir(point) == []
+    finally:
+        quiet("umount", point)

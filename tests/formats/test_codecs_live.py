@@ -11,9 +11,9 @@ from imgcat.formats.codecs import registry as codecs
 from imgcat.formats.codecs.decoded_source import DecodedSource
 from imgcat.formats.codecs.decoders import Decoding
 from imgcat.formats.codecs.scan import scan_stream
-from imgcat.formats.codecs.seek_points import PAGE_SIZE
 from imgcat.formats.codecs.seek_tables import MemoryTable
 from imgcat.formats.sources.file import FileSource
+from imgcat.formats.sources.pages import PAGE_SIZE
 from support.packers import pack
 
 if TYPE_CHECKING:

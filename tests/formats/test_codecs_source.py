@@ -5,19 +5,26 @@ from __future__ import annotations
 import concurrent.futures
 import random
 import threading
+import time
 import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
-from imgcat.formats.codecs import decoded_source as source
 from imgcat.formats.codecs import decoders as live
+from imgcat.formats.codecs import failures, look_ahead
 from imgcat.formats.codecs import registry as codecs
-from imgcat.formats.codecs.decoded_source import DecodedSource, page_hash
+from imgcat.formats.codecs.decoded_source import DecodedSource
 from imgcat.formats.codecs.decoders import Decoding
 from imgcat.formats.codecs.scan import PageHasher, scan_stream
-from imgcat.formats.codecs.seek_points import PAGE_SIZE, SeekPoint
+from imgcat.formats.codecs.seek_points import SeekPoint
 from imgcat.formats.codecs.seek_tables import MemoryTable
-from imgcat.formats.errors import CorruptImageError, TruncatedImageError, UnsupportedFeatureError
+from imgcat.formats.errors import (
+    CorruptImageError,
+    FormatError,
+    TruncatedImageError,
+    UnsupportedFeatureError,
+)
+from imgcat.formats.sources.pages import PAGE_SIZE, page_hash
 from support.memory_source import MemorySource
 from support.program import wait_until
 from support.streams import CODECS, mixed, packed_mixed
@@ -85,7 +92,7 @@ class Opened:
 @pytest.fixture(autouse=True)
 def nothing_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     """Decode only what is asked for: what comes ahead of readers has tests of its own."""
-    monkeypatch.setattr(source, "_FOLLOWING", 1 << 60)
+    monkeypatch.setattr(look_ahead, "_FOLLOWING", 1 << 60)
 
 
 def test_what_is_decoded_needs_no_waiting() -> None:
@@ -316,3 +323,35 @@ def test_page_hashes_do_not_depend_on_the_pieces() -> None:
 def test_a_codec_of_no_such_name() -> None:
     with pytest.raises(UnsupportedFeatureError, match="codec 'rar' is not known"):
         codecs.named("rar")
+
+
+@pytest.mark.parametrize("tool", ["zstd", "xz-blocks", "pbzip2"])
+def test_what_cannot_be_decoded_is_not_tried_again_and_again(
+    tool: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = Opened(tool)
+    good = opened.stored
+    middle = good.size // 2
+    changed = bytearray(good.read_at(0, good.size))
+    changed[middle : middle + 200] = bytes(200)
+    opened.source = DecodedSource(
+        MemorySource(bytes(changed)), opened.codec, MemoryTable(opened.index), 7, opened.decoding
+    )
+    bad = []
+    for number in range(PAGES):
+        try:
+            opened.check(number * PAGE_SIZE, 100)
+        except FormatError:
+            bad.append(number)
+    assert bad
+    entered = len(opened.codec.entered)
+    for number in bad * 3:
+        with pytest.raises(FormatError):
+            opened.check(number * PAGE_SIZE, 100)
+    assert len(opened.codec.entered) == entered
+    # Seconds later it is tried again.
+    now = time.monotonic()
+    monkeypatch.setattr(failures.time, "monotonic", lambda: now + 60)
+    with pytest.raises(FormatError):
+        opened.check(bad[0] * PAGE_SIZE, 100)
+    assert len(opened.codec.entered) == entered + 1

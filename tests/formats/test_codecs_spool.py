@@ -9,6 +9,7 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
+import zstandard
 from imgcat.formats.codecs.window_spool import Spool
 
 
@@ -56,3 +57,20 @@ def test_without_room_it_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(OSError, match="No space"):
         Spool(in_memory=0).keep(b"data")
+
+
+def test_what_a_compressor_returns_is_kept_as_large_as_it_is() -> None:
+    """A result holds as much memory as it might have needed: of a window, 2 MiB for a few kB."""
+    plain = random.Random(3).randbytes(5000) + bytes(2 << 20)
+    spool = Spool()
+    tracemalloc.start()
+    try:
+        kept = [
+            spool.keep(zstandard.ZstdCompressor(level=3).compress(plain[number:]))
+            for number in range(40)
+        ]
+        held = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    size = sum(map(len, kept))
+    assert size < held < size + 40 * 200

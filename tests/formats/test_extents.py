@@ -338,7 +338,7 @@ def test_missing_without_an_index() -> None:
 def test_pieces_far_apart_in_the_source_are_several_reads() -> None:
     source = CountingSource(MemorySource(bytes(range(100))))
     buffer = bytearray(b"\xaa" * 12)
-    scatter = Scatter(memoryview(buffer), memoryview(bytearray(4)))
+    scatter = Scatter(memoryview(buffer), 4)
     scatter.piece(1, 3, 10)
     scatter.piece(3, 5, 16)  # 4 bytes further on: read through
     scatter.piece(6, 8, 23)  # 5 bytes further on: another read

@@ -72,7 +72,7 @@ def _fits(pieces: list[_Piece]) -> bool:
 
 
 def _plan(view: memoryview, pieces: list[_Piece], junk: int) -> Scatter:
-    scatter = Scatter(view, memoryview(bytearray(junk)))
+    scatter = Scatter(view, junk)
     position = 0
     for skip, length, *rest in pieces:
         position += skip

@@ -142,10 +142,21 @@ def test_what_is_cut_off_is_found_and_the_rest_is_checked() -> None:
     image = bytearray(written.image[:-5000])
     scan = registry.scan(MemorySource(bytes(image)))
     assert scan.info.missing is not None
-    (found,) = _findings(bytes(image), scan)
-    assert (found.start, found.stop) == scan.info.missing
-    image[written.block_offsets[min(written.block_offsets)]] ^= 1
-    assert len(_findings(bytes(image), scan)) == 2
+    missing, unchecked = _findings(bytes(image), scan)
+    assert (missing.start, missing.stop) == scan.info.missing
+    # The blocks that are there, behind the last checksum that is.
+    size = scan.info.block_size
+    there = sorted(
+        block for block, offset in written.block_offsets.items() if offset + size <= len(image)
+    )
+    assert unchecked.start in {block * size for block in there}
+    assert unchecked.stop == (there[-1] + 1) * size
+    assert "no checksum covers the last" in unchecked.detail
+    # None of them is found by a checksum, all before them are.
+    for block in there:
+        image[written.block_offsets[block]] ^= 1
+        assert len(_findings(bytes(image), scan)) == (3 if block * size < unchecked.start else 2)
+        image[written.block_offsets[block]] ^= 1
 
 
 def test_every_sample_is_right(samples: list[Sample]) -> None:

@@ -29,9 +29,9 @@ _PARTS = st.sampled_from(["a", "b", "c", "d e", "é", "\udce9", "a (2)"])
 _NAMES = st.lists(_PARTS, min_size=1, max_size=3).map("/".join)
 
 
-def entry(image_id: int, name: str, index_id: int = 0, mode: int = 0o644) -> MountEntry:
+def entry(image_id: int, name: str, index_id: int = 0, mtime_ns: int = 0) -> MountEntry:
     index_id = index_id or 100 + image_id
-    return MountEntry(image_id, name, 1000, 500, index_id, 7 * index_id, 0, mode, 0, 0)
+    return MountEntry(image_id, name, 1000, 500, index_id, 7 * index_id, mtime_ns)
 
 
 def row(of: MountEntry) -> tuple[Any, ...]:
@@ -169,14 +169,14 @@ def test_an_unchanged_image_keeps_its_inode_and_a_changed_one_does_not() -> None
     assert now.inode == 9 << 40
 
 
-def test_permissions_follow_without_a_new_inode() -> None:
+def test_times_follow_without_a_new_inode() -> None:
     mounted = Mounted()
     mounted.update([entry(1, "a")])
     node = mounted.tree.child(ROOT_INODE, b"a")
     assert node is not None
-    assert mounted.update([entry(1, "a", mode=0o600)]) == ([], [], [node.inode])
+    assert mounted.update([entry(1, "a", mtime_ns=5)]) == ([], [], [node.inode])
     assert node.entry is not None
-    assert node.entry.mode == 0o600
+    assert node.entry.mtime_ns == 5
 
 
 def test_a_number_that_comes_again_for_another_content_is_told() -> None:
@@ -226,7 +226,7 @@ def test_a_directory_is_listed_from_a_place_on_whatever_comes_and_goes() -> None
     "changed",
     [
         {"name": "a\0b"}, {"name": "a//b"}, {"size_bytes": "much"}, {"used_bytes": -1},
-        {"index_id": 0}, {"content_key": None}, {"mode": b"x"},
+        {"index_id": 0}, {"content_key": None}, {"mtime_ns": "x"},
     ],
     ids=str,
 )  # fmt: skip

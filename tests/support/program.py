@@ -46,6 +46,9 @@ class Program:
             # What a failed test has left running.
             process.kill()
             process.wait()
+            for pipe in (process.stdout, process.stderr):
+                if pipe is not None:
+                    pipe.close()
         for mount in self._mounts:
             pid = self.daemon_pid(mount)
             if is_mounted(mount):
@@ -83,6 +86,15 @@ class Program:
             f"{arguments} ended with {result.returncode}, not {code}:\n"
             f"{result.stdout}\n{result.stderr}"
         )
+        return result
+
+    def run_python(self, source: str, *, code: int = 0) -> subprocess.CompletedProcess[str]:
+        """Run Python source in the program's environment and assert its exit code."""
+        result = subprocess.run(
+            [sys.executable, "-c", source],
+            env=self.environment, capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+        assert result.returncode == code, (result.returncode, result.stdout, result.stderr)
         return result
 
     def json(self, *arguments: object) -> Any:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Iterator
 
     from imgcat.catalog.store import Catalog
@@ -26,3 +30,25 @@ def statements(catalog: Catalog) -> Iterator[list[str]]:
     yield seen
     with catalog.database.asking() as connection:
         connection.set_trace_callback(None)
+
+
+@contextlib.contextmanager
+def statements_of_this_thread(catalog: Catalog) -> Iterator[list[str]]:
+    """Collect what the calling thread asks in the block, whichever connection it gets."""
+    seen: list[str] = []
+    here = threading.get_ident()
+    asking = catalog.database.asking
+
+    @contextlib.contextmanager
+    def traced() -> Iterator[sqlite3.Connection]:
+        with asking() as connection:
+            is_here = threading.get_ident() == here
+            connection.set_trace_callback(seen.append if is_here else None)
+            try:
+                yield connection
+            finally:
+                connection.set_trace_callback(None)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(catalog.database, "asking", traced)
+        yield seen

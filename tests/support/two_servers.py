@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pyfuse3
 import trio
 from imgcat.catalog.opening.open import open_watched
+from imgcat.catalog.opening.permissions import KnownPermissions
 from imgcat.catalog.store import Catalog
 from imgcat.fusefs import receiving
 from imgcat.fusefs.operations import Operations
@@ -61,14 +62,18 @@ def main(catalog_path: str, mount_point: str, log_path: str) -> None:
     """Mount, fork, serve."""
     opened: dict[int, Catalog] = {}
 
-    def open_entry(entry: MountEntry) -> WatchedReader:
+    def own_catalog() -> Catalog:
         # A connection to SQLite must not cross a fork: each process has its own.
         catalog = opened.get(os.getpid())
         if catalog is None:
             catalog = opened[os.getpid()] = Catalog.open(catalog_path, write=False)
-        return open_watched(catalog, entry.image_id, content_key=entry.content_key)
+        return catalog
 
-    operations = Told(open_entry, receiving.install())
+    def open_entry(entry: MountEntry) -> WatchedReader:
+        return open_watched(own_catalog(), entry.image_id, content_key=entry.content_key)
+
+    permissions = KnownPermissions(lambda image_id: own_catalog().image_files(image_id))
+    operations = Told(open_entry, permissions, receiving.install())
     operations.log_fd = os.open(log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     with Catalog.open(catalog_path, write=False) as catalog:
         operations.show(Planner().plan(catalog.mount_rows()))

@@ -1,4 +1,7 @@
-"""gzip: deflate streams, entered where `rapidgzip` found that they can be.
+"""gzip: deflate streams, entered between two of their blocks, with the 32 KiB of plain data before.
+
+The scan goes over a stream once and in one thread, with the system's zlib, which tells where blocks
+begin; reading decodes with ISA-L, which is faster.
 
 A seek point's `state` is 0 at the header of a member, else `INSIDE` plus the low bits of its first
 byte that belong to what comes before.
@@ -6,29 +9,29 @@ byte that belong to what comes before.
 
 from __future__ import annotations
 
-import importlib.metadata
 from typing import TYPE_CHECKING
 
 from isal import isal_zlib
 
 from ...errors import CorruptImageError, TruncatedImageError
 from ...ordered_map import in_order
-from ...sources.as_file import StoredFile
 from .. import window_use as window
 from ..cursor import Feed
-from ..scan import UntrustedStreamError
 from ..seek_points import SeekPoint
 from . import deflate
-from .index import IndexReader
+from .zlib_stream import WINDOW_SIZE, Inflater
+from .zlib_stream import version as zlib_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ...progress import Progress
     from ...sources.byte_source import ByteSource
+    from ..seek_points import ScanMarks
+    from .zlib_stream import Boundary
 
 NAME = "gzip"
-LIBRARY = f"rapidgzip {importlib.metadata.version('rapidgzip')}"
+LIBRARY = f"zlib {zlib_version()}"
 WEIGHT = 1 << 20
 """Bytes that a decoder takes, about, with what it has decoded and nobody has taken."""
 
@@ -36,12 +39,11 @@ STRUCTURE = "gzip.stream"
 
 INSIDE = 8
 
+SPACING = 4 << 20
+"""Plain bytes between two points: each costs a window."""
+
 _PIECE = 1 << 20
-_READ = 4 << 20
 _TRAILER_SIZE = 8
-_WINDOW_SIZE = 32 << 10
-_MOST_ZEROS = 4
-"""Zero bytes that the end of a member can be: the length of its data, modulo 2^32."""
 
 _BGZF_HEADER = b"\x1f\x8b\x08\x04\x06\x00BC\x02\x00"
 """A member's first four bytes, and bytes 10 to 16: one extra field, with the member's size."""
@@ -55,51 +57,58 @@ _MOST_NAME = 64 << 10
 
 def scan(
     stored: ByteSource,
-    points: list[SeekPoint],
+    marks: ScanMarks,
     *,
     spacing: int | None = None,
     progress: Progress | None = None,
 ) -> Iterator[bytes]:
-    """Decode the whole stream on all cores; see `Codec.scan`."""
-    # rapidgzip overlooks flags that decoders must not.
-    _next_member(Feed(stored, structure=STRUCTURE, chunk=64 << 10))
+    """Decode the whole stream; see `Codec.scan`."""
     spans = _bgzf_spans(stored, spacing or _BGZF_SPACING)
     if spans is not None:
-        yield from _scan_bgzf(stored, spans, points, progress)
+        yield from _scan_bgzf(stored, spans, marks, progress)
         return
-    # Imported where needed: reading does without it.
-    import rapidgzip
-
+    feed = Feed(stored, structure=STRUCTURE, chunk=256 << 10)
+    step = spacing or SPACING
+    marks.points.append(SeekPoint(0, 0))
     plain = 0
-    size = _without_zeros(stored)
-    file = rapidgzip.open(StoredFile(stored, size), parallelization=0)
-    try:
-        try:
-            while piece := file.read(_READ):
-                plain += len(piece)
-                yield piece
-                if progress is not None:
-                    progress(min(size, file.tell_compressed() // 8))
-            index = IndexReader(spacing or 0)
-            file.export_index(index)
-        finally:
-            # Closed late, its threads would end the interpreter.
-            file.close()
-    except (ValueError, RuntimeError) as error:
-        if "CRC32" in str(error):
-            raise UntrustedStreamError(STRUCTURE, 0, str(error)) from error
-        points.append(SeekPoint(0, 0))
-        yield from _the_rest(stored, plain, error)
-        return
-    points.extend(index.points())
-    # rapidgzip takes a stream that is cut off for one that ends.
-    last = points[-1]
-    tail = sum(map(len, decode(stored, last)))
-    if last.plain_offset + tail != plain:
-        raise CorruptImageError(
-            STRUCTURE, last.stored_offset,
-            f"{tail} bytes come out from here on, {plain - last.plain_offset} came out before",
-        )  # fmt: skip
+    while feed.left:
+        start = feed.offset
+        if not _next_member(feed):
+            break
+        if plain - marks.points[-1].plain_offset >= step:
+            marks.points.append(SeekPoint(plain, start))
+        for piece in _scan_member(feed, marks, plain, step):
+            plain += len(piece)
+            yield piece
+            if progress is not None:
+                progress(feed.offset)
+        # The checksum at the member's end was right.
+        marks.trusted_size = plain
+
+
+def _scan_member(feed: Feed, marks: ScanMarks, plain: int, spacing: int) -> Iterator[bytes]:
+    """Yield the plain pieces of a member whose header was read, and check what follows them."""
+    due = marks.points[-1].plain_offset + spacing - plain
+    inflater = Inflater(feed, due, spacing)
+    crc = size = 0
+    for piece in inflater:
+        crc, size = isal_zlib.crc32(piece, crc), size + len(piece)
+        yield piece
+        marks.points.extend(_inside(place, plain) for place in inflater.boundaries)
+        inflater.boundaries.clear()
+    _check_trailer(feed, crc, size)
+
+
+def _inside(place: Boundary, plain: int) -> SeekPoint:
+    """Return the point at a place in a member that begins at a plain byte of the whole stream."""
+    before = place.window.rjust(WINDOW_SIZE, b"\0")
+    return SeekPoint(
+        plain + place.plain_offset,
+        place.stored_offset,
+        INSIDE | place.skipped,
+        WINDOW_SIZE,
+        window.pack(before, None),
+    )
 
 
 def decode(stored: ByteSource, point: SeekPoint) -> Iterator[bytes]:
@@ -125,14 +134,19 @@ def _members(feed: Feed, stop: int) -> Iterator[bytes]:
         for piece in _inflate(feed, b"", b""):
             crc, size = isal_zlib.crc32(piece, crc), size + len(piece)
             yield piece
-        offset = feed.offset
-        trailer = feed.take(_TRAILER_SIZE)
-        expected = int.from_bytes(trailer[:4], "little")
-        if crc != expected or size & 0xFFFFFFFF != int.from_bytes(trailer[4:], "little"):
-            raise UntrustedStreamError(
-                "gzip.trailer", offset,
-                f"CRC32 0x{crc:08x} of {size} bytes, but 0x{expected:08x} is stored",
-            )  # fmt: skip
+        _check_trailer(feed, crc, size)
+
+
+def _check_trailer(feed: Feed, crc: int, size: int) -> None:
+    """Take the end of a member, and compare it with what came out."""
+    offset = feed.offset
+    trailer = feed.take(_TRAILER_SIZE)
+    expected = int.from_bytes(trailer[:4], "little")
+    if crc != expected or size & 0xFFFFFFFF != int.from_bytes(trailer[4:], "little"):
+        raise CorruptImageError(
+            "gzip.trailer", offset,
+            f"CRC32 0x{crc:08x} of {size} bytes, but 0x{expected:08x} is stored",
+        )  # fmt: skip
 
 
 def _inflate(feed: Feed, first: bytes, before: bytes) -> Iterator[bytes]:
@@ -196,20 +210,6 @@ def _is_padding(feed: Feed) -> bool:
     return False
 
 
-def _without_zeros(stored: ByteSource) -> int:
-    """Return the size of the stream without padding, which `rapidgzip` takes for a member."""
-    end = stored.size
-    while end:
-        size = min(end, 64 << 10)
-        kept = len(stored.read_at(end - size, size).rstrip(b"\0"))
-        if kept:
-            end = end - size + kept
-            break
-        end -= size
-    # The end of the last member may be zeros too, and so few more do no harm.
-    return min(stored.size, end + _MOST_ZEROS)
-
-
 def _bgzf_spans(stored: ByteSource, spacing: int) -> list[tuple[int, int]] | None:
     """Return where members ``[start, stop)`` lie that are decoded together; None of other gzip.
 
@@ -242,7 +242,7 @@ def _bgzf_spans(stored: ByteSource, spacing: int) -> list[tuple[int, int]] | Non
 def _scan_bgzf(
     stored: ByteSource,
     spans: list[tuple[int, int]],
-    points: list[SeekPoint],
+    marks: ScanMarks,
     progress: Progress | None,
 ) -> Iterator[bytes]:
     plain = 0
@@ -252,23 +252,9 @@ def _scan_bgzf(
         return list(_members(feed, span[1]))
 
     for span, pieces in zip(spans, in_order(decode_span, spans), strict=True):
-        points.append(SeekPoint(plain, span[0]))
+        marks.points.append(SeekPoint(plain, span[0]))
         yield from pieces
         plain += sum(map(len, pieces))
+        marks.trusted_size = plain
         if progress is not None:
             progress(span[1])
-
-
-def _the_rest(stored: ByteSource, plain: int, why: Exception) -> Iterator[bytes]:
-    """Yield what a decoder that knows no other way gives beyond `plain` bytes, up to its error.
-
-    Where it finds none, nothing is wrong with the stream.
-    """
-    for piece in decode(stored, SeekPoint(0, 0)):
-        if plain >= len(piece):
-            plain -= len(piece)
-        else:
-            yield piece[plain:]
-            plain = 0
-    if plain:
-        raise CorruptImageError(STRUCTURE, stored.size, str(why)) from why

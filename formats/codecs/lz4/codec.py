@@ -16,7 +16,6 @@ from ...ordered_map import in_order
 from .. import skippable_frames
 from .. import window_use as window
 from ..cursor import Feed
-from ..scan import UntrustedStreamError
 from ..seek_points import SeekPoint
 from . import layout as lz4_layout
 
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 
     from ...progress import Progress
     from ...sources.byte_source import ByteSource
+    from ..seek_points import ScanMarks
 
 NAME = "lz4"
 LIBRARY = f"lz4 {lz4.version.version}"
@@ -52,7 +52,7 @@ class _Block(NamedTuple):
 
 def scan(
     stored: ByteSource,
-    points: list[SeekPoint],
+    marks: ScanMarks,
     *,
     spacing: int | None = None,
     progress: Progress | None = None,
@@ -63,14 +63,15 @@ def scan(
     while (frame := _next_frame(feed)) is not None:
         step = (_LINKED_SPACING if frame.is_linked else SPACING) if spacing is None else spacing
         begins = True
+        first = plain
         before = b""
         hasher = xxhash.xxh32()
         for block, piece in _decoded(feed, frame):
-            if plain >= due or (begins and not points):
+            if plain >= due or (begins and not marks.points):
                 state = 0 if begins else frame.flags | INSIDE
                 needs = frame.is_linked and not begins
                 offset = block.offset - (frame.size if begins else 0)
-                points.append(
+                marks.points.append(
                     _linked_point(plain, offset, state, before, block)
                     if needs
                     else SeekPoint(plain, offset, state)
@@ -81,13 +82,17 @@ def scan(
                 before = _window_after(before, piece)
             if frame.has_content_checksum:
                 hasher.update(piece)
+            if frame.has_block_checksums and marks.trusted_size == plain:
+                marks.trusted_size += len(piece)
             plain += len(piece)
             yield piece
             if progress is not None:
                 progress(feed.offset)
         _end_frame(feed, frame, hasher)
-    if not points:
-        points.append(SeekPoint(0, 0))
+        if frame.has_content_checksum and marks.trusted_size >= first:
+            marks.trusted_size = plain
+    if not marks.points:
+        marks.points.append(SeekPoint(0, 0))
 
 
 def decode(stored: ByteSource, point: SeekPoint) -> Iterator[bytes]:
@@ -203,7 +208,7 @@ def _end_frame(feed: Feed, frame: lz4_layout.FrameHeader, hasher: xxhash.xxh32 |
     offset = feed.offset
     expected = int.from_bytes(feed.take(4), "little")
     if hasher is not None and hasher.intdigest() != expected:
-        raise UntrustedStreamError(
+        raise CorruptImageError(
             "lz4.checksum",
             offset,
             f"of the content is 0x{hasher.intdigest():08x}, but 0x{expected:08x} is stored",

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import bisect
 import lzma
+import os
 import weakref
 from typing import TYPE_CHECKING
 
 from ...errors import CorruptImageError, FormatError, TruncatedImageError
 from ...ordered_map import in_order
 from ..cursor import Feed
-from ..scan import UntrustedStreamError
 from ..seek_points import SeekPoint
 from . import layout as xz_layout
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from ...progress import Progress
     from ...sources.byte_source import ByteSource
+    from ..seek_points import ScanMarks
 
 NAME = "xz"
 LIBRARY = f"liblzma, Python's lzma {lzma.FORMAT_XZ}"
@@ -39,14 +40,13 @@ _blocks_of: weakref.WeakKeyDictionary[ByteSource, list[xz_layout.Block]] = (
 )
 """The blocks of sources that are open, so that each index is read once."""
 
-_MEMORY = 1 << 30
-"""Most memory that a decoder may take: a dictionary of 1.5 GiB is possible, 64 MiB is the most
-that a preset asks for."""
+_AT_ONCE = 96 << 20
+"""Plain bytes of blocks that are decoded at the same time, or wait to be taken."""
 
 
 def scan(
     stored: ByteSource,
-    points: list[SeekPoint],
+    marks: ScanMarks,
     *,
     spacing: int | None = None,
     progress: Progress | None = None,
@@ -57,26 +57,25 @@ def scan(
     plain = due = 0
     for block in blocks:
         if plain >= due and block.plain_size:
-            points.append(SeekPoint(plain, block.stored_offset, block.check))
+            marks.points.append(SeekPoint(plain, block.stored_offset, block.check))
             due = plain + spacing
         plain += block.plain_size
-    if not points:
+    if not marks.points:
         # A stream of nothing is a stream.
-        points.append(SeekPoint(0, 0))
+        marks.points.append(SeekPoint(0, 0))
     decoded: Iterator[Iterable[bytes]] = (_decode_block(stored, block) for block in blocks)
     if len(blocks) > 1 and max(block.plain_size for block in blocks) <= _WHOLE:
-        decoded = in_order(lambda block: list(_decode_block(stored, block)), blocks)
+        largest = max(1, *(block.plain_size for block in blocks))
+        # Besides those that are decoded, one waits and one is taken.
+        jobs = max(1, min(len(os.sched_getaffinity(0)), _AT_ONCE // largest - 2))
+        decoded = in_order(lambda block: list(_decode_block(stored, block)), blocks, jobs=jobs)
+    plain = 0
     for block, pieces in zip(blocks, decoded, strict=True):
-        begun = False
-        try:
-            for piece in pieces:
-                begun = True
-                yield piece
-        except CorruptImageError as error:
-            if not begun:
-                raise
-            # Where in the block it is, cannot be told: its check is of all that came out of it.
-            raise UntrustedStreamError(error.structure, error.offset, error.detail) from error
+        yield from pieces
+        # Where in a block damage is, cannot be told: its check is of all that came out of it.
+        if marks.trusted_size == plain and lzma.is_check_supported(block.check) and block.check:
+            marks.trusted_size += block.plain_size
+        plain += block.plain_size
         if progress is not None:
             progress(block.stored_offset + block.stored_size)
 
@@ -99,7 +98,7 @@ def decode(stored: ByteSource, point: SeekPoint) -> Iterator[bytes]:
 
 def _forwards(stored: ByteSource) -> Iterator[bytes]:
     """Yield the pieces of the first stream as far as they come, without its index."""
-    decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MEMORY)
+    decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=xz_layout.MEMORY_MAX)
     feed = Feed(stored, structure="xz.block", chunk=256 << 10)
     try:
         while not decompressor.eof:
@@ -110,12 +109,12 @@ def _forwards(stored: ByteSource) -> Iterator[bytes]:
             elif decompressor.needs_input and not feed.left:
                 return
     except lzma.LZMAError as error:
-        raise CorruptImageError("xz.block", feed.offset, str(error)) from error
+        raise xz_layout.failure("xz.block", feed.offset, error) from error
 
 
 def _decode_block(stored: ByteSource, block: xz_layout.Block) -> Iterator[bytes]:
     """Yield the pieces of one block; its check is checked before the last one."""
-    decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MEMORY)
+    decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=xz_layout.MEMORY_MAX)
     feed = Feed(stored, block.stored_offset, structure="xz.block", chunk=256 << 10)
     stop = block.stored_offset + block.stored_size
     data: bytes | memoryview = xz_layout.stream_header(block.check)
@@ -139,7 +138,7 @@ def _decode_block(stored: ByteSource, block: xz_layout.Block) -> Iterator[bytes]
             else:
                 data = b""
     except lzma.LZMAError as error:
-        raise CorruptImageError("xz.block", feed.offset, str(error)) from error
+        raise xz_layout.failure("xz.block", feed.offset, error) from error
     if plain != block.plain_size:
         raise TruncatedImageError(
             "xz.block", block.stored_offset, f"{plain} bytes instead of {block.plain_size}"

@@ -10,9 +10,17 @@ from __future__ import annotations
 import zlib
 from typing import TYPE_CHECKING, NamedTuple
 
-from ...errors import ChecksumError, CorruptImageError, TruncatedImageError
+from ...errors import (
+    ChecksumError,
+    CorruptImageError,
+    FormatError,
+    TruncatedImageError,
+    UnsupportedFeatureError,
+)
 
 if TYPE_CHECKING:
+    import lzma
+
     from ...sources.byte_source import ByteSource
 
 MAGIC = b"\xfd7zXZ\x00"
@@ -20,6 +28,10 @@ HEADER_SIZE = 12
 _FOOTER_MAGIC = b"YZ"
 _INDEX_MAX = 256 << 20
 """Bytes of an index beyond which it is none: it would be of more than ten million blocks."""
+
+MEMORY_MAX = 136 << 20
+"""Most memory that a decoder may take: a dictionary of 128 MiB, and what goes with it. Presets ask
+for 64 MiB at the most."""
 
 _FOOTER = "xz.footer"
 _INDEX = "xz.index"
@@ -38,6 +50,17 @@ def stream_header(check: int) -> bytes:
     """Return the header of a stream whose blocks have checks of this kind."""
     flags = bytes([0, check])
     return MAGIC + flags + zlib.crc32(flags).to_bytes(4, "little")
+
+
+def failure(structure: str, offset: int, error: lzma.LZMAError) -> FormatError:
+    """Return the error for what liblzma says of a stream."""
+    if "emory usage limit" in str(error):
+        return UnsupportedFeatureError(
+            structure,
+            offset,
+            "a dictionary beyond 128 MiB: pack it anew, `xz -dc FILE | xz -T0 > NEW`",
+        )
+    return CorruptImageError(structure, offset, str(error))
 
 
 def read_blocks(source: ByteSource) -> list[Block]:

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 from ...errors import CorruptImageError, TruncatedImageError
 from ..cursor import Feed
 from ..seek_points import SeekPoint
+from . import layout as xz_layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ...progress import Progress
     from ...sources.byte_source import ByteSource
+    from ..seek_points import ScanMarks
 
 NAME = "lzma"
 LIBRARY = f"liblzma, Python's lzma {lzma.FORMAT_ALONE}"
@@ -23,19 +25,18 @@ WEIGHT = 20 << 20
 STRUCTURE = "lzma.stream"
 
 _PIECE = 1 << 20
-_MEMORY = 1 << 30
 
 
 def scan(
     stored: ByteSource,
-    points: list[SeekPoint],
+    marks: ScanMarks,
     *,
     spacing: int | None = None,  # noqa: ARG001 - there is nothing to space
     progress: Progress | None = None,
 ) -> Iterator[bytes]:
-    """Decode the whole stream; see `Codec.scan`."""
-    points.append(SeekPoint(0, 0))
-    return decode(stored, points[0], progress)
+    """Decode the whole stream; see `Codec.scan`. It has no checksum, so nothing vouches for it."""
+    marks.points.append(SeekPoint(0, 0))
+    return decode(stored, marks.points[0], progress)
 
 
 def decode(
@@ -43,7 +44,7 @@ def decode(
 ) -> Iterator[bytes]:
     """Yield the plain pieces from a seek point on; see `Codec.decode`."""
     feed = Feed(stored, point.stored_offset, structure=STRUCTURE)
-    decompressor = lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=_MEMORY)
+    decompressor = lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=xz_layout.MEMORY_MAX)
     known = int.from_bytes(stored.read_at(5, 8), "little", signed=True)
     plain = 0
     try:
@@ -61,6 +62,6 @@ def decode(
             if progress is not None:
                 progress(feed.offset)
     except lzma.LZMAError as error:
-        raise CorruptImageError(STRUCTURE, feed.offset, str(error)) from error
+        raise xz_layout.failure(STRUCTURE, feed.offset, error) from error
     if decompressor.unused_data or feed.left:
         raise CorruptImageError(STRUCTURE, feed.offset, "something follows the end of the stream")

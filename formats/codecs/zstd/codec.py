@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 import xxhash
 import zstandard
 
-from ...errors import CorruptImageError
+from ...errors import CorruptImageError, FormatError
 from .. import skippable_frames
 from .. import window_use as window
 from ..cursor import Feed
-from ..scan import UntrustedStreamError
 from ..seek_points import SeekPoint
 from . import layout as zstd_layout
 from .points import Block, FramePoints, inside_decompressor
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 
     from ...progress import Progress
     from ...sources.byte_source import ByteSource
+    from ..seek_points import ScanMarks
 
 NAME = "zstd"
 LIBRARY = f"zstandard {zstandard.__version__}, libzstd {'.'.join(map(str, zstandard.ZSTD_VERSION))}"
@@ -45,25 +45,13 @@ CHECKSUM = 2
 
 def scan(
     stored: ByteSource,
-    points: list[SeekPoint],
+    marks: ScanMarks,
     *,
     spacing: int | None = None,
     progress: Progress | None = None,
 ) -> Iterator[bytes]:
-    """Decode the whole stream, yield the plain pieces in order, and append the seek points.
-
-    `points` is complete when the last piece was taken.
-
-    Args:
-        stored: the compressed stream.
-        points: takes the points.
-        spacing: plain bytes between two points at the least.
-        progress: told the stored bytes that are done.
-
-    Raises:
-        FormatError: the stream is damaged or cut off, or cannot be decoded.
-        OSError: the operating system could not read.
-    """
+    """Decode the whole stream; see `Codec.scan`."""
+    points = marks.points
     feed = Feed(stored, structure=STRUCTURE)
     plain = point_due = 0
     while _next_frame(feed):
@@ -75,16 +63,21 @@ def scan(
         due = points[-1].plain_offset + step
         state = INSIDE | (CHECKSUM if header.has_checksum else 0)
         with FramePoints(stored, header.window_size, state, due, step) as inside:
+            first = plain
             try:
                 for piece in _whole_frame(feed, header, plain, inside):
                     plain += len(piece)
                     yield piece
                     if progress is not None:
                         progress(feed.offset)
-            finally:
-                # Also of what comes before damage.
-                found = inside.finish()
-                points.extend(found)
+            except FormatError:
+                # What comes before damage has points too; whoever wants no more gets none.
+                points.extend(inside.finish())
+                raise
+            found = inside.finish()
+            points.extend(found)
+        if header.has_checksum and marks.trusted_size == first:
+            marks.trusted_size = plain
         if found:
             # What follows is no part of the frame that the last point is in.
             point_due = plain
@@ -127,7 +120,7 @@ def _whole_frame(
         try:
             decompressor.decompress(feed.take(zstd_layout.CHECKSUM_SIZE))
         except zstandard.ZstdError as error:
-            raise UntrustedStreamError("zstd.checksum", offset, str(error)) from error
+            raise CorruptImageError("zstd.checksum", offset, str(error)) from error
 
 
 def _blocks(

@@ -22,9 +22,10 @@ import xxhash
 import zstandard
 
 from ...errors import CorruptImageError, FormatError
+from ...sources.pages import PAGE_SIZE
 from .. import window_use as window
 from ..cursor import Feed
-from ..seek_points import PAGE_SIZE, SPAN_BUDGET, SeekPoint
+from ..seek_points import SPAN_BUDGET, SeekPoint
 from . import layout as zstd_layout
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ class FramePoints:
         ] = collections.deque()
         self._points: list[tuple[int, SeekPoint]] = []
         self._executor: concurrent.futures.ThreadPoolExecutor | None = None
+        self._is_stopped = False
         self._cost = 0.0
         self._spent = 0
 
@@ -128,7 +130,8 @@ class FramePoints:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        """Wait until nothing is checked any more."""
+        """End what is being checked, at the next block, and wait for that."""
+        self._is_stopped = True
         if self._executor is not None:
             self._executor.shutdown(cancel_futures=True)
 
@@ -293,6 +296,9 @@ class FramePoints:
             self._stored, self._blocks[first].stored_offset, structure="zstd.block", chunk=256 << 10
         )
         for number in range(first, stop):
+            if self._is_stopped:
+                # Nobody asks any more what comes of it.
+                return
             block = self._blocks[number]
             try:
                 yield decompressor.decompress(feed.take(block.stored_size))

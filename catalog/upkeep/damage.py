@@ -1,0 +1,82 @@
+"""Recording damage that was met while images were read."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from typing import TYPE_CHECKING
+
+from ..database.moment import utc_now
+from ..errors import CatalogError
+from ..records import DAMAGED
+from ..store import Catalog
+
+if TYPE_CHECKING:
+    from ...formats.errors import FormatError
+    from ..records import OpenSpec
+
+log = logging.getLogger("imgcat.catalog")
+
+
+def record_damage(catalog: Catalog, image_id: int, index_id: int, detail: str) -> None:
+    """Let an image be damaged, unless it was scanned anew meanwhile.
+
+    Raises:
+        CatalogError: the catalog could not be written.
+    """
+    # Imported when there is something to write: loading SQLAlchemy takes a while.
+    from ..database import composing, reading, writing
+    from ..database.transaction import driver_connection
+
+    with catalog.database.writing() as connection:
+        if reading.index_of(driver_connection(connection), image_id) != index_id:
+            return
+        writing.update_image(
+            connection,
+            image_id,
+            status=DAMAGED,
+            status_detail=detail,
+            verified_at=utc_now(),
+            verify_result="bad",
+            verify_detail=detail,
+        )
+        composing.refresh_above(connection, [image_id])
+
+
+class DamageRecorder:
+    """Records what readers meet, in a thread of its own, so that none of them waits.
+
+    Args:
+        path: the catalog's file.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._told: set[tuple[int, int]] = set()
+        self._queue: queue.SimpleQueue[tuple[OpenSpec, FormatError]] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def tell(self, spec: OpenSpec, error: FormatError) -> None:
+        """Have an image recorded as damaged; once for each of its contents."""
+        key = spec.image_id, spec.content_key
+        with self._lock:
+            if key in self._told:
+                return
+            self._told.add(key)
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._run, name="damage", daemon=True)
+                self._thread.start()
+        self._queue.put((spec, error))
+
+    def _run(self) -> None:
+        while True:
+            spec, error = self._queue.get()
+            try:
+                with Catalog.open(self._path) as catalog:
+                    record_damage(catalog, spec.image_id, spec.index_id, str(error))
+            except CatalogError as failure:
+                log.warning("%s: its damage is not recorded: %s", spec.name, failure)
+            except Exception:
+                log.exception("%s: its damage is not recorded", spec.name)

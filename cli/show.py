@@ -1,0 +1,178 @@
+"""show: all that is known of an image."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from .arguments import ImageArgument, JsonOption
+from .images import listed_fields
+from .settings import open_catalog
+
+if TYPE_CHECKING:
+    from ..catalog.records import ImageCost, ImageRecord, StreamCost
+
+    _Sections = dict[str, dict[str, object]]
+
+_MOST_SHOWN = 20
+"""Bad ranges that `show` prints; `show --json` and SQL give all."""
+
+
+def show(image: ImageArgument, as_json: JsonOption = False) -> None:
+    """Show all that is known of an image, and how to check and mount it.
+
+    \b
+    Examples:
+      imgcat show sda1
+      imgcat show --json 3
+    """
+    from ..catalog.opening.freshness import Observed, observed_status
+
+    with open_catalog() as catalog:
+        record = catalog.get(catalog.resolve(image))
+        cost = catalog.cost(record.row.id)
+        if record.is_composed:
+            status = Observed(catalog.list_images(), catalog.parts()).status(record.row.id)
+        else:
+            status = observed_status(record.row, record.volumes)
+        commands = _commands(record, catalog.path)
+    if as_json:
+        from .render import write_json
+
+        write_json(_shown_fields(record, cost, status, *commands))
+    else:
+        _write_record(record, cost, status, *commands)
+
+
+def _shown_fields(
+    record: ImageRecord, cost: ImageCost, status: str, check: str | None, mount: str | None
+) -> dict[str, Any]:
+    return listed_fields(record.row, status) | {
+        "total_blocks": record.total_blocks,
+        "used_blocks": record.used_blocks,
+        "scan_seconds": record.scan_seconds,
+        "warnings": list(record.warnings),
+        "header": dict(record.header),
+        "layout": dict(record.layout),
+        "fingerprint": record.fingerprint.hex(),
+        "volumes": [
+            {name: getattr(volume, name) for name in volume.__dataclass_fields__}
+            for volume in record.volumes
+        ],
+        "index": {
+            "id": record.index_id,
+            "kind": record.index_kind,
+            "rows": cost.index_rows,
+            "bytes": cost.index_bytes,
+        },
+        "streams": [
+            {name: getattr(stream, name) for name in stream.__dataclass_fields__}
+            for stream in cost.streams
+        ],
+        "segments": [segment._asdict() for segment in record.segments],
+        "bad_ranges": [
+            {"start": bad.start, "stop": bad.stop, "detail": bad.detail}
+            for bad in record.bad_ranges
+        ],
+        "check_command": check,
+        "mount_command": mount,
+    }
+
+
+def _write_record(
+    record: ImageRecord, cost: ImageCost, status: str, check: str | None, mount: str | None
+) -> None:
+    from .render import write_fields
+
+    sections = _facts(record, cost, status) | _streams(cost) | _complaints(record)
+    sections["Commands"] = {"Check": check or "none is known", "Mount": mount or "none is known"}
+    for title, fields in sections.items():
+        if not fields:
+            continue
+        sys.stdout.write(f"{title}\n{'-' * len(title)}\n")
+        write_fields({str(key): value for key, value in fields.items()})
+        sys.stdout.write("\n")
+
+
+def _facts(record: ImageRecord, cost: ImageCost, status: str) -> _Sections:
+    from ..formats.text import printable
+    from .render import human_size
+
+    row = record.row
+    detail = f" ({row.status_detail})" if row.status_detail and status == row.status else ""
+    return {
+        printable(row.name): {
+            "Id": row.id,
+            "Status": status + detail,
+            "Format": f"{row.format} {row.format_version}",
+            "Content": row.content,
+            "Size": f"{human_size(row.size_bytes)} = {row.size_bytes} bytes",
+            "Space in use": f"{human_size(row.used_bytes)} = {record.used_blocks} blocks",
+            "Stored": f"{human_size(row.stored_bytes)} in {row.volume_count} file(s)",
+            "Compression": row.compression,
+        },
+        "Header": {key.replace("_", " "): value for key, value in record.header.items()},
+        "Files": {str(number): volume.path for number, volume in enumerate(record.volumes)},
+        "Made of": {
+            f"[{segment.start}, {segment.stop})": segment.child_name or "as it was saved"
+            for segment in record.segments
+        },
+        "Index": {
+            "Kind": record.index_kind,
+            "Rows": cost.index_rows,
+            "In the catalog": human_size(cost.index_bytes),
+            "Scanned": f"{row.scanned_at} in {record.scan_seconds:.3f} s",
+        },
+        "Verification": {
+            "Checksum": row.checksum,
+            "Sealed": row.sealed_at or "no",
+            "Verified": row.verified_at or "never",
+            "Result": row.verify_result,
+            "Detail": row.verify_detail,
+        },
+    }
+
+
+def _streams(cost: ImageCost) -> _Sections:
+    several = len(cost.streams) > 1
+    return {
+        f"Compression of volume {number}" if several else "Compression": _stream_fields(stream)
+        for number, stream in enumerate(cost.streams, 1)
+    }
+
+
+def _complaints(record: ImageRecord) -> _Sections:
+    return {
+        "Damage": {
+            "structure" if bad.start is None else f"[{bad.start}, {bad.stop})": bad.detail
+            for bad in record.bad_ranges[:_MOST_SHOWN]
+        },
+        "Warnings": {str(n): warning for n, warning in enumerate(record.warnings, 1)},
+    }
+
+
+def _stream_fields(stream: StreamCost) -> dict[str, object]:
+    from .render import human_size
+
+    count = stream.point_count
+    share = 100 * stream.catalog_bytes / max(1, stream.stored_bytes)
+    return {
+        "Codec": f"{stream.codec} (indexed by {stream.library})",
+        "Plain": f"{human_size(stream.plain_bytes)} = {stream.plain_bytes} bytes",
+        "Seek points": f"{count}, one every {human_size(stream.plain_bytes // max(1, count))}",
+        "In the catalog": f"{human_size(stream.catalog_bytes)} ({share:.2f} % of what is stored)",
+        "A cold read": f"decodes {human_size(stream.span_bytes)} at the most",
+    }
+
+
+def _commands(record: ImageRecord, catalog_path: str) -> tuple[str | None, str | None]:
+    """Return the commands that check and mount the image, where it is mounted if it is."""
+    from ..fusefs.mounts import mounts
+    from .filesystems import check_command, mount_command
+
+    directory = next(
+        (mount.path for mount in mounts() if mount.alive and mount.catalog == catalog_path), "DIR"
+    )
+    path = os.path.join(directory, record.row.name)
+    return check_command(record.row.fs_type, path), mount_command(record.row.fs_type, path)

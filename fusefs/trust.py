@@ -1,0 +1,103 @@
+"""Whether a catalog may be served to others: whoever can write it chooses which files are read.
+
+A row of a catalog names a file, and the daemon opens it with its own rights. So a mount by root,
+and one that lets other users in, is made only of a catalog that nobody else could have written.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import stat
+from typing import TYPE_CHECKING
+
+from .errors import MountError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_ROOT = 0
+_BESIDE = ("", "-wal", "-journal")
+"""The files that a database is read from, by the ends of their names."""
+
+_MOST_LINKS = 40
+_OVERRIDE = "or, if you trust whoever could have written it, use --trust-catalog"
+
+
+def check_catalog(path: str) -> None:
+    """Check that nobody could have written a catalog but root, this user, and who called sudo.
+
+    Args:
+        path: the catalog's database. One that is not there is nobody's.
+
+    Raises:
+        MountError: somebody could; the message says what to do.
+    """
+    try:
+        directories, real = _passed(os.path.abspath(path))
+        for directory in directories:
+            _check(path, directory, os.stat(directory, follow_symlinks=False))
+        for end in _BESIDE:
+            # SQLite names the files beside a database after the file that a link leads to.
+            if os.path.lexists(real + end):
+                _check(path, real + end, os.stat(real + end, follow_symlinks=False))
+    except OSError as error:
+        raise MountError(
+            f"{path}: cannot be trusted: {error.filename}: {error.strerror}"
+        ) from error
+
+
+def _passed(path: str) -> tuple[list[str], str]:
+    """Return every directory that a path leads through, links followed, and where it ends."""
+    found: dict[str, None] = {}
+    for _link in range(_MOST_LINKS):
+        for each in _prefixes(path):
+            if os.path.islink(each):
+                target = os.path.join(os.path.dirname(each), os.readlink(each))
+                path = os.path.normpath(target + path[len(each) :])
+                break
+            if os.path.isdir(each):
+                found[each] = None
+        else:
+            return list(found), path
+    raise MountError(f"{path}: leads through too many links: name the file itself")
+
+
+def _prefixes(path: str) -> Iterator[str]:
+    """Yield a path's directories, from the root on, and itself."""
+    yield "/"
+    end = path.find("/", 1)
+    while end != -1:
+        yield path[:end]
+        end = path.find("/", end + 1)
+    yield path
+
+
+def _check(catalog: str, path: str, status: os.stat_result) -> None:
+    trusted = {_ROOT, os.geteuid(), *_caller()}
+    what = "" if path == catalog else f"{path} "
+    if status.st_uid not in trusted:
+        raise MountError(
+            f"{catalog}: {what}belongs to {_name(status.st_uid)}, who could have it name any file: "
+            f"take it over with chown, use another catalog with --db, {_OVERRIDE}"
+        )
+    is_sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
+    if status.st_mode & stat.S_IWOTH and not is_sticky:
+        raise MountError(
+            f"{catalog}: {what}can be written by everybody, who could have it name any file: "
+            f"`chmod o-w` it and look at what `imgcat ls` shows, {_OVERRIDE}"
+        )
+
+
+def _caller() -> Iterator[int]:
+    """Yield the user who became root with sudo."""
+    said = os.environ.get("SUDO_UID", "")
+    if os.geteuid() == _ROOT and said.isdecimal():
+        yield int(said)
+
+
+def _name(uid: int) -> str:
+    try:
+        return f"{pwd.getpwuid(uid).pw_name} (uid {uid})"
+    except KeyError:
+        return f"uid {uid}"

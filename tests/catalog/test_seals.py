@@ -1,0 +1,242 @@
+"""Sealed images: what a verdict is worth when files change, and what stays of an index."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import random
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+from imgcat.catalog.adding.put import Outcome, add_file, put
+from imgcat.catalog.adding.rescan import rescan
+from imgcat.catalog.adding.scan import scan_file
+from imgcat.catalog.database.check import check
+from imgcat.catalog.errors import ImageChangedError
+from imgcat.catalog.opening.freshness import observed_status
+from imgcat.catalog.opening.open import Shared, open_image, open_watched
+from imgcat.catalog.upkeep.verify import verify_image
+from imgcat.formats.errors import FormatError
+from imgcat.formats.reader import read_bytes
+from imgcat.formats.sources.sealed import BrokenSealError
+from support import ntfsclone_writer, partclone_writer, partimage_writer
+from support.streams import compress
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from imgcat.catalog.records import ImageRecord
+    from imgcat.catalog.store import Catalog
+
+FORMATS = ("partclone", "partclone-unchecked", "ntfsclone", "partimage", "raw")
+
+
+def image_of(kind: str) -> bytes:
+    """Return an image of a MiB or two; most of it is data."""
+    rng = random.Random(kind)
+    if kind == "raw":
+        return rng.randbytes(1_500_000)
+    if kind == "ntfsclone":
+        recipe = ntfsclone_writer.Recipe(
+            order=range(350), cluster_count=400, cluster_size=4096, tail=0
+        )
+        return ntfsclone_writer.write(recipe).image
+    if kind == "partimage":
+        return partimage_writer.write(
+            partimage_writer.Recipe(present=[n % 9 != 2 for n in range(1500)])
+        ).volumes[0]
+    checksum = "NONE" if kind.endswith("unchecked") else "CRC32"
+    return partclone_writer.write(
+        partclone_writer.Recipe(
+            present=[n % 9 != 2 for n in range(400)], block_size=4096, checksum=checksum,
+            blocks_per_checksum=64,
+        )
+    ).image  # fmt: skip
+
+
+@pytest.fixture(params=FORMATS)
+def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    made = tmp_path / f"{request.param}.img"
+    made.write_bytes(image_of(request.param))
+    return made
+
+
+def add(catalog: Catalog, path: Path) -> ImageRecord:
+    return put(catalog, scan_file(str(path), is_raw=path.name.startswith("raw"))).record
+
+
+def flip(path: Path, *, keep_times: bool = True) -> None:
+    """Change four bytes of data that no sample is of."""
+    before = path.stat()
+    with path.open("r+b") as file:
+        file.seek(before.st_size * 7 // 15 + 10_000)
+        old = file.read(4)
+        file.seek(-4, os.SEEK_CUR)
+        file.write(bytes(byte ^ 0x55 for byte in old))
+    if keep_times:
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def whole(catalog: Catalog, image_id: int, shared: Shared | None = None) -> bytes:
+    with contextlib.closing(open_watched(catalog, image_id, shared=shared)) as reader:
+        view = memoryview(bytearray(reader.size))
+        reader.read_into(view, 0)
+        return bytes(view)
+
+
+def test_verifying_seals_and_a_change_without_a_trace_is_an_error(
+    catalog: Catalog, path: Path
+) -> None:
+    image_id = add(catalog, path).row.id
+    assert catalog.get(image_id).row.sealed_at is None
+    right = whole(catalog, image_id)
+    assert verify_image(catalog, image_id).ok
+    record = catalog.get(image_id)
+    assert record.row.sealed_at is not None
+    assert check(catalog.database) == []
+    assert whole(catalog, image_id) == right
+    flip(path)
+    told = []
+    shared = Shared(on_broken=lambda spec, error: told.append((spec.image_id, error.offset)))
+    with pytest.raises(BrokenSealError, match="are not what they were"):
+        whole(catalog, image_id, shared)
+    assert [image for image, _offset in told] == [image_id]
+    # Who does not want to know is given what is there.
+    assert whole(catalog, image_id, Shared(compare=False)) != right
+    report = verify_image(catalog, image_id)
+    assert not report.ok
+    assert any("when the image was sealed" in bad.detail for bad in report.bad_ranges)
+    named = next(bad for bad in report.bad_ranges if "sealed" in bad.detail)
+    assert named.start is not None
+    # The seal is not put on what is wrong.
+    flip(path)
+    assert whole(catalog, image_id) == right
+    assert verify_image(catalog, image_id).ok
+
+
+def test_all_else_is_read_where_one_page_is_wrong(catalog: Catalog, path: Path) -> None:
+    image_id = add(catalog, path).row.id
+    right = whole(catalog, image_id)
+    verify_image(catalog, image_id)
+    flip(path)
+    bad = 0
+    with contextlib.closing(open_image(catalog, image_id)) as opened:
+        for start in range(0, opened.reader.size, 4096):
+            size = min(4096, opened.reader.size - start)
+            try:
+                assert read_bytes(opened.reader, start, size) == right[start : start + size]
+            except BrokenSealError:
+                bad += size
+    # A page, and the blocks at its borders.
+    assert 0 < bad <= (128 << 10) + 4 * 4096 + len(right) // 8
+
+
+def test_at_most_two_rows_a_gib(catalog: Catalog, tmp_path: Path) -> None:
+    sparse = tmp_path / "raw.img"
+    with sparse.open("wb") as file:
+        file.truncate(3 << 30)
+    image_id = add(catalog, sparse).row.id
+    assert verify_image(catalog, image_id).ok
+    with catalog.database.raw() as connection:
+        assert connection.execute("SELECT count(*) FROM seals").fetchone() == (6,)
+
+
+def test_a_verdict_does_not_survive_a_change(catalog: Catalog, path: Path) -> None:
+    image_id = add(catalog, path).row.id
+    assert verify_image(catalog, image_id).ok
+    flip(path, keep_times=False)
+    assert rescan(catalog, image_id).record.row.verify_result is None
+    row = catalog.get(image_id).row
+    assert (row.verified_at, row.verify_detail) == (None, "not since it changed")
+    # It was sealed: the index is kept, and what changed is found.
+    with pytest.raises(FormatError):
+        whole(catalog, image_id)
+    assert not verify_image(catalog, image_id).ok
+
+
+def test_a_verdict_does_not_move_to_another_file(catalog: Catalog, path: Path) -> None:
+    image_id = add(catalog, path).row.id
+    assert verify_image(catalog, image_id).ok
+    copy = path.with_name(f"{path.stem}-copy.img")
+    shutil.copy2(path, copy)
+    flip(copy)
+    path.unlink()
+    moved = put(catalog, scan_file(str(copy), is_raw=path.name.startswith("raw")))
+    assert (moved.outcome, moved.record.row.id) == (Outcome.MOVED, image_id)
+    assert moved.record.row.verify_result is None
+    with pytest.raises(FormatError):
+        whole(catalog, image_id)
+
+
+def test_a_file_that_was_renamed_keeps_its_verdict(catalog: Catalog, path: Path) -> None:
+    image_id = add(catalog, path).row.id
+    assert verify_image(catalog, image_id).ok
+    before = catalog.get(image_id)
+    elsewhere = path.with_name(f"{path.stem}-elsewhere.img")
+    path.rename(elsewhere)
+    moved = put(catalog, scan_file(str(elsewhere), is_raw=path.name.startswith("raw")))
+    assert moved.outcome is Outcome.MOVED
+    assert (moved.record.row.verify_result, moved.record.index_id) == ("ok", before.index_id)
+    assert moved.record.row.sealed_at == before.row.sealed_at
+
+
+def test_what_is_touched_is_read_only_where_its_index_must_be_right(
+    catalog: Catalog, path: Path
+) -> None:
+    image_id = add(catalog, path).row.id
+    right = whole(catalog, image_id)
+    os.utime(path, ns=(1, 1))
+    record = catalog.get(image_id)
+    if path.name.startswith(("partclone", "partimage")):
+        assert observed_status(record.row, record.volumes) == "ready"
+        assert whole(catalog, image_id) == right
+    else:
+        # Nothing but another scan can tell.
+        assert observed_status(record.row, record.volumes) == "stale"
+        with pytest.raises(ImageChangedError, match="imgcat rescan"):
+            whole(catalog, image_id)
+        rescan(catalog, image_id)
+    assert verify_image(catalog, image_id).ok
+    os.utime(path, ns=(2, 2))
+    record = catalog.get(image_id)
+    assert observed_status(record.row, record.volumes) == "ready"
+    assert whole(catalog, image_id) == right
+
+
+def test_pages_are_looked_at_again_when_the_file_is_touched_while_it_is_open(
+    catalog: Catalog, path: Path
+) -> None:
+    image_id = add(catalog, path).row.id
+    assert verify_image(catalog, image_id).ok
+    with contextlib.closing(open_watched(catalog, image_id)) as reader:
+        view = memoryview(bytearray(reader.size))
+        reader.read_into(view, 0)
+        right = bytes(view)
+        os.utime(path)
+        reader.read_into(view, 0)
+        assert view == right
+        flip(path, keep_times=False)
+        with pytest.raises((BrokenSealError, ImageChangedError)):
+            reader.read_into(view, 0)
+
+
+def test_the_same_bytes_have_one_digest_however_they_are_stored(
+    catalog: Catalog, tmp_path: Path
+) -> None:
+    data = image_of("partclone")
+    for name, stored in (
+        ("plain.img", data),
+        ("a.img.zst", compress("zstd", data)),
+        ("b.img.gz", compress("gzip", data)),
+    ):
+        (tmp_path / name).write_bytes(stored)
+        image_id = add_file(catalog, str(tmp_path / name)).record.row.id
+        verify_image(catalog, image_id)
+    with catalog.database.raw() as connection:
+        found = connection.execute(
+            "SELECT count(*), count(DISTINCT digest) FROM indexes WHERE sealed_at IS NOT NULL"
+        ).fetchone()
+    assert found == (3, 1)
+    assert hashlib.sha256(whole(catalog, 1)).digest() == hashlib.sha256(whole(catalog, 2)).digest()

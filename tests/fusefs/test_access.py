@@ -1,0 +1,113 @@
+"""Finding out who may read: in threads, with bounds, and never in a listing."""
+
+# ruff: noqa: ARG005 - stand-ins have the signatures of what they stand in for
+
+from __future__ import annotations
+
+import errno
+import threading
+import types
+from typing import Any
+
+import pyfuse3
+import pytest
+import trio
+from imgcat.catalog.opening.permissions import KnownPermissions
+from imgcat.catalog.records import ImageFiles, MountEntry
+from imgcat.fusefs import access
+from imgcat.fusefs.operations import Operations
+from imgcat.fusefs.receiving import Turns
+from imgcat.fusefs.tree import Planner, inode_of
+from support.program import wait_until
+
+COUNT = 10_000
+NOBODY: Any = types.SimpleNamespace(uid=65534, gid=65534, pid=1)
+
+
+class Files:
+    """Where images' files are asked for; those of the first image do not answer until told to."""
+
+    def __init__(self) -> None:
+        self.go_on = threading.Event()
+        self.asked: list[int] = []
+
+    def __call__(self, image_id: int) -> ImageFiles:
+        self.asked.append(image_id)
+        if image_id == 1:
+            assert self.go_on.wait(30)
+        return ImageFiles(("/etc/passwd",))
+
+
+def entries(count: int) -> list[MountEntry]:
+    return [MountEntry(n, f"i{n:05d}", 1000, 1000, n, n, 0) for n in range(1, count + 1)]
+
+
+def operations(files: Files, count: int) -> Operations:
+    made = Operations(
+        lambda entry: pytest.fail("opened"), KnownPermissions(files), Turns()
+    )  # fmt: skip
+    made.show(Planner().plan([tuple_of(each) for each in entries(count)]))
+    return made
+
+
+def tuple_of(entry: MountEntry) -> tuple[Any, ...]:
+    return tuple(getattr(entry, name) for name in MountEntry.__dataclass_fields__)
+
+
+def test_a_listing_of_ten_thousand_unknown_images_waits_for_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    files = Files()
+    told: list[tuple[int, int, float]] = []
+
+    def reply(token: object, name: bytes, attributes: Any, place: int) -> bool:
+        told.append((attributes.st_mode & 0o777, attributes.st_uid, attributes.attr_timeout))
+        return True
+
+    monkeypatch.setattr(pyfuse3, "readdir_reply", reply)
+
+    async def main() -> None:
+        made = operations(files, COUNT)
+        monkeypatch.setattr(made, "_in_thread", None)
+        await made.readdir(pyfuse3.FileHandleT(pyfuse3.ROOT_INODE), 0, None)  # type: ignore[arg-type]
+        # The daemon's user alone, and to be asked for again before one goes by it.
+        assert told == [(0o400, 0, 0.0)] * COUNT
+        assert files.asked in ([], [1])
+
+    try:
+        trio.run(main)
+    finally:
+        files.go_on.set()
+
+
+def test_files_that_do_not_answer_hold_up_one_thread_and_no_other_image(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(access, "MOST_WAIT", 0.2)
+    files = Files()
+    first, second = (inode_of(entry) for entry in entries(2))
+
+    async def main() -> None:
+        made = operations(files, 2)
+        async with trio.open_nursery() as nursery:
+            for _ in range(50):
+                nursery.start_soon(made.getattr, first, None)
+            assert (await made.getattr(second, None)).st_mode & 0o777 == 0o444
+        for _ in range(3):
+            answer = await made.getattr(first, None)
+            assert answer.st_mode & 0o777 == 0o400
+            with pytest.raises(pyfuse3.FUSEError) as caught:
+                await made.open(first, 0, NOBODY)
+            assert caught.value.errno == errno.EACCES
+        assert files.asked.count(1) == 1
+        files.go_on.set()
+        # The look that was given up comes back, and counts.
+        await trio.to_thread.run_sync(
+            wait_until, lambda: made._access.known(entries(1)[0]).seconds > 0, "it is known", 20
+        )
+        assert (await made.getattr(first, None)).st_mode & 0o777 == 0o444
+
+    try:
+        trio.run(main)
+    finally:
+        files.go_on.set()

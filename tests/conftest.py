@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 
 _IN_CI = os.environ.get("CI", "") not in {"", "false", "0"}
 
+_LONGEST = (
+    "test_storm", "test_killed_writers", "test_blocked_device", "test_permissions", "test_memory",
+    "test_meanwhile", "test_replaced_catalog",
+)  # fmt: skip
+"""The files that take longest come first: begun last, one of them would run alone at the end."""
+
 _MARKERS = {
     "fuse": "needs /dev/fuse and root",
     "loop": "needs loop devices and root",
@@ -42,6 +48,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         "fuse": _lacking_fuse(),
         "loop": None if os.geteuid() == 0 and os.path.exists("/dev/loop-control") else "no loop",
     }
+    items.sort(key=lambda item: item.path.stem not in _LONGEST)
     for item in items:
         for marker, reason in lacking.items():
             if reason and item.get_closest_marker(marker) and not _IN_CI:

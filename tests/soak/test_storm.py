@@ -324,7 +324,19 @@ def _storm(program: Program, tmp_path: Path, seconds: float) -> None:
                   if each["path"] in {str(mount), str(second)})  # fmt: skip
     assert "Traceback" not in log
     # What was open is closed, but for what serves, and what waits to be read again.
-    wait_until(lambda: len(os.listdir(f"/proc/{pid}/fd")) < 40, "descriptors are given back", 20)
+    try:
+        wait_until(lambda: len(_open_files(pid)) < 40, "descriptors are given back", 20)
+    except AssertionError as error:
+        error.add_note("\n".join(_open_files(pid)))
+        raise
+
+
+def _open_files(pid: int) -> list[str]:
+    found = []
+    for number in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found.append(os.readlink(f"/proc/{pid}/fd/{number}"))
+    return sorted(found)
 
 
 def _resident_kb(pid: int) -> int:

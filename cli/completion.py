@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .settings import open_catalog, settings
-from .shell_words import quoted_for, split_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -113,6 +112,8 @@ def answer(app: typer.Typer, shell: str, arguments: Sequence[str]) -> bytes:
             the others, the words of the line as the program would get them, the last up to the
             cursor.
     """
+    from .shell_words import quoted_for, split_line
+
     if shell == Shell.BASH:
         line, replaced = arguments
         words, context = split_line(line)

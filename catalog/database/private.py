@@ -8,7 +8,6 @@ mode of the main file when it makes them; those that are there already are looke
 from __future__ import annotations
 
 import contextlib
-import glob
 import os
 import stat
 from typing import TYPE_CHECKING
@@ -57,7 +56,11 @@ def _files_of(path: str) -> Iterator[str]:
         yield base
         for suffix in _BESIDE:
             yield base + suffix
-        yield from sorted(glob.glob(f"{glob.escape(base)}.before-*"))
+        directory, name = os.path.split(base)
+        with contextlib.suppress(OSError):
+            beside = sorted(os.listdir(directory or "."))
+            copies = [each for each in beside if each.startswith(f"{name}.before-")]
+            yield from (os.path.join(directory, each) for each in copies)
 
 
 def _tighten_one(name: str) -> Iterator[str]:

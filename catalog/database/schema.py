@@ -8,7 +8,6 @@ import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...formats.files.new_file import new_named_file
 from ..errors import CatalogSchemaError, SchemaOutdatedError, SchemaTooNewError
 from . import private
 
@@ -151,6 +150,9 @@ def backup(database: Database, target: str) -> None:
         OSError: it cannot be written.
         CatalogError: the database cannot be read.
     """
+    # Imported where needed: most who open a catalog copy none.
+    from ...formats.files.new_file import new_named_file
+
     with (
         new_named_file(target, force=False, mode=private.MODE) as (_fd, partial),
         database.raw() as source,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import secrets
+import os
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -42,7 +42,7 @@ def new_index(connection: sa.Connection, kind: IndexKind, total_units: int) -> i
                 kind=kind.value,
                 total_units=total_units,
                 created_at=utc_now(),
-                content_key=1 + secrets.randbelow((1 << 63) - 1),
+                content_key=int.from_bytes(os.urandom(8)) >> 1 or 1,
             )
         )
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..sources.pages import digest_of_pages
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,5 +101,8 @@ class StreamIndex:
 
 def pages_digest(streams: Sequence[StreamIndex]) -> bytes:
     """Return 16 bytes that tell the plain bytes of an image's streams from all others."""
+    # Imported where needed: who only asks a catalog has no use for it.
+    from ..sources.pages import digest_of_pages
+
     size = sum(stream.plain_size for stream in streams)
     return digest_of_pages(size, b"".join(stream.hashes for stream in streams))

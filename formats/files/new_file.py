@@ -7,7 +7,6 @@ import errno
 import fcntl
 import os
 import re
-import secrets
 import stat
 from typing import TYPE_CHECKING
 
@@ -210,7 +209,7 @@ def _existing(path: str) -> os.stat_result | None:
 def _partial_name(final: str) -> str:
     """Return a name that nobody uses, beside the final one and not too long."""
     directory, name = os.path.split(final)
-    return os.path.join(directory, f"{_stem(name)}.{secrets.token_hex(4)}{PARTIAL_SUFFIX}")
+    return os.path.join(directory, f"{_stem(name)}.{os.urandom(4).hex()}{PARTIAL_SUFFIX}")
 
 
 def _stem(name: str) -> str:

@@ -51,3 +51,17 @@ def parse_positive_size(text: str) -> int:
     if not size:
         raise typer.BadParameter("at least one byte")
     return size
+
+
+def parse_memory(text: str) -> int:
+    """Do as `parse_size`, and refuse what no daemon can do with.
+
+    Raises:
+        typer.BadParameter: it means no number of bytes, or too few.
+    """
+    from ..fusefs.request import LEAST_MEMORY
+
+    size = parse_size(text)
+    if size < LEAST_MEMORY:
+        raise typer.BadParameter(f"a mount needs {LEAST_MEMORY >> 20} MiB at the least")
+    return size

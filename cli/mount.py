@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..formats.text import printable
-from .arguments import JsonOption
+from .arguments import JsonOption, parse_memory
 from .completion import complete_images
 from .settings import notify, settings
 
@@ -48,6 +48,15 @@ TrustCatalogOption = Annotated[
     bool,
     typer.Option("--trust-catalog", help="Serve a catalog that others could have written."),
 ]
+MemoryOption = Annotated[
+    int | None,
+    typer.Option(
+        "--memory",
+        metavar="SIZE",
+        parser=parse_memory,
+        help="Most memory of the daemon, such as 256M. Default: what the system allows.",
+    ),
+]
 LogFileOption = Annotated[
     str | None, typer.Option("--log-file", help="Where the daemon writes its log.")
 ]
@@ -60,6 +69,7 @@ def mount_all(
     log_file: LogFileOption = None,
     check: CheckOption = Check.ON,
     trust_catalog: TrustCatalogOption = False,
+    memory: MemoryOption = None,
 ) -> None:
     """Mount every catalogued image as a file; returns when the mount is usable.
 
@@ -73,7 +83,7 @@ def mount_all(
     """
     _start(
         directory, None, allow_other, log_file, check,
-        foreground=foreground, trust_catalog=trust_catalog,
+        foreground=foreground, trust_catalog=trust_catalog, memory=memory,
     )  # fmt: skip
 
 
@@ -91,6 +101,7 @@ def mount(
     log_file: LogFileOption = None,
     check: CheckOption = Check.ON,
     trust_catalog: TrustCatalogOption = False,
+    memory: MemoryOption = None,
 ) -> None:
     """Mount some of the catalogued images.
 
@@ -104,7 +115,7 @@ def mount(
     *images, directory = targets
     _start(
         directory, tuple(images), allow_other, log_file, check,
-        foreground=foreground, trust_catalog=trust_catalog,
+        foreground=foreground, trust_catalog=trust_catalog, memory=memory,
     )  # fmt: skip
 
 
@@ -117,6 +128,7 @@ def _start(
     *,
     foreground: bool,
     trust_catalog: bool,
+    memory: int | None,
 ) -> None:
     from ..fusefs import launch
     from ..fusefs.request import make_request
@@ -130,7 +142,7 @@ def _start(
         foreground=foreground,
         trust_catalog=trust_catalog,
     )
-    request = dataclasses.replace(request, compare=check is Check.ON)
+    request = dataclasses.replace(request, compare=check is Check.ON, memory=memory)
     if foreground:
         launch.run_in_foreground(request, lambda count: _tell(request, count), notify)
     else:

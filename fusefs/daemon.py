@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import dataclasses
 import logging
 import os
@@ -18,12 +16,13 @@ import trio
 from ..catalog.database import pins
 from ..catalog.database.moment import utc_now
 from ..catalog.errors import CatalogError, CatalogReplacedError
-from ..catalog.opening.open import Shared, open_watched
+from ..catalog.opening.open import open_watched
 from ..catalog.opening.permissions import KnownPermissions
 from ..catalog.store import Catalog, default_path
 from ..catalog.upkeep.damage import DamageRecorder
 from . import mounts, receiving
 from .errors import MountError
+from .memory import Memory
 from .mount_target import MountTarget
 from .operations import Operations
 from .request import STOPPING
@@ -48,9 +47,6 @@ READ_AHEAD_KB = 4096
 
 _MAX_BACKGROUND = 256
 """Read-ahead requests in flight for the whole mount: a slow image must not use up all of them."""
-
-_M_ARENA_MAX = -8
-"""Of glibc's ``mallopt``."""
 
 _GRACE_SECONDS = 0.8
 """How long requests that are under way have, when the daemon is told to end, and then the closing
@@ -105,7 +101,6 @@ def _serve_on(
         # Before it is opened: that takes it from others, and what they wrote would pass.
         check_catalog(request.catalog_path or default_path())
     _raise_file_limit()
-    _use_few_arenas()
     with Catalog.open_to_ask(request.catalog_path, notify) as catalog:
         only = _chosen(catalog, request)
         facts = {
@@ -120,8 +115,8 @@ def _serve_on(
                 if not pinned:
                     log.info("%s.lock cannot be made: removed images end at once", catalog.path)
                 recorder = DamageRecorder(catalog.path)
-                shared = Shared(compare=request.compare, on_broken=recorder.tell)
-                _mount_and_run(catalog, target, only, shared, on_ready, allow_other=allow_other)
+                memory = Memory(request.memory, compare=request.compare, on_broken=recorder.tell)
+                _mount_and_run(catalog, target, only, memory, on_ready, allow_other=allow_other)
             # Before the record goes: who waits for the end of this daemon finds it done.
             _purge(request.catalog_path)
 
@@ -145,7 +140,7 @@ def _mount_and_run(
     catalog: Catalog,
     target: MountTarget,
     only: Sequence[int] | None,
-    shared: Shared,
+    memory: Memory,
     on_ready: Callable[[Ready], None],
     *,
     allow_other: bool,
@@ -156,13 +151,13 @@ def _mount_and_run(
         _tune(mount_point)
         on_ready(Ready(mount_point, operations.image_count, allow_other))
 
-    mount_point = target.path
+    mount_point, shared = target.path, memory.shared
 
     def open_entry(entry: MountEntry) -> WatchedReader:
         return open_watched(catalog, entry.image_id, content_key=entry.content_key, shared=shared)
 
     permissions = KnownPermissions(catalog.image_files)
-    operations = Operations(open_entry, permissions, receiving.install())
+    operations = Operations(open_entry, permissions, receiving.install(), memory.shrink)
     planner = Planner(only)
     operations.show(planner.plan(catalog.mount_rows()))
     options = {
@@ -178,7 +173,7 @@ def _mount_and_run(
         target.check_covered()
         shared.own_device = permissions.own_device = _device_number(mount_point)
         log.info("%s: mounted, %d images", mount_point, operations.image_count)
-        trio.run(_run, catalog, operations, planner, tell_when_usable)
+        trio.run(_run, catalog, operations, planner, memory, tell_when_usable)
     finally:
         is_closed = _close_files(operations)
         # Harmless if it was unmounted from outside: the kernel then has no such mount any more.
@@ -201,14 +196,23 @@ async def _run(
     catalog: Catalog,
     operations: Operations,
     planner: Planner,
+    memory: Memory,
     tell_when_usable: Callable[[], Awaitable[None]],
 ) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(tell_when_usable)
         nursery.start_soon(_stop_on_signal, nursery.cancel_scope)
         nursery.start_soon(_follow_catalog, catalog, operations, planner)
+        nursery.start_soon(_watch_memory, memory)
         await pyfuse3.main(max_tasks=_MAX_TASKS)
         nursery.cancel_scope.cancel()
+
+
+async def _watch_memory(memory: Memory) -> None:
+    """Shrink the caches before the system has to end the daemon."""
+    while memory.limit is not None:
+        await trio.to_thread.run_sync(memory.look, abandon_on_cancel=True)
+        await trio.sleep(REFRESH_SECONDS)
 
 
 async def _stop_on_signal(scope: trio.CancelScope) -> None:
@@ -291,12 +295,6 @@ def _tune(mount_point: str) -> None:
                 file.write(str(value))
         except OSError as error:
             log.info("%s stays as it is: %s", path, error.strerror)
-
-
-def _use_few_arenas() -> None:
-    """Keep what the threads free in few places: else each thread's would stay with the process."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
 
 
 def _raise_file_limit() -> None:

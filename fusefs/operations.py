@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Sequence
 
     from ..catalog.opening.permissions import KnownPermissions
+    from ..catalog.opening.watched import WatchedReader
     from ..catalog.records import MountEntry
     from .open_readers import Opener
     from .receiving import Turns
@@ -72,6 +73,9 @@ def _guarded(
             return await handler(*args, **kwargs)
         except (pyfuse3.FUSEError, trio.Cancelled):
             raise
+        except MemoryError as error:
+            log.warning("%s: %s", handler.__name__, error)
+            raise pyfuse3.FUSEError(errno.ENOMEM) from None
         except Exception:
             log.exception("%s failed", handler.__name__)
             raise pyfuse3.FUSEError(errno.EIO) from None
@@ -90,6 +94,7 @@ class Operations(pyfuse3.Operations):
         opener: opens the image of an entry; it may block.
         permissions: who may read the images.
         turns: who receives the next request; passed on before a handler waits.
+        on_short_of_memory: told that there was too little for a request, and of which.
 
     Attributes:
         kernel_is_there: set when the kernel has begun to talk to the mount.
@@ -97,8 +102,15 @@ class Operations(pyfuse3.Operations):
 
     supports_dot_lookup = True
 
-    def __init__(self, opener: Opener, permissions: KnownPermissions, turns: Turns) -> None:
+    def __init__(
+        self,
+        opener: Opener,
+        permissions: KnownPermissions,
+        turns: Turns,
+        on_short_of_memory: Callable[[str], None] = lambda _why: None,
+    ) -> None:
         super().__init__()
+        self._on_short_of_memory = on_short_of_memory
         self._turns = turns
         self.kernel_is_there = trio.Event()
         self._tree = Tree()
@@ -341,17 +353,27 @@ class Operations(pyfuse3.Operations):
         size = min(size, known.size - off)
         if size <= 0:
             return b""
-        buffer = self._spare.pop() if self._spare else _new_buffer()
-        view = buffer[:size] if size <= _MAX_READ else memoryview(bytearray(size))
         known.reads += 1
         try:
-            await self._in_thread(known.limiter, known.reader.read_into, view, off)
+            buffer = await self._in_thread(known.limiter, self._read, known.reader, off, size)
         finally:
             self._readers.done_reading(known)
-        # Not after an exception: a thread that was given up may still write into it.
-        if len(self._spare) < _MOST_SPARE:
+        if len(buffer) == _MAX_READ and len(self._spare) < _MOST_SPARE:
             self._spare.append(buffer)
-        return view  # type: ignore[return-value]
+        return buffer[:size]  # type: ignore[return-value]
+
+    def _read(self, reader: WatchedReader, off: int, size: int) -> memoryview:
+        """Read into a buffer of its own and return that. In a thread: those that wait have none."""
+        if size > _MAX_READ:
+            buffer = memoryview(bytearray(size))
+        else:
+            try:
+                buffer = self._spare.pop()
+            except IndexError:
+                buffer = _new_buffer()
+        # It is lost after an exception.
+        reader.read_into(buffer[:size], off)
+        return buffer
 
     @_guarded
     async def release(self, fh: pyfuse3.FileHandleT) -> None:
@@ -367,10 +389,15 @@ class Operations(pyfuse3.Operations):
         *args: *_Args,
     ) -> _R:
         """Call what may block."""
-        with self._away():
-            return await trio.to_thread.run_sync(
-                function, *args, limiter=limiter, abandon_on_cancel=True
-            )
+        try:
+            with self._away():
+                return await trio.to_thread.run_sync(
+                    function, *args, limiter=limiter, abandon_on_cancel=True
+                )
+        except RuntimeError as error:
+            if "start new thread" in str(error):
+                raise MemoryError(str(error)) from error
+            raise
 
     async def _wait_for(self, event: trio.Event) -> None:
         """Wait until another handler has done what this one needs too."""
@@ -405,7 +432,9 @@ class Operations(pyfuse3.Operations):
         return entry.name if entry else f"handle {handle}"
 
     def _fail(self, name: str, what: str, error: Exception) -> NoReturn:
-        if is_expected(error):
+        if isinstance(error, MemoryError):
+            self._on_short_of_memory(f"{name}: {what}: {error or 'out of memory'}")
+        elif is_expected(error):
             log.warning("%s: %s: %s", name, what, error)
         else:
             log.error("%s: %s failed", name, what, exc_info=error)

@@ -13,6 +13,10 @@ STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """The signals that end a mount."""
 
 
+LEAST_MEMORY = 128 << 20
+"""Bytes that a daemon needs at the least."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class MountRequest:
     """What is to be mounted, and how.
@@ -26,6 +30,7 @@ class MountRequest:
         log_file: where the log goes, absolute; None for standard error.
         compare: whether what is read of sealed images is compared with their hashes.
         trust_catalog: whether to serve a catalog that somebody else could have written.
+        memory: bytes that the daemon may have resident; None for what the system allows.
     """
 
     mount_point: str
@@ -36,6 +41,7 @@ class MountRequest:
     log_file: str | None
     compare: bool = True
     trust_catalog: bool = False
+    memory: int | None = None
 
 
 def make_request(  # noqa: PLR0913 - each is one option

@@ -206,14 +206,16 @@ class DecodedSource:
         page: Page | None = self._decoding.pages.get((self._key, number))
         if page is None:
             self._failures.raise_again(number)
-            decoder = self._decoding.take(self, start, number * PAGE_SIZE)
-            with self._decoding.limiter:
-                if decoder is not None:
+            waiting = self._decoding.take(self, start, number * PAGE_SIZE)
+            decoder = waiting or self._new_decoder(start)
+            with self._decoding.turn(decoder):
+                if waiting is not None:
                     # It may have come through damage that a new one does not meet.
                     with contextlib.suppress(FormatError):
-                        page = self._decode_pages(decoder, number, min(stop, end))
-                if page is None or decoder is None:
-                    decoder = self._new_decoder(start)
+                        page = self._decode_pages(waiting, number, min(stop, end))
+                    if page is None:
+                        decoder = self._new_decoder(start)
+                if page is None:
                     page = self._decode(decoder, number, min(stop, end), end)
             if decoder.position < self._size:
                 self._decoding.put_back(decoder)
@@ -232,7 +234,7 @@ class DecodedSource:
     def _new_decoder(self, plain_offset: int) -> LiveDecoder:
         point = self._table.span_at(plain_offset).point
         pieces = self._codec.decode(self._stored, point)
-        return LiveDecoder(self, point, pieces, self._codec.WEIGHT)
+        return LiveDecoder(self, point, pieces, self._codec.weight(self._stored, point))
 
     def _decode(self, decoder: LiveDecoder, number: int, stop: int, end: int) -> Page:
         """Decode up to the page `number`, and the pages after it that begin before `stop`.

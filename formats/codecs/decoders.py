@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import contextlib
 import os
 import threading
 from typing import TYPE_CHECKING
@@ -15,8 +16,11 @@ if TYPE_CHECKING:
 
     from .seek_points import SeekPoint
 
-_PAGE_BUDGET = 96 << 20
-_DECODER_BUDGET = 64 << 20
+PAGE_BUDGET = 96 << 20
+DECODER_BUDGET = 64 << 20
+RUNNING_BUDGET = 512 << 20
+"""Bytes of decoders that run at the same time: one for each processor, if they are that small."""
+
 _MOST_DECODERS = 12
 
 
@@ -27,7 +31,7 @@ class LiveDecoder:
         owner: whose stored bytes it reads; nobody else may use it, for they are closed with that.
         point: where it began.
         pieces: what the codec yields from there.
-        weight: bytes that the codec's decoder takes without a window.
+        weight: bytes that the codec's decoder takes; see `Codec.weight`.
 
     Attributes:
         position: the plain byte that comes next.
@@ -39,8 +43,7 @@ class LiveDecoder:
     ) -> None:
         self.owner = owner
         self.position = point.plain_offset
-        # It keeps the window twice: as it was given, and as its own buffer.
-        self.weight = weight + 2 * point.window_size
+        self.weight = weight
         self._pieces = pieces
         self._rest = memoryview(b"")
 
@@ -79,22 +82,53 @@ class Decoding:
 
     Args:
         page_budget: bytes of decoded pages.
+        decoder_budget: bytes of decoders that wait.
+        running_budget: bytes of decoders that run at the same time. A single one may be larger.
 
     Attributes:
         pages: decoded pages by (stream's key, page), and their hashes.
-        limiter: to be held while something is decoded, so that not more runs than processors do.
     """
 
-    def __init__(self, page_budget: int = _PAGE_BUDGET) -> None:
+    def __init__(
+        self,
+        page_budget: int = PAGE_BUDGET,
+        decoder_budget: int = DECODER_BUDGET,
+        running_budget: int = RUNNING_BUDGET,
+    ) -> None:
         self.pages = IndexCache(page_budget)
+        self._decoder_budget = decoder_budget
+        self._running_budget = running_budget
+        self._running = 0
         processors = len(os.sched_getaffinity(0))
-        self.limiter = threading.BoundedSemaphore(processors)
+        self._limiter = threading.BoundedSemaphore(processors)
         self._processors = processors
         self._running_ahead = 0
         self._ahead: concurrent.futures.ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
+        self._has_ended = threading.Condition(self._lock)
         self._decoders: collections.OrderedDict[int, LiveDecoder] = collections.OrderedDict()
         self._weight = 0
+
+    @contextlib.contextmanager
+    def turn(self, decoder: LiveDecoder) -> Iterator[None]:
+        """Wait until a decoder may run: no more do than there are processors, and is memory for.
+
+        Decoders that wait are let go of where there is not enough for this one beside them.
+        """
+        with self._limiter:
+            with self._lock:
+                while self._running and self._running + decoder.weight > self._running_budget:
+                    self._has_ended.wait()
+                self._running += decoder.weight
+                most = self._running_budget + self._decoder_budget
+                while self._decoders and self._running + self._weight > most:
+                    self._weight -= self._decoders.popitem(last=False)[1].weight
+            try:
+                yield
+            finally:
+                with self._lock:
+                    self._running -= decoder.weight
+                    self._has_ended.notify_all()
 
     def take(self, owner: object, origin: int, target: int) -> LiveDecoder | None:
         """Return the decoder of a source that stands closest before `target`, for use alone.
@@ -122,10 +156,21 @@ class Decoding:
         with self._lock:
             self._decoders[id(decoder)] = decoder
             self._weight += decoder.weight
-            while len(self._decoders) > 1 and (
-                self._weight > _DECODER_BUDGET or len(self._decoders) > _MOST_DECODERS
-            ):
-                self._weight -= self._decoders.popitem(last=False)[1].weight
+            self._drop_surplus()
+
+    def shrink(self, page_budget: int, decoder_budget: int, running_budget: int) -> None:
+        """Have other budgets from now on, and drop what is beyond them."""
+        self.pages.shrink(page_budget)
+        with self._lock:
+            self._decoder_budget = decoder_budget
+            self._running_budget = running_budget
+            self._drop_surplus()
+
+    def _drop_surplus(self) -> None:
+        while len(self._decoders) > 1 and (
+            self._weight > self._decoder_budget or len(self._decoders) > _MOST_DECODERS
+        ):
+            self._weight -= self._decoders.popitem(last=False)[1].weight
 
     def forget(self, owner: object) -> None:
         """Let go of the decoders of a source."""

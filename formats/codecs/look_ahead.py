@@ -35,6 +35,9 @@ _FOLLOWING = 2
 _AHEAD = 24 << 20
 """Plain bytes that are decoded ahead of such a reader: of two spans at the same time."""
 
+_SHARE = 4
+"""No more is decoded ahead of one reader than this part of all decoded pages that are kept."""
+
 _PLAN_STEP = 1 << 20
 """Plain bytes that a reader goes on by before it is looked again what comes next."""
 
@@ -103,7 +106,7 @@ class LookAhead:
                 self._plan_due = at + _PLAN_STEP
                 if not self._is_closed and not self._begin(at):
                     self._plan_due = 0
-        except (FormatError, OSError, ChunkMissingError) as error:
+        except (FormatError, OSError, ChunkMissingError, MemoryError) as error:
             # Who reads that is told.
             log.debug("planning ahead of the reader: %s", error)
         finally:
@@ -111,7 +114,8 @@ class LookAhead:
 
     def _begin(self, at: int) -> bool:
         """Begin to decode what follows plain byte `at`; tell whether there were threads for all."""
-        limit = min(self._size, at + _AHEAD)
+        ahead = min(_AHEAD, self._decoding.pages.budget // _SHARE)
+        limit = min(self._size, at + ahead)
         while at < limit:
             start, end = self._span_at(at)
             group = start // LOCKED_TOGETHER
@@ -134,7 +138,7 @@ class LookAhead:
                 offset = number * PAGE_SIZE
                 if offset + PAGE_SIZE > self._reached:
                     self._decode(number, min(stop, offset + _STEP))
-        except (FormatError, OSError, ChunkMissingError) as error:
+        except (FormatError, OSError, ChunkMissingError, MemoryError) as error:
             # Who reads them is told.
             log.debug("ahead of the reader, at %d: %s", start, error)
         finally:

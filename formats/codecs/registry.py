@@ -24,7 +24,6 @@ class Codec(Protocol):
 
     NAME: str
     LIBRARY: str
-    WEIGHT: int
 
     def scan(
         self,
@@ -47,6 +46,15 @@ class Codec(Protocol):
         Raises:
             FormatError: the stream is damaged or cut off, or cannot be decoded.
             OSError: the operating system could not read.
+        """
+
+    def weight(self, stored: ByteSource, point: SeekPoint) -> int:
+        """Return the bytes that a decoder takes that begins at a seek point, about.
+
+        With its window or dictionary, and what it has decoded and nobody has taken.
+
+        Raises:
+            As `decode`.
         """
 
     def decode(self, stored: ByteSource, point: SeekPoint) -> Iterator[bytes]:

@@ -6,6 +6,8 @@ import collections
 import threading
 from typing import Any, Protocol
 
+INDEX_BUDGET = 64 << 20
+
 
 class Weighed(Protocol):
     """A loaded piece of an index; `weight` is the bytes that it takes."""
@@ -26,12 +28,12 @@ class IndexCache:
             larger.
 
     Attributes:
-        budget: as given.
+        budget: as given, or as `shrink` has made it.
         dropped: how many pieces were dropped so far. Who keeps a piece without asking again, as the
             hot path does, may do so while this stays the same.
     """
 
-    def __init__(self, budget: int = 64 << 20) -> None:
+    def __init__(self, budget: int = INDEX_BUDGET) -> None:
         self.budget = budget
         self.dropped = 0
         self._weight = 0
@@ -67,6 +69,15 @@ class IndexCache:
                 self._weight -= old.weight
             self._pieces[key] = piece
             self._weight += piece.weight
-            while self._weight > self.budget and len(self._pieces) > 1:
-                self._weight -= self._pieces.popitem(last=False)[1].weight
-                self.dropped += 1
+            self._drop_surplus()
+
+    def shrink(self, budget: int) -> None:
+        """Have another budget from now on, and drop pieces until it holds."""
+        with self._lock:
+            self.budget = budget
+            self._drop_surplus()
+
+    def _drop_surplus(self) -> None:
+        while self._weight > self.budget and len(self._pieces) > 1:
+            self._weight -= self._pieces.popitem(last=False)[1].weight
+            self.dropped += 1

@@ -46,7 +46,7 @@ class CountingCodec:
     def __init__(self, name: str) -> None:
         self._inner = codecs.named(name)
         self.NAME, self.LIBRARY = self._inner.NAME, self._inner.LIBRARY
-        self.WEIGHT = self._inner.WEIGHT
+        self.weight = self._inner.weight
         self.scan = self._inner.scan
         self.entered: list[int] = []
         self.decoded = 0
@@ -258,7 +258,8 @@ def test_decoders_that_wait_keep_to_their_limits(monkeypatch: pytest.MonkeyPatch
     while opened.decoding.take(opened.source, 0, 1 << 40) is not None:
         waiting += 1
     assert waiting == 3
-    monkeypatch.setattr(live, "_DECODER_BUDGET", 2 * opened.codec.WEIGHT)
+    each = opened.codec.weight(opened.stored, SeekPoint(0, 0))
+    opened.decoding.shrink(0, 2 * each, 1 << 30)
     opened.decoding.pages = Decoding().pages
     for page in range(0, 40, 4):
         opened.check(page * PAGE_SIZE, 10)

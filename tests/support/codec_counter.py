@@ -29,7 +29,8 @@ class CodecCounter:
             inner, outer = original(name), self
 
             class Codec:
-                NAME, LIBRARY, WEIGHT = inner.NAME, inner.LIBRARY, inner.WEIGHT
+                NAME, LIBRARY = inner.NAME, inner.LIBRARY
+                weight = staticmethod(inner.weight)
 
                 def scan(self, *arguments: Any, **options: Any) -> Any:
                     outer.scans += 1

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 NAME = "bzip2"
 LIBRARY = f"bz2 of Python {platform.python_version()}"
-WEIGHT = 6 << 20
+_WEIGHT = 6 << 20
 """Bytes that a decoder takes, about, with what it has decoded and nobody has taken."""
 
 STRUCTURE = "bzip2.stream"
@@ -116,6 +116,11 @@ def _decoded(block: _Candidate) -> tuple[_Candidate, list[bytes] | None]:
 
 def _cut(plain: bytes) -> list[bytes]:
     return [plain[start : start + _PIECE] for start in range(0, len(plain), _PIECE)]
+
+
+def weight(stored: ByteSource, point: SeekPoint) -> int:  # noqa: ARG001
+    """Return the bytes that a decoder takes from a point on; see `Codec.weight`."""
+    return _WEIGHT
 
 
 def decode(stored: ByteSource, point: SeekPoint) -> Iterator[bytes]:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 NAME = "gzip"
 LIBRARY = f"zlib {zlib_version()}"
-WEIGHT = 1 << 20
+_WEIGHT = 1 << 20
 """Bytes that a decoder takes, about, with what it has decoded and nobody has taken."""
 
 STRUCTURE = "gzip.stream"
@@ -109,6 +109,11 @@ def _inside(place: Boundary, plain: int) -> SeekPoint:
         WINDOW_SIZE,
         window.pack(before, None),
     )
+
+
+def weight(stored: ByteSource, point: SeekPoint) -> int:  # noqa: ARG001
+    """Return the bytes that a decoder takes from a point on; see `Codec.weight`."""
+    return _WEIGHT + 3 * point.window_size
 
 
 def decode(stored: ByteSource, point: SeekPoint) -> Iterator[bytes]:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 NAME = "lz4"
 LIBRARY = f"lz4 {lz4.version.version}"
 SPACING = 4 << 20
-WEIGHT = 9 << 20
+_WEIGHT = 9 << 20
 """Bytes that a decoder takes, about, with what it has decoded and nobody has taken."""
 
 STRUCTURE = "lz4.stream"
@@ -93,6 +93,11 @@ def scan(
             marks.trusted_size = plain
     if not marks.points:
         marks.points.append(SeekPoint(0, 0))
+
+
+def weight(stored: ByteSource, point: SeekPoint) -> int:  # noqa: ARG001
+    """Return the bytes that a decoder takes from a point on; see `Codec.weight`."""
+    return _WEIGHT + 3 * point.window_size
 
 
 def decode(stored: ByteSource, point: SeekPoint) -> Iterator[bytes]:

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 NAME = "xz"
 LIBRARY = f"liblzma, Python's lzma {lzma.FORMAT_XZ}"
-WEIGHT = 20 << 20
-"""Bytes that a decoder takes, about, with what it has decoded and nobody has taken."""
+_WEIGHT = 12 << 20
+"""Bytes that a decoder takes beside its dictionary, with what it has decoded and nobody took."""
 
 SPACING = 1 << 20
 
@@ -78,6 +78,14 @@ def scan(
         plain += block.plain_size
         if progress is not None:
             progress(block.stored_offset + block.stored_size)
+
+
+def weight(stored: ByteSource, point: SeekPoint) -> int:
+    """Return the bytes that a decoder takes from a point on; see `Codec.weight`."""
+    # A stream that is not read by its index begins with its header.
+    offset = point.stored_offset or xz_layout.HEADER_SIZE
+    head = stored.read_at(offset, min(xz_layout.BLOCK_HEADER_MAX, stored.size - offset))
+    return _WEIGHT + xz_layout.dictionary_size(head, offset)
 
 
 def decode(stored: ByteSource, point: SeekPoint) -> Iterator[bytes]:

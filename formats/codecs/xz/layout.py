@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 MAGIC = b"\xfd7zXZ\x00"
 HEADER_SIZE = 12
+BLOCK_HEADER_MAX = 1024
 _FOOTER_MAGIC = b"YZ"
 _INDEX_MAX = 256 << 20
 """Bytes of an index beyond which it is none: it would be of more than ten million blocks."""
@@ -61,6 +62,46 @@ def failure(structure: str, offset: int, error: lzma.LZMAError) -> FormatError:
             "a dictionary beyond 128 MiB: pack it anew, `xz -dc FILE | xz -T0 > NEW`",
         )
     return CorruptImageError(structure, offset, str(error))
+
+
+_LZMA2 = 0x21
+_FILTER_COUNT = 0x03
+_HAS_STORED_SIZE, _HAS_PLAIN_SIZE = 0x40, 0x80
+_LARGEST_DICTIONARY = 40
+
+
+def dictionary_size(head: bytes, offset: int) -> int:
+    """Return the bytes of the dictionary that a block's header asks for; 0 where there is none.
+
+    Args:
+        head: the file from the block on.
+        offset: of the block, for errors.
+
+    Raises:
+        CorruptImageError: it is no block's header.
+
+    Source: the .xz file format, 3.1 (block header) and 5.3.1 (LZMA2).
+    """
+    try:
+        flags, at = head[1], 2
+        for flag in (_HAS_STORED_SIZE, _HAS_PLAIN_SIZE):
+            if flags & flag:
+                _size, at = _varint(head, at, offset)
+        for _ in range((flags & _FILTER_COUNT) + 1):
+            kind, at = _varint(head, at, offset)
+            length, at = _varint(head, at, offset)
+            if kind == _LZMA2:
+                bits = head[at]
+                if bits <= _LARGEST_DICTIONARY:
+                    return (
+                        0xFFFFFFFF
+                        if bits == _LARGEST_DICTIONARY
+                        else ((2 | bits & 1) << (bits // 2 + 11))
+                    )
+            at += length
+    except IndexError:
+        raise CorruptImageError("xz.block", offset, "its header is none") from None
+    return 0
 
 
 def read_blocks(source: ByteSource) -> list[Block]:

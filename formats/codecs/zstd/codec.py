@@ -34,8 +34,8 @@ SPACING = 16 << 20
 FRAME_SPACING = 2 << 20
 """Plain bytes between two points at the beginning of frames: these cost next to nothing."""
 
-WEIGHT = 4 << 20
-"""Bytes that a decoder takes, about, with what it has decoded and nobody has taken."""
+_WEIGHT = 4 << 20
+"""Bytes that a decoder takes beside its window, with what it has decoded and nobody took."""
 
 STRUCTURE = "zstd.stream"
 
@@ -85,6 +85,17 @@ def scan(
         raise CorruptImageError(STRUCTURE, 0, "there is no frame in it")
 
 
+def weight(stored: ByteSource, point: SeekPoint) -> int:
+    """Return the bytes that a decoder takes from a point on; see `Codec.weight`."""
+    if point.state:
+        # It has the window as it was given, as a dictionary, and as its own buffer.
+        return _WEIGHT + 3 * point.window_size
+    feed = Feed(stored, point.stored_offset, structure=STRUCTURE, chunk=4096)
+    if not _next_frame(feed):
+        return _WEIGHT
+    return _WEIGHT + _frame_header(feed).window_size
+
+
 def decode(stored: ByteSource, point: SeekPoint) -> Iterator[bytes]:
     """Yield the plain pieces from a seek point on, up to the end of the stream.
 
@@ -120,7 +131,7 @@ def _whole_frame(
         try:
             decompressor.decompress(feed.take(zstd_layout.CHECKSUM_SIZE))
         except zstandard.ZstdError as error:
-            raise CorruptImageError("zstd.checksum", offset, str(error)) from error
+            raise zstd_layout.failure("zstd.checksum", offset, error) from error
 
 
 def _blocks(
@@ -178,4 +189,4 @@ def _decompress(
     try:
         return decompressor.decompress(data)
     except zstandard.ZstdError as error:
-        raise CorruptImageError("zstd.block", offset, str(error)) from error
+        raise zstd_layout.failure("zstd.block", offset, error) from error

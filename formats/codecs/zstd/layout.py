@@ -142,3 +142,10 @@ def made_up_header(window_size: int) -> bytes:
     """
     exponent = max(0, (window_size - 1).bit_length() - 10)
     return MAGIC + bytes([0, exponent << 3])
+
+
+def failure(structure: str, offset: int, error: Exception) -> Exception:
+    """Return what zstd's error is: damage, or too little memory for a window, which is none."""
+    if "not enough memory" in str(error):
+        return MemoryError(f"zstd: {error}")
+    return CorruptImageError(structure, offset, str(error))

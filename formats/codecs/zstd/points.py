@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import xxhash
 import zstandard
 
-from ...errors import CorruptImageError, FormatError
+from ...errors import FormatError
 from ...sources.pages import PAGE_SIZE
 from .. import window_use as window
 from ..cursor import Feed
@@ -303,7 +303,7 @@ class FramePoints:
             try:
                 yield decompressor.decompress(feed.take(block.stored_size))
             except zstandard.ZstdError as error:
-                raise CorruptImageError("zstd.block", block.stored_offset, str(error)) from error
+                raise zstd_layout.failure("zstd.block", block.stored_offset, error) from error
 
 
 def inside_decompressor(plain_window: bytes) -> zstandard.ZstdDecompressionObj:

@@ -8,9 +8,8 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any, Self
 
-from .database import cost, pins, private, reading, schema, shown
+from .database import pins, private, reading, schema
 from .database.connection import BUSY_SECONDS, Database
-from .database.watch import Follower
 from .errors import (
     CatalogError,
     CatalogMissingError,
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from ..formats.codecs.seek_points import Span
     from ..formats.index.ranges import RangeList
     from ..formats.index.rank_chunk import RankChunk
+    from .database.watch import Follower
     from .records import ImageCost, ImageFiles, ImageRecord, ImageRow, OpenSpec, Volume
 
 log = logging.getLogger("imgcat.catalog")
@@ -146,6 +146,8 @@ class Catalog:
         Raises:
             ImageNotFoundError: there is no image with this id.
         """
+        from .database import cost
+
         with self.database.reading() as connection:
             return cost.cost_of_id(connection, image_id)
 
@@ -225,11 +227,15 @@ class Catalog:
 
     def mount_rows(self) -> list[tuple[Any, ...]]:
         """Return the rows of what a mount shows; see `opening.entries`. Two statements."""
+        from .database import shown
+
         with self.database.reading() as connection:
             return shown.mount_entries(connection)
 
     def image_files(self, image_id: int) -> ImageFiles:
         """Return the files that an image's bytes come from; none if there is no such image."""
+        from .database import shown
+
         with self.database.reading() as connection:
             return shown.image_files(connection, image_id)
 
@@ -323,6 +329,8 @@ class Catalog:
 
     def follow(self) -> Follower:
         """Return what tells whether another process has committed, or another catalog has come."""
+        from .database.watch import Follower
+
         return Follower(self.database)
 
     # -- changing ----------------------------------------------------------

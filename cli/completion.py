@@ -14,13 +14,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .settings import open_catalog, settings
+from .settings import COMPLETION_VARIABLE, open_catalog, settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-VARIABLE = "_IMGCAT_COMPLETE"
-"""The environment variable that says which shell asks."""
 
 _PROGRAM = "imgcat"
 
@@ -140,7 +137,7 @@ def _completions(app: typer.Typer, words: list[str], incomplete: str) -> list[tu
     """Return what may stand in the place of `incomplete`, each with a description."""
     from typer._completion_classes import BashComplete
 
-    asking = BashComplete(typer.main.get_command(app), {}, _PROGRAM, VARIABLE)
+    asking = BashComplete(typer.main.get_command(app), {}, _PROGRAM, COMPLETION_VARIABLE)
     items = asking.get_completions(words, incomplete)
     return [(item.value, item.help or "") for item in items if item.type == "plain"]
 

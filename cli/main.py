@@ -6,13 +6,14 @@ Nothing heavy is imported here; each command imports what it needs when it runs.
 from __future__ import annotations
 
 import codecs
+import importlib
 import os
 import signal
 import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
 
     from typer import Typer
 
@@ -61,16 +62,16 @@ def _drop_output() -> None:
 
 
 def _run_app() -> int:
-    from .completion import VARIABLE, answer
     from .exit_codes import BROKEN_PIPE, BUG, INTERRUPTED, code_of, message_of
-    from .settings import complain
+    from .settings import COMPLETION_VARIABLE, complain
 
     try:
-        app = make_app()
-        if VARIABLE in os.environ:
-            _write_bytes(answer(app, os.environ[VARIABLE], sys.argv[1:]))
+        if COMPLETION_VARIABLE in os.environ:
+            from .completion import answer
+
+            _write_bytes(answer(make_app(), os.environ[COMPLETION_VARIABLE], sys.argv[1:]))
         else:
-            app(prog_name="imgcat")
+            make_app(_command_of(sys.argv[1:]))(prog_name="imgcat")
     except SystemExit as end:
         if isinstance(end.__context__, BrokenPipeError) and end.code != BROKEN_PIPE:
             # Whoever read our output has stopped to, as `head` does; that is no error of ours.
@@ -88,23 +89,42 @@ def _run_app() -> int:
     return 0
 
 
-def make_app() -> Typer:
-    """Return the application with all of its commands."""
+_COMMANDS = {
+    "add": "images:add",
+    "ls": "images:ls",
+    "show": "show:show",
+    "rm": "images:rm",
+    "rename": "images:rename",
+    "rescan": "images:rescan",
+    "verify": "verify:verify",
+    "export": "export:export",
+    "repack": "repack:repack",
+    "map": "inspect:map_extents",
+    "read": "inspect:read",
+    "mount-all": "mount:mount_all",
+    "mount": "mount:mount",
+    "unmount": "mount:unmount",
+    "mounts": "mount:mounts",
+    "sql": "db:sql",
+    "db": "db:app",
+    "doctor": "doctor:doctor",
+    "completion": "completion:completion",
+}
+"""Where each command is: the module, and the function in it, or the group of commands."""
+
+_FLAGS = frozenset({"-q", "--quiet", "-v", "--verbose", "-qv", "-vq"})
+
+
+def make_app(only: str | None = None) -> Typer:
+    """Return the application with all of its commands, or with one of them.
+
+    Args:
+        only: the one command that is going to be run: typer takes as long over each of the others
+            as the catalog takes to answer.
+    """
     import typer
 
-    from . import (
-        completion,
-        db,
-        doctor,
-        export,
-        images,
-        inspect,
-        mount,
-        options,
-        repack,
-        show,
-        verify,
-    )
+    from . import options
 
     app = typer.Typer(
         name="imgcat",
@@ -116,30 +136,28 @@ def make_app() -> Typer:
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
     app.callback()(options.options)
-    commands: dict[str, Callable[..., None]] = {
-        "add": images.add,
-        "ls": images.ls,
-        "show": show.show,
-        "rm": images.rm,
-        "rename": images.rename,
-        "rescan": images.rescan,
-        "verify": verify.verify,
-        "export": export.export,
-        "repack": repack.repack,
-        "map": inspect.map_extents,
-        "read": inspect.read,
-        "mount-all": mount.mount_all,
-        "mount": mount.mount,
-        "unmount": mount.unmount,
-        "mounts": mount.mounts,
-        "sql": db.sql,
-    }
-    for name, command in commands.items():
-        app.command(name)(command)
-    app.add_typer(db.app)
-    app.command("doctor")(doctor.doctor)
-    app.command("completion")(completion.completion)
+    for name in _COMMANDS if only is None else (only,):
+        module, _, function = _COMMANDS[name].partition(":")
+        command = getattr(importlib.import_module(f".{module}", __package__), function)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name)(command)
     return app
+
+
+def _command_of(arguments: Sequence[str]) -> str | None:
+    """Return the command that a command line runs; None where only the whole application can tell.
+
+    That is: where something is wrong with it, or it asks for help before the command.
+    """
+    words = iter(arguments)
+    for word in words:
+        if word == "--db":
+            next(words, None)
+        elif word not in _FLAGS and not word.startswith("--db="):
+            return word if word in _COMMANDS else None
+    return None
 
 
 def _encode_anyhow(error: UnicodeError) -> tuple[str | bytes, int]:

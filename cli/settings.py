@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from ..catalog.store import Catalog
 
 
+COMPLETION_VARIABLE = "_IMGCAT_COMPLETE"
+"""The environment variable that says which shell asks what completes a command line."""
+
+
 @dataclasses.dataclass(slots=True)
 class Settings:
     """The global options of this run."""

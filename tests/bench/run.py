@@ -23,6 +23,7 @@ import row_buffered
 import row_containers_add
 import row_containers_beside
 import row_containers_fleet
+import row_containers_memory
 import row_containers_read
 import row_ls
 import row_mount
@@ -31,6 +32,7 @@ import row_partimage
 import row_random
 import row_read
 import row_repack
+import row_sealed
 import row_verify
 import row_version
 from bench import Bench
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
 _QUESTIONS = (
     row_mount, row_read, row_buffered, row_random, row_verify, row_add, row_ntfsclone,
     row_partimage, row_ls, row_version, row_containers_add, row_containers_read,
-    row_containers_fleet, row_containers_beside, row_repack,
+    row_containers_memory, row_containers_fleet, row_containers_beside, row_repack, row_sealed,
 )  # fmt: skip
 _NAMES = [name for question in _QUESTIONS for name in question.NAMES]
 

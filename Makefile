@@ -23,7 +23,7 @@ check: $(VENV)/ready
 	$(VENV)/bin/lint-imports --no-logo
 
 test: check
-	$(VENV)/bin/python -m pytest -n 4 --dist loadfile
+	$(VENV)/bin/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 # What is long by nature: the same attacks, many times as often.
 soak: $(VENV)/ready

@@ -43,5 +43,9 @@ class ImageChangedError(CatalogError):
     """The file of an image is gone, or is not the one that was scanned."""
 
 
+class ScannedAnewError(ImageChangedError):
+    """The catalog holds another content of the image than the caller believes."""
+
+
 class NeedsRepackError(CatalogError):
     """The image is compressed in a way that reading any of it means decoding all of it."""

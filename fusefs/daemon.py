@@ -244,6 +244,7 @@ async def _follow_catalog(catalog: Catalog, operations: Operations, planner: Pla
     seen: int | None = None
     said = ""
     while True:
+        ended = operations.catching_up.begin()
         try:
             version = await trio.to_thread.run_sync(follower.version, abandon_on_cancel=True)
             if version != seen:
@@ -264,7 +265,8 @@ async def _follow_catalog(catalog: Catalog, operations: Operations, planner: Pla
         except Exception:
             # Whatever is in the catalog, the images that are shown go on being served.
             log.exception("the catalog cannot be followed")
-        await trio.sleep(REFRESH_SECONDS)
+        ended.set()
+        await operations.catching_up.wait(REFRESH_SECONDS)
 
 
 def _device_of(mount_point: str) -> str | None:

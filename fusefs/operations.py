@@ -20,9 +20,11 @@ from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, TypeVarTupl
 import pyfuse3
 import trio
 
+from ..catalog.errors import ScannedAnewError
 from ..catalog.opening.errnos import errno_of, is_expected
 from ..catalog.opening.permissions import own_permissions
 from .access import Access, Answer
+from .catching_up import CatchingUp
 from .open_readers import OpenReaders
 from .tree import ROOT_INODE, Tree, handle_of
 
@@ -45,6 +47,9 @@ _MOST_VIEWS = 64
 
 _MOST_SPARE = 16
 """Buffers that are kept for reads that wait."""
+
+_MOST_CATCHING_UP = 2.0
+"""Seconds that an open waits until the catalog was looked at again."""
 
 _NAME_MAX = 255
 _BLOCK = 512
@@ -98,6 +103,7 @@ class Operations(pyfuse3.Operations):
 
     Attributes:
         kernel_is_there: set when the kernel has begun to talk to the mount.
+        catching_up: asked for a look at the catalog where what is shown is outdated.
     """
 
     supports_dot_lookup = True
@@ -113,6 +119,7 @@ class Operations(pyfuse3.Operations):
         self._on_short_of_memory = on_short_of_memory
         self._turns = turns
         self.kernel_is_there = trio.Event()
+        self.catching_up = CatchingUp()
         self._tree = Tree()
         self._readers = OpenReaders(opener, self._in_thread)
         self._open_readers = self._readers.get
@@ -307,6 +314,11 @@ class Operations(pyfuse3.Operations):
         handle = handle_of(entry)
         try:
             known = await self._readers.open(handle, entry)
+        except ScannedAnewError:
+            # The kernel looks the name up again when it is told this, and finds what is there now.
+            with trio.move_on_after(_MOST_CATCHING_UP):
+                await self._wait_for(self.catching_up.ask())
+            raise pyfuse3.FUSEError(errno.ESTALE) from None
         except Exception as error:  # noqa: BLE001 - each becomes an errno and a line in the log
             self._fail(entry.name, "open", error)
         # Of a file that was touched, what the kernel has cached may be from before.

@@ -74,12 +74,21 @@ def _prefixes(path: str) -> Iterator[str]:
 
 
 def _check(catalog: str, path: str, status: os.stat_result) -> None:
-    trusted = {_ROOT, os.geteuid(), *_caller()}
+    trusted = {_ROOT, os.geteuid(), *_caller("UID")}
     what = "" if path == catalog else f"{path} "
     if status.st_uid not in trusted:
         raise MountError(
             f"{catalog}: {what}belongs to {_name(status.st_uid)}, who could have it name any file: "
             f"take it over with chown, use another catalog with --db, {_OVERRIDE}"
+        )
+    if (
+        stat.S_ISREG(status.st_mode)
+        and status.st_mode & stat.S_IWGRP
+        and status.st_gid not in {_ROOT, os.getegid(), *_caller("GID")}
+    ):
+        raise MountError(
+            f"{catalog}: {what}can be written by the group {status.st_gid}, which could have it "
+            f"name any file: `chmod g-w` it and look at what `imgcat ls` shows, {_OVERRIDE}"
         )
     is_sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
     if status.st_mode & stat.S_IWOTH and not is_sticky:
@@ -89,9 +98,9 @@ def _check(catalog: str, path: str, status: os.stat_result) -> None:
         )
 
 
-def _caller() -> Iterator[int]:
-    """Yield the user who became root with sudo."""
-    said = os.environ.get("SUDO_UID", "")
+def _caller(kind: str) -> Iterator[int]:
+    """Yield the user who became root with sudo, or that user's group: ``UID`` or ``GID``."""
+    said = os.environ.get(f"SUDO_{kind}", "")
     if os.geteuid() == _ROOT and said.isdecimal():
         yield int(said)
 

@@ -18,8 +18,12 @@ if TYPE_CHECKING:
 _IN_CI = os.environ.get("CI", "") not in {"", "false", "0"}
 
 _LONGEST = (
-    "test_storm", "test_killed_writers", "test_blocked_device", "test_permissions", "test_memory",
-    "test_meanwhile", "test_replaced_catalog",
+    "test_storm", "test_memory", "test_killed_writers", "test_permissions", "test_packaging",
+    "test_export", "test_compressed", "test_blocked_device", "test_bad_images",
+    "test_bad_catalogs", "test_real_volumes", "test_repack", "test_meanwhile",
+    "test_real_partimage", "test_real_ntfsclone", "test_faults", "test_bad_mounts",
+    "test_replaced_catalog", "test_completion", "test_kill", "test_inspect", "test_commands",
+    "test_fleet", "test_fuzz_partclone", "test_fuzz_ntfsclone", "test_readme",
 )  # fmt: skip
 """The files that take longest come first: begun last, one of them would run alone at the end."""
 
@@ -48,7 +52,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         "fuse": _lacking_fuse(),
         "loop": None if os.geteuid() == 0 and os.path.exists("/dev/loop-control") else "no loop",
     }
-    items.sort(key=lambda item: item.path.stem not in _LONGEST)
+    place = {name: number for number, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
     for item in items:
         for marker, reason in lacking.items():
             if reason and item.get_closest_marker(marker) and not _IN_CI:

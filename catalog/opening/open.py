@@ -26,7 +26,7 @@ from ...formats.sources.distrusted import every_byte
 from ...formats.sources.file import NotAFileError, state_of
 from ...formats.sources.pages import unpack_hashes
 from ...formats.sources.sealed import SealedSource
-from ..errors import CatalogError, ImageChangedError, NeedsRepackError
+from ..errors import CatalogError, ImageChangedError, NeedsRepackError, ScannedAnewError
 from .composed import open_composed
 from .freshness import Freshness, compare, freshness
 from .identity import index_survives
@@ -157,6 +157,7 @@ def open_image(
 
     Raises:
         ImageNotFoundError: it was removed from the catalog.
+        ScannedAnewError: it is not what the caller believes.
         ImageChangedError: a file of it is gone, or is not the one that was scanned.
         NeedsRepackError: reading it would mean decoding too much.
         OSError: a file cannot be opened.
@@ -186,7 +187,7 @@ def _open(
         raise CatalogError(f"image {image_id}: is made of itself: add it again")
     spec = catalog.open_spec(image_id)
     if content_key not in {None, spec.content_key}:
-        raise ImageChangedError(f"{spec.name}: was scanned anew: open it again")
+        raise ScannedAnewError(f"{spec.name}: was scanned anew: open it again")
     _check_streams(spec, at_any_cost=how.at_any_cost)
     index = _index_of(catalog, spec, shared.indexes)
     if index.kind is IndexKind.SEGMENTS:

@@ -219,3 +219,22 @@ def test_sql_answers_while_a_daemon_runs_and_an_add_writes(
     assert counts == sorted(counts)
     assert COUNT <= counts[0] <= counts[-1] <= COUNT + 60
     assert program.sql("SELECT images FROM totals") == [{"images": COUNT + 60}]
+
+
+def test_what_was_scanned_anew_is_opened_at_once(program: Program, tmp_path: Path) -> None:
+    device, image = tmp_path / "device", tmp_path / "a.img"
+
+    def save(number: int) -> None:
+        device.write_bytes(bytes([number]) * (1 << 20))
+        command = ("partclone.imager", "-c", "-q", "-s", device, "-o", image, "-L", tmp_path / "l")
+        image.unlink(missing_ok=True)
+        subprocess.run(command, check=True, capture_output=True)
+
+    save(0)
+    program.run("add", image)
+    mount = program.mount_all(tmp_path / "mnt")
+    for number in range(1, 5):
+        save(number)
+        program.run("rescan")
+        # The daemon need not have looked at the catalog since.
+        assert (mount / "a").read_bytes() == device.read_bytes()

@@ -29,11 +29,12 @@ _IN_CI = os.environ.get("CI", "") not in {"", "false", "0"}
 def _saved(directory: Path, name: str, size: int, *options: str) -> tuple[Path, Path]:
     """Have partclone save a device of random words, compressed; return the device and the image."""
     device, image = directory / f"{name}.device", directory / f"{name}.img.zst"
-    words = [random.Random(name + str(number)).randbytes(4096) for number in range(64)]
     generator = random.Random(name)
+    pieces = [generator.randbytes(MIB >> 4) for _ in range(64)]
     with device.open("wb") as file:
-        for _ in range(size // 4096):
-            file.write(generator.choice(words)[: generator.randrange(64, 4096)].ljust(4096, b"."))
+        for _ in range(size // (MIB >> 4)):
+            # What was there already, at another place, and what was not.
+            file.write(generator.choice(pieces)[: MIB >> 5] + generator.randbytes(MIB >> 5))
     plain = directory / f"{name}.img"
     subprocess.run(
         ("partclone.imager", "-c", "-q", "-s", device, "-o", plain, "-L", f"{plain}.log"),
@@ -160,7 +161,7 @@ def group() -> Iterator[Path]:
 def test_in_a_small_memory_group(group: Path, tmp_path: Path) -> None:
     from support.program import Program
 
-    saved = [_saved(tmp_path, f"disk{number}", 96 * MIB, "--long=25") for number in range(4)]
+    saved = [_saved(tmp_path, f"disk{number}", 64 * MIB, "--long=25") for number in range(3)]
     with Program(tmp_path / "home") as program:
         program.run("add", *(image for _device, image in saved))
         mount = tmp_path / "mnt"

@@ -77,6 +77,17 @@ def test_a_catalog_that_everybody_may_write(program: Program, place: Path) -> No
     assert "--trust-catalog" in refused(program, place / "mount")
 
 
+def test_a_catalog_that_a_group_may_write(program: Program, place: Path) -> None:
+    program.catalog.chmod(0o660)
+    os.chown(program.catalog, 0, NOBODY)
+    said = refused(program, place / "mount")
+    assert f"{program.catalog}: can be written by the group {NOBODY}" in said
+    # The group of who called sudo is that user's own.
+    program.environment["SUDO_GID"] = str(NOBODY)
+    mount = program.mount_all(place / "mount")
+    assert (mount / "a").read_bytes() == GUEST
+
+
 @pytest.mark.parametrize("what", ["open", "of somebody else", "sticky", "further up", "wal"])
 def test_directories_and_what_lies_beside_it(program: Program, place: Path, what: str) -> None:
     directory = program.catalog.parent

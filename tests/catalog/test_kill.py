@@ -64,7 +64,7 @@ def check_catalog(program: Program, shelf: dict[Path, Written]) -> int:
         return len(listed)
 
 
-@pytest.mark.parametrize("moments", [8, pytest.param(40, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("moments", [5, pytest.param(40, marks=pytest.mark.soak)])
 def test_killed_at_any_moment(program: Program, shelf: dict[Path, Written], moments: int) -> None:
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from support.program import Program
 
 OLD = Path(__file__).parent.parent / "catalog"
-MOMENTS = [5, pytest.param(60, marks=pytest.mark.soak)]
+MOMENTS = [3, pytest.param(60, marks=pytest.mark.soak)]
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ def _saved(path: Path, size: int) -> Path:
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     directory = tmp_path_factory.mktemp("saved")
-    return [_saved(directory / f"{size}", size * MIB) for size in (64, 256)]
+    return [_saved(directory / f"{size}", size * MIB) for size in (32, 128)]
 
 
 def _peak(program: Program, plain: Path, packer: str, directory: Path) -> int:

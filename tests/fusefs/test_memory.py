@@ -87,7 +87,7 @@ def _read_all(mount: Path, saved: list[tuple[Path, Path]]) -> None:
     assert wrong == []
 
 
-@pytest.mark.parametrize("size", [64 * MIB, 192 * MIB])
+@pytest.mark.parametrize("size", [48 * MIB, 144 * MIB])
 def test_a_daemon_stays_below_what_it_is_given(program: Program, tmp_path: Path, size: int) -> None:
     saved = [_saved(tmp_path, f"disk{number}", size) for number in range(2)]
     program.run("add", *(image for _device, image in saved))

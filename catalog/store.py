@@ -333,6 +333,11 @@ class Catalog:
 
         return Follower(self.database)
 
+    def take_what_is_there(self) -> None:
+        """Use the catalog that has taken the place of this one. It may block."""
+        self.database.take_what_is_there()
+        self.pins.renew()
+
     # -- changing ----------------------------------------------------------
 
     def remove(self, image_ids: Sequence[int]) -> None:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import pyfuse3
 import trio
 
-from ..catalog.database import pins
 from ..catalog.database.moment import utc_now
 from ..catalog.errors import CatalogError, CatalogReplacedError
 from ..catalog.opening.open import open_watched
@@ -111,7 +110,7 @@ def _serve_on(
             "started_at": utc_now(),
         }
         with mounts.daemon_record(mount_point, facts):
-            with pins.pinned(catalog.path, notify) as pinned:
+            with catalog.pins.held(notify) as pinned:
                 if not pinned:
                     log.info("%s.lock cannot be made: removed images end at once", catalog.path)
                 recorder = DamageRecorder(catalog.path)
@@ -257,7 +256,7 @@ async def _follow_catalog(catalog: Catalog, operations: Operations, planner: Pla
             log.warning("%s: from now on, that one is shown", error)
             seen = None
             await trio.to_thread.run_sync(follower.close, abandon_on_cancel=True)
-            await trio.to_thread.run_sync(catalog.database.take_what_is_there)
+            await trio.to_thread.run_sync(catalog.take_what_is_there)
         except CatalogError as error:
             if str(error) != said:
                 log.warning("the catalog cannot be read just now: %s", error)

@@ -11,9 +11,11 @@ Used in the event loop only; opening and closing are done in threads.
 from __future__ import annotations
 
 import collections
+import contextlib
 import logging
 import queue
 import threading
+import time
 import weakref
 from typing import TYPE_CHECKING
 
@@ -38,6 +40,9 @@ _THREADS_PER_FILE = 4
 
 _OPENING_THREADS = 2
 """The same of opens: each image has its own, so that a disk that hangs holds up no other image."""
+
+_TOGETHER_SECONDS = 0.02
+"""How long it takes until a file is closed that nobody reads any more."""
 
 _MOST_IDLE = 64
 """Images that stay open though no handle of this process is: of other processes' handles."""
@@ -205,7 +210,16 @@ class Closer:
 
     def _run(self) -> None:
         while True:
-            try:
-                self._readers.get().close()
-            except Exception:
-                log.exception("a reader cannot be closed")
+            reader = self._readers.get()
+            # Of many that are closed one after the other, not each wakes this thread.
+            time.sleep(_TOGETHER_SECONDS)
+            self._close(reader)
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    self._close(self._readers.get_nowait())
+
+    def _close(self, reader: WatchedReader) -> None:
+        try:
+            reader.close()
+        except Exception:
+            log.exception("a reader cannot be closed")

@@ -51,6 +51,9 @@ _MOST_SPARE = 16
 _MOST_CATCHING_UP = 2.0
 """Seconds that an open waits until the catalog was looked at again."""
 
+_LOOK_AHEAD = 32
+"""Files of which it is found out beforehand who may read them."""
+
 _NAME_MAX = 255
 _BLOCK = 512
 _GENERATION_MASK = (1 << 63) - 1
@@ -126,6 +129,7 @@ class Operations(pyfuse3.Operations):
         self._access = Access(permissions, self._in_thread, self._wait_for)
         self._doubtful: set[int] = set()
         self._invalidating = trio.CapacityLimiter(1)
+        self._last_place = 0
         self._changed_ns = time.time_ns()
         self._uid, self._gid = os.getuid(), os.getgid()
         # One buffer for every read that needs no waiting. pyfuse3 hands it to the kernel as soon
@@ -211,7 +215,20 @@ class Operations(pyfuse3.Operations):
             node = self._tree.child(parent_inode, name)
         if node is None:
             raise pyfuse3.FUSEError(errno.ENOENT)
+        if node.entry is not None:
+            self._look_ahead(parent_inode, node, node.entry)
         return await self._current_attributes(node)
+
+    def _look_ahead(self, parent_inode: int, node: Node, entry: MountEntry) -> None:
+        """Where files are asked for in their order, have a thread look who may read the next ones.
+
+        So that not each of them is waited for.
+        """
+        is_next = 0 < node.place - self._last_place <= _LOOK_AHEAD
+        self._last_place = node.place
+        if is_next and not self._access.known(entry).seconds:
+            following = self._tree.children(parent_inode, node.place, _LOOK_AHEAD)
+            self._access.refresh([each.entry for each in following if each.entry is not None])
 
     @_guarded
     async def forget(self, inode_list: Sequence[tuple[pyfuse3.InodeT, int]]) -> None:

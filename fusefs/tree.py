@@ -151,15 +151,18 @@ class Tree:
             return None
         return parent.children.get(name)
 
-    def children(self, inode: int, after: int = 0) -> list[Node]:
-        """Return what is in a directory, in the order of their places, from behind one on."""
+    def children(self, inode: int, after: int = 0, count: int | None = None) -> list[Node]:
+        """Return what is in a directory, in the order of their places, from behind one on.
+
+        All of them, or `count` at most.
+        """
         node = self._nodes.get(inode)
         if node is None or node.children is None:
             return []
         if node.listing is None:
             node.listing = sorted(node.children.values(), key=lambda child: child.place)
         first = bisect.bisect_right(node.listing, after, key=lambda child: child.place)
-        return node.listing[first:]
+        return node.listing[first : None if count is None else first + count]
 
     def apply(self, changes: Changes) -> Applied:
         """Change what is to be changed, and return what the kernel must be told."""

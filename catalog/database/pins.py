@@ -41,6 +41,17 @@ class Pins:
         self._lock = threading.Lock()
         self._count = 0
         self._held = contextlib.ExitStack()
+        self._is_kept = False
+
+    @contextlib.contextmanager
+    def held(self, notify: Callable[[str], None] | None = None) -> Iterator[bool]:
+        """Keep unused indexes for the time of the block; give whether that worked. See `pinned`."""
+        with self._lock:
+            is_kept = self._add(notify)
+        try:
+            yield is_kept
+        finally:
+            self._release()
 
     def take(self) -> Callable[[], None]:
         """Keep unused indexes until the function that is returned is called; twice is harmless.
@@ -48,12 +59,24 @@ class Pins:
         Beside a catalog in a directory where no lock file can be made, nothing is kept.
         """
         with self._lock:
-            if not self._count:
-                self._held.enter_context(pinned(self._catalog_path))
-            self._count += 1
+            self._add(None)
         once = contextlib.ExitStack()
         once.callback(self._release)
         return once.close
+
+    def renew(self) -> None:
+        """Lock what lies at the path now: another catalog may have come, with a lock of its own."""
+        with self._lock:
+            if self._count:
+                # The old one's indexes cannot be reached any more.
+                self._held.close()
+                self._is_kept = self._held.enter_context(pinned(self._catalog_path))
+
+    def _add(self, notify: Callable[[str], None] | None) -> bool:
+        if not self._count:
+            self._is_kept = self._held.enter_context(pinned(self._catalog_path, notify))
+        self._count += 1
+        return self._is_kept
 
     def _release(self) -> None:
         with self._lock:

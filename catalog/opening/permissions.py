@@ -26,11 +26,13 @@ log = logging.getLogger("imgcat.catalog")
 KEPT_SECONDS = 5.0
 """How long one goes by what was found."""
 
+SUPERUSER = 0
+"""The user that the kernel lets read everything."""
+
 _ACL = "system.posix_acl_access"
 _READ, _SEARCH = 0o4, 0o1
 _MOST_LINKS = 40
 _MANY = 256
-_ROOT = 0
 _GROUP_AND_OTHERS = 0o044
 
 
@@ -48,7 +50,7 @@ class Permissions(NamedTuple):
             uid: the user.
             groups: all groups that the user is in; None if they are not known.
         """
-        if uid == _ROOT:
+        if uid == SUPERUSER:
             return True
         if uid == self.uid:
             return bool(self.mode & 0o400)
@@ -70,7 +72,7 @@ class _Object(NamedTuple):
         """Tell whether it lets a user in for certain, whatever groups the user is in."""
         if uid == self.uid:
             return self._bit(6)
-        if uid == _ROOT and self.bit == _SEARCH:
+        if uid == SUPERUSER and self.bit == _SEARCH:
             return True
         return not self.has_acl and self._bit(3) and self._bit(0)
 
@@ -84,7 +86,7 @@ class _Object(NamedTuple):
 
     def _lets_its_owner(self, uid: int) -> bool:
         # Its owner may be among those who are asked for, and then only the owner's bit counts.
-        return not self.has_acl and (self.uid in {uid, _ROOT} or self._bit(6))
+        return not self.has_acl and (self.uid in {uid, SUPERUSER} or self._bit(6))
 
     def _bit(self, shift: int) -> bool:
         return bool(self.mode & self.bit << shift)
@@ -133,7 +135,7 @@ def _common(
     uid = files[0].uid if len(owners) == 1 else own.uid
     gid = files[0].gid if len(groups) == 1 else own.gid
     everything = (*files, *directories)
-    if uid == own.uid != _ROOT:
+    if uid == own.uid != SUPERUSER:
         # Of itself, a program need not guess.
         is_owners = all(os.access(path, os.R_OK, effective_ids=True) for path in paths)
     else:
@@ -150,8 +152,12 @@ def _look_at(
     """Return what a file says; put into `passed` what the directories say that lead to it."""
     for _link in range(_MOST_LINKS):
         parent, name = os.path.split(os.path.abspath(path))
-        parent = os.path.realpath(parent, strict=True)
         above = _directories_to(parent, own_device, known)
+        if above is None:
+            parent = os.path.realpath(parent, strict=True)
+            above = _directories_to(parent, own_device, known)
+            if above is None:
+                raise OSError(errno.EAGAIN, "is being changed", parent)
         real = os.path.join(parent, name)
         status = os.lstat(real)
         if not stat.S_ISLNK(status.st_mode):
@@ -164,7 +170,8 @@ def _look_at(
 
 def _directories_to(
     parent: str, own_device: int | None, known: dict[str, _Object]
-) -> dict[str, _Object]:
+) -> dict[str, _Object] | None:
+    """Return what a directory and those above it say; None where one of them is a link."""
     found = {}
     path = parent
     while True:
@@ -173,6 +180,8 @@ def _directories_to(
             if status.st_dev == own_device:
                 # Looking at a file in there would be a request to oneself.
                 raise OSError(errno.EDEADLK, "lies inside of this mount itself", path)
+            if stat.S_ISLNK(status.st_mode):
+                return None
             known[path] = _object(path, status, _SEARCH)
         found[path] = known[path]
         if path == os.path.dirname(path):

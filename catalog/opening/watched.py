@@ -49,12 +49,12 @@ class WatchedReader:
     def __init__(self, image: OpenImage) -> None:
         self._image = image
         self._reader = image.reader
-        self._read_into_nowait = image.reader.read_into_nowait
         self._files = image.stored.files
         self._sizes = tuple(file.stat.st_size for file in self._files)
         self._seen = tuple(state_of(file.stat) for file in self._files)
         # Where looking at a file may ask another machine, or a process, all reads may wait.
-        self._is_local = image.is_composed or all(is_local(file.path) for file in self._files)
+        may_wait = not image.is_composed and not all(is_local(file.path) for file in self._files)
+        self._read_into_nowait = _never if may_wait else image.reader.read_into_nowait
         # Most images are one file: looking at it is part of every small read.
         self._stat_of_one = self._files[0].current_stat if len(self._files) == 1 else None
         self._mtime_ns, self._size_bytes = self._seen[0] if self._seen else (0, 0)
@@ -65,7 +65,7 @@ class WatchedReader:
 
     def read_into_nowait(self, view: memoryview, offset: int) -> bool:
         """Fill `view` from guest byte `offset` on, unless that needs waiting, or a closer look."""
-        if not self._is_local or not self._read_into_nowait(view, offset):
+        if not self._read_into_nowait(view, offset):
             return False
         if self._stat_of_one is None:
             if len(self._files) <= _FEW_FILES:
@@ -143,3 +143,7 @@ class WatchedReader:
 
 def _state(files: Iterable[FileSource | ChunkSource]) -> _State:
     return tuple(state_of(file.current_stat()) for file in files)
+
+
+def _never(_view: memoryview, _offset: int) -> bool:
+    return False

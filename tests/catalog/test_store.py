@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,7 +25,6 @@ from support.statements import statements
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from support.samples import Sample
 
@@ -202,6 +202,29 @@ def test_an_index_is_kept_while_a_daemon_may_read_by_it(catalog: Catalog, image:
     catalog.purge_unused_indexes()
     with pytest.raises(ChunkMissingError):
         catalog.load_chunk(record.index_id, 0)
+
+
+def test_a_pin_is_of_the_catalog_that_is_there(
+    catalog: Catalog, image: Path, tmp_path: Path
+) -> None:
+    with catalog.pins.held() as is_kept:
+        assert is_kept
+        other = tmp_path / "other.db"
+        with Catalog.open(str(other), create=True) as made:
+            made_id = add_file(made, str(image)).record.row.id
+        other.replace(catalog.path)
+        # Whoever has made it has its lock file too.
+        Path(f"{catalog.path}.lock").unlink()
+        catalog.take_what_is_there()
+        with Catalog.open(catalog.path) as changing:
+            index_id = changing.get(made_id).index_id
+            changing.remove([made_id])
+            changing.purge_unused_indexes()
+            assert changing.load_chunk(index_id, 0).rank == 0
+    with Catalog.open(catalog.path) as changing:
+        changing.purge_unused_indexes()
+        with pytest.raises(ChunkMissingError):
+            changing.load_chunk(index_id, 0)
 
 
 def test_an_index_id_is_never_used_again(catalog: Catalog, image: Path) -> None:

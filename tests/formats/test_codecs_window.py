@@ -110,7 +110,7 @@ def test_lz4_itself_needs_no_more(before: bytes, data: st.DataObject) -> None:
     assert decode(sparse) == plain
 
 
-@pytest.mark.parametrize("tool", ["zstd", "zstd-long", "lz4-linked"])
+@pytest.mark.parametrize("tool", ["gzip", "zstd", "zstd-long", "lz4-linked"])
 def test_points_keep_a_part_of_their_window_and_that_is_enough(tool: str) -> None:
     size = 4 << 20
     plain, data = mixed(size, 8), packed_mixed(tool, size, 8)

@@ -111,3 +111,57 @@ def test_files_that_do_not_answer_hold_up_one_thread_and_no_other_image(
         trio.run(main)
     finally:
         files.go_on.set()
+
+
+async def waited_for(made: Operations, order: list[int], monkeypatch: pytest.MonkeyPatch) -> int:
+    """Look names up in an order, each when the one before is answered; return how many waited."""
+    waits = 0
+    in_thread = made._in_thread
+
+    async def counted(*arguments: Any) -> Any:
+        nonlocal waits
+        waits += 1
+        return await in_thread(*arguments)
+
+    monkeypatch.setattr(made._access, "_in_thread", counted)
+    for number in order:
+        answer = await made.lookup(pyfuse3.ROOT_INODE, b"i%05d" % number, NOBODY)
+        assert answer.st_mode & 0o777 == 0o444
+        # Time for what is looked at meanwhile.
+        await trio.to_thread.run_sync(
+            wait_until, made._access._refresher._wanted.empty, "it is idle", 20
+        )
+    return waits
+
+
+@pytest.mark.parametrize("step", [1, 40])
+def test_names_that_are_asked_for_in_order_are_looked_at_beforehand(
+    step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = Files()
+    files.go_on.set()
+    count = 400
+
+    async def main() -> int:
+        return await waited_for(
+            operations(files, count), list(range(1, count + 1, step)), monkeypatch
+        )
+
+    waits = trio.run(main)
+    if step == 1:
+        assert waits < count / 4
+    else:
+        # Not in their order: each waits for itself, and nothing is looked at in vain.
+        assert waits == len(files.asked) == count // step
+
+
+def test_the_superuser_waits_for_no_look() -> None:
+    files = Files()
+    root: Any = types.SimpleNamespace(uid=0, gid=0, pid=1)
+
+    async def main() -> bool:
+        # The files of this one do not answer.
+        return await operations(files, 1)._access.may_open(entries(1)[0], root)
+
+    assert trio.run(main)
+    assert files.asked == []

@@ -39,8 +39,11 @@ STRUCTURE = "gzip.stream"
 
 INSIDE = 8
 
-SPACING = 4 << 20
-"""Plain bytes between two points: each costs a window."""
+SPACING = 2 << 20
+"""Plain bytes between two points: each costs a window, of which a tenth or so is needed."""
+
+_ENTRY = 64 << 10
+"""Stored bytes behind a point that are enough to tell which bytes of its window are needed."""
 
 _PIECE = 1 << 20
 _TRAILER_SIZE = 8
@@ -77,7 +80,7 @@ def scan(
             break
         if plain - marks.points[-1].plain_offset >= step:
             marks.points.append(SeekPoint(plain, start))
-        for piece in _scan_member(feed, marks, plain, step):
+        for piece in _scan_member(stored, feed, marks, plain, step):
             plain += len(piece)
             yield piece
             if progress is not None:
@@ -86,7 +89,9 @@ def scan(
         marks.trusted_size = plain
 
 
-def _scan_member(feed: Feed, marks: ScanMarks, plain: int, spacing: int) -> Iterator[bytes]:
+def _scan_member(
+    stored: ByteSource, feed: Feed, marks: ScanMarks, plain: int, spacing: int
+) -> Iterator[bytes]:
     """Yield the plain pieces of a member whose header was read, and check what follows them."""
     due = marks.points[-1].plain_offset + spacing - plain
     inflater = Inflater(feed, due, spacing)
@@ -94,12 +99,12 @@ def _scan_member(feed: Feed, marks: ScanMarks, plain: int, spacing: int) -> Iter
     for piece in inflater:
         crc, size = isal_zlib.crc32(piece, crc), size + len(piece)
         yield piece
-        marks.points.extend(_inside(place, plain) for place in inflater.boundaries)
+        marks.points.extend(_inside(stored, place, plain) for place in inflater.boundaries)
         inflater.boundaries.clear()
     _check_trailer(feed, crc, size)
 
 
-def _inside(place: Boundary, plain: int) -> SeekPoint:
+def _inside(stored: ByteSource, place: Boundary, plain: int) -> SeekPoint:
     """Return the point at a place in a member that begins at a plain byte of the whole stream."""
     before = place.window.rjust(WINDOW_SIZE, b"\0")
     return SeekPoint(
@@ -107,8 +112,38 @@ def _inside(place: Boundary, plain: int) -> SeekPoint:
         place.stored_offset,
         INSIDE | place.skipped,
         WINDOW_SIZE,
-        window.pack(before, None),
+        _packed(stored, place, before),
     )
+
+
+def _packed(stored: ByteSource, place: Boundary, before: bytes) -> bytes | memoryview:
+    """Return the stored form of a window: of those bytes that something is copied from."""
+    size = min(_ENTRY, stored.size - place.stored_offset)
+    entry = stored.read_at(place.stored_offset, size)
+    if place.skipped:
+        entry = deflate.enter(entry[0], place.skipped) + entry[1:]
+    try:
+        plain = _head(entry, before)
+    except CorruptImageError:
+        # The scan finds the damage too.
+        plain = None
+    if plain is None:
+        return window.pack(before, None)
+    needed = window.referred(lambda marks: _head(entry, marks) or b"", WINDOW_SIZE, plain)
+    packed = window.pack(before, needed)
+    if _head(entry, window.unpack(packed, WINDOW_SIZE)) == plain:
+        return packed
+    return window.pack(before, None)
+
+
+def _head(entry: bytes, before: bytes) -> bytes | None:
+    """Return what comes behind a window, as far as it can be copied from there; None if unknown."""
+    decompressor = isal_zlib.decompressobj(wbits=-15, zdict=before)
+    try:
+        plain: bytes = decompressor.decompress(entry, WINDOW_SIZE)
+    except isal_zlib.IsalError as error:  # type: ignore[misc]
+        raise CorruptImageError("gzip.deflate", 0, str(error)) from error
+    return plain if len(plain) == WINDOW_SIZE or decompressor.eof else None
 
 
 def weight(stored: ByteSource, point: SeekPoint) -> int:  # noqa: ARG001

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 NAME = "lz4"
 LIBRARY = f"lz4 {lz4.version.version}"
-SPACING = 4 << 20
+SPACING = 2 << 20
 _WEIGHT = 9 << 20
 """Bytes that a decoder takes, about, with what it has decoded and nobody has taken."""
 

@@ -23,6 +23,9 @@ RUNNING_BUDGET = 512 << 20
 
 _MOST_DECODERS = 12
 
+_NICENESS = 5
+"""How much less urgent decoding ahead is than what is waited for."""
+
 
 class LiveDecoder:
     """A decoder that stands somewhere in a stream.
@@ -207,7 +210,7 @@ class Decoding:
     def _threads(self) -> concurrent.futures.ThreadPoolExecutor:
         if self._ahead is None:
             self._ahead = concurrent.futures.ThreadPoolExecutor(
-                self._processors, thread_name_prefix="decode-ahead"
+                self._processors, thread_name_prefix="decode-ahead", initializer=_give_way
             )
         return self._ahead
 
@@ -215,6 +218,16 @@ class Decoding:
         with self._lock:
             self._running_ahead -= 1
         _raised(future)
+
+
+def _give_way() -> None:
+    """Let others run before this thread: nobody waits yet for what it decodes.
+
+    Not by much: while it holds the interpreter's lock, others wait for it.
+    """
+    with contextlib.suppress(OSError):
+        niceness = os.getpriority(os.PRIO_PROCESS, 0) + _NICENESS
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
 
 
 def _raised(future: concurrent.futures.Future[None]) -> None:

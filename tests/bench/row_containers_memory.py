@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 NAMES = ("memory-gzip", "memory-zstd")
 
-_SMALL, _FILL = 304 * MIB, 272 * MIB
+_SMALL, _FILL = 304 * MIB, 240 * MIB
 _LIMIT = 300 * MB
 _GROWTH = 64 * MB
 _HERE = Path(__file__).parent

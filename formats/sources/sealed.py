@@ -13,7 +13,7 @@ from ..errors import CorruptImageError
 from .pages import HASH_SIZE, HASHES_IN_GROUP, PAGE_SIZE, page_hash, page_hash_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from .byte_source import ByteSource
     from .place import Place
@@ -73,14 +73,11 @@ class SealedSource:
         """
         looked_at = self._looked_at
         self._source.readv(buffers, offset)
-        stop = offset + sum(map(len, buffers))
-        for number in _unseen(looked_at, offset, stop):
-            data = _of_page(buffers, offset, stop, number, self.size)
-            if data is None:
-                whole = self._buffers.view[: min(PAGE_SIZE, self.size - number * PAGE_SIZE)]
-                self._source.readv((whole,), number * PAGE_SIZE)
-                data = [whole]
-            self._compare(looked_at, number, data, self._hashes(number >> _GROUP_BITS))
+        self._look(looked_at, buffers, offset, self._hashes, self._readv)
+
+    def _readv(self, buffers: Sequence[memoryview], offset: int) -> bool:
+        self._source.readv(buffers, offset)
+        return True
 
     def readv_nowait(self, buffers: Sequence[memoryview], offset: int) -> bool:
         """Fill `buffers` if that needs no waiting; see `ByteSource.readv_nowait`.
@@ -97,7 +94,9 @@ class SealedSource:
             marks = looked_at.get(first >> _GROUP_BITS)
             if marks is not None and marks[first & _WITHIN_GROUP]:
                 return True
-        return self._look_nowait(looked_at, buffers, offset)
+        return self._look(
+            looked_at, buffers, offset, self._hashes_nowait, self._source.readv_nowait
+        )
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Return ``length`` bytes at ``offset``; see `ByteSource.read_at`.
@@ -120,49 +119,82 @@ class SealedSource:
         """Close the source."""
         self._source.close()
 
-    def _look_nowait(
-        self, looked_at: dict[int, bytearray], buffers: Sequence[memoryview], offset: int
-    ) -> bool:
-        stop = offset + sum(map(len, buffers))
-        for number in _unseen(looked_at, offset, stop):
-            hashes = self._hashes_nowait(number >> _GROUP_BITS)
-            if hashes is None:
-                return False
-            data = _of_page(buffers, offset, stop, number, self.size)
-            if data is None:
-                whole = self._buffers.view[: min(PAGE_SIZE, self.size - number * PAGE_SIZE)]
-                if not self._source.readv_nowait((whole,), number * PAGE_SIZE):
-                    return False
-                data = [whole]
-            self._compare(looked_at, number, data, hashes)
-        return True
-
-    def _compare(
+    def _look(
         self,
         looked_at: dict[int, bytearray],
+        buffers: Sequence[memoryview],
+        offset: int,
+        hashes_of: Callable[[int], bytes | None],
+        read: Callable[[Sequence[memoryview], int], bool],
+    ) -> bool:
+        """Compare the pages of what was read from `offset` on; False where one had to wait for it.
+
+        Raises:
+            BrokenSealError: a page is not what it was.
+        """
+        stop = offset + sum(map(len, buffers))
+        group, hashes = -1, b""
+        for number in range(offset >> _PAGE_BITS, (stop + PAGE_SIZE - 1) >> _PAGE_BITS):
+            within = number & _WITHIN_GROUP
+            if number >> _GROUP_BITS != group:
+                group = number >> _GROUP_BITS
+                marks = looked_at.get(group) or self._new_marks(looked_at, group)
+                hashes = b""
+            if marks[within]:
+                continue
+            if not hashes:
+                found = hashes_of(group)
+                if found is None:
+                    return False
+                hashes = found
+            pieces = self._page(buffers, offset, stop, number, read)
+            if pieces is None:
+                return False
+            actual = page_hash(pieces[0]) if len(pieces) == 1 else page_hash_of(pieces)
+            if actual != hashes[within * HASH_SIZE : (within + 1) * HASH_SIZE]:
+                raise self._broken(number)
+            marks[within] = 1
+        return True
+
+    def _page(
+        self,
+        buffers: Sequence[memoryview],
+        offset: int,
+        stop: int,
         number: int,
-        data: Sequence[memoryview],
-        hashes: bytes,
-    ) -> None:
-        group, within = number >> _GROUP_BITS, number & _WITHIN_GROUP
-        expected = hashes[within * HASH_SIZE : (within + 1) * HASH_SIZE]
-        found = page_hash(data[0]) if len(data) == 1 else page_hash_of(data)
-        if found != expected:
-            start = number * PAGE_SIZE
-            error = BrokenSealError(
-                "stored",
-                start,
-                f"bytes [{start}, {min(start + PAGE_SIZE, self.size)}) are not what they were "
-                "when the image was sealed: put its file back from a copy, or scan it anew with "
-                "`imgcat add --force`",
-            )
-            if self._on_broken is not None:
-                self._on_broken(error)
-            raise error
-        marks = looked_at.get(group)
-        if marks is None:
-            marks = self._new_marks(looked_at, group)
-        marks[within] = 1
+        read: Callable[[Sequence[memoryview], int], bool],
+    ) -> list[memoryview] | None:
+        """Return the bytes of a page: those that were read, and the rest; None where one must wait.
+
+        What is compared is what is given, not the same bytes read once more.
+        """
+        first = number << _PAGE_BITS
+        last = min(first + PAGE_SIZE, self.size)
+        pieces = _part(buffers, offset, first, last)
+        if first < offset:
+            before = self._buffers.before[: offset - first]
+            if not read((before,), first):
+                return None
+            pieces.insert(0, before)
+        if stop < last:
+            after = self._buffers.after[: last - stop]
+            if not read((after,), stop):
+                return None
+            pieces.append(after)
+        return pieces
+
+    def _broken(self, number: int) -> BrokenSealError:
+        start = number * PAGE_SIZE
+        error = BrokenSealError(
+            "stored",
+            start,
+            f"bytes [{start}, {min(start + PAGE_SIZE, self.size)}) are not what they were "
+            "when the image was sealed: put its file back from a copy, or scan it anew with "
+            "`imgcat add --force`",
+        )
+        if self._on_broken is not None:
+            self._on_broken(error)
+        return error
 
     def _new_marks(self, looked_at: dict[int, bytearray], group: int) -> bytearray:
         with self._lock:
@@ -172,35 +204,22 @@ class SealedSource:
 
 
 class _Buffers(threading.local):
-    """A page's buffer for each thread."""
+    """For each thread, room for what a page has before and behind what was read of it."""
 
     def __init__(self) -> None:
-        self.view = memoryview(bytearray(PAGE_SIZE))
+        self.before = memoryview(bytearray(PAGE_SIZE))
+        self.after = memoryview(bytearray(PAGE_SIZE))
 
 
-def _unseen(looked_at: dict[int, bytearray], start: int, stop: int) -> Iterator[int]:
-    """Yield the pages of ``[start, stop)`` that were not looked at."""
-    for number in range(start >> _PAGE_BITS, (stop + PAGE_SIZE - 1) >> _PAGE_BITS):
-        marks = looked_at.get(number >> _GROUP_BITS)
-        if marks is None or not marks[number & _WITHIN_GROUP]:
-            yield number
-
-
-def _of_page(
-    buffers: Sequence[memoryview], offset: int, stop: int, number: int, size: int
-) -> list[memoryview] | None:
-    """Return the bytes of a page, where all of it is in buffers of ``[offset, stop)``."""
-    first = number * PAGE_SIZE
-    last = min(first + PAGE_SIZE, size)
-    if first < offset or last > stop:
-        return None
+def _part(buffers: Sequence[memoryview], offset: int, start: int, stop: int) -> list[memoryview]:
+    """Return what buffers that lie at `offset` hold of ``[start, stop)``."""
     pieces = []
     position = offset
     for buffer in buffers:
         end = position + len(buffer)
-        if end > first:
-            pieces.append(buffer[max(0, first - position) : last - position])
-        if end >= last:
-            break
+        if end > start:
+            pieces.append(buffer[max(0, start - position) : stop - position])
+            if end >= stop:
+                break
         position = end
     return pieces

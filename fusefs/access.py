@@ -10,7 +10,9 @@ Used in the event loop only.
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import queue
 import threading
 import time
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from typing import Any
 
-    from ..catalog.opening.permissions import KnownPermissions, Permissions
+    from ..catalog.opening.permissions import FileIdentity, KnownPermissions, Permissions
     from ..catalog.records import MountEntry
 
     InThread = Callable[..., Awaitable[Any]]
@@ -35,6 +37,9 @@ log = logging.getLogger("imgcat.mount")
 
 MOST_WAIT = 2.0
 """Seconds that a look-up waits for files that do not answer."""
+
+_MOST_STUCK = 1024
+"""Threads that may wait for files that do not answer, beside those that look."""
 
 _RETRY_SECONDS = 1.0
 _THREADS = 32
@@ -64,7 +69,7 @@ class Access:
         self._looking = trio.CapacityLimiter(_THREADS)
         self._opening = trio.CapacityLimiter(_THREADS)
         self._awaited: dict[int, trio.Event] = {}
-        self._given_up: set[int] = set()
+        self._given_up: dict[int, trio.CapacityLimiter] = {}
         self._refresher = _Refresher(known)
 
     def known(self, entry: MountEntry) -> Answer:
@@ -89,31 +94,41 @@ class Access:
                 with trio.move_on_after(MOST_WAIT) as waiting:
                     await self._in_thread(self._looking, self._known.look, image_id)
                 if waiting.cancelled_caught:
-                    self._given_up.add(image_id)
+                    self._give_up(image_id, self._looking)
             finally:
                 del self._awaited[image_id]
                 event.set()
         answer = self.known(entry)
         return answer if answer.seconds else Answer(own_permissions(), _RETRY_SECONDS)
 
-    async def may_open(self, entry: MountEntry, ctx: pyfuse3.RequestContext) -> bool:
-        """Tell whether who asks may read an image, by what its files say at this moment.
+    async def may_open(
+        self, entry: MountEntry, ctx: pyfuse3.RequestContext
+    ) -> frozenset[FileIdentity] | None:
+        """Check that who asks may read an image, by what its files say at this moment.
 
         The kernel has judged by what it was told some seconds ago. For the superuser, nothing need
         be looked up.
+
+        Returns:
+            The files that this was told from: what is opened must be of these. None where it does
+            not matter, for who asks may read whatever this program can.
+
+        Raises:
+            PermissionError: who asks may not.
         """
-        if ctx.uid == SUPERUSER:
-            return True
-        allowed = False
+        if ctx.uid in {SUPERUSER, os.geteuid()}:
+            return None
+        files: frozenset[FileIdentity] | None = None
         if not self._is_stuck(entry.image_id):
             with trio.move_on_after(MOST_WAIT) as waiting:
-                allowed = await self._in_thread(
+                files = await self._in_thread(
                     self._opening, self._look_for, entry.image_id, ctx.uid, ctx.gid, ctx.pid
                 )
-            if not waiting.cancelled_caught:
-                return bool(allowed)
-            self._given_up.add(entry.image_id)
-        return own_permissions().allow(ctx.uid, (ctx.gid,))
+            if waiting.cancelled_caught:
+                self._give_up(entry.image_id, self._opening)
+        if files is None:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return files
 
     def refresh(self, entries: Sequence[MountEntry]) -> None:
         """Have a thread find out about those of which nothing is known. Waits for nothing."""
@@ -121,15 +136,27 @@ class Access:
         if unknown:
             self._refresher.look_at(unknown)
 
-    def _look_for(self, image_id: int, uid: int, gid: int, pid: int) -> bool:
+    def _look_for(
+        self, image_id: int, uid: int, gid: int, pid: int
+    ) -> frozenset[FileIdentity] | None:
+        """Return the files of an image that a user may read, None if the user may not."""
         found = self._known.look(image_id)
-        return found.allow(uid, None if uid == found.uid else _groups(gid, pid))
+        groups = None if uid == found.permissions.uid else _groups(gid, pid)
+        return found.files if found.permissions.allow(uid, groups) else None
+
+    def _give_up(self, image_id: int, limiter: trio.CapacityLimiter) -> None:
+        """Remember an image whose files do not answer; its thread is no other image's loss."""
+        if image_id not in self._given_up and len(self._given_up) < _MOST_STUCK:
+            self._given_up[image_id] = limiter
+            limiter.total_tokens += 1
 
     def _is_stuck(self, image_id: int) -> bool:
         """Tell whether a look at its files has not come back for too long to begin another."""
         since = self._known.waits_since(image_id)
         if since is None:
-            self._given_up.discard(image_id)
+            limiter = self._given_up.pop(image_id, None)
+            if limiter is not None:
+                limiter.total_tokens -= 1
             return False
         return image_id in self._given_up or time.monotonic() - since > MOST_WAIT
 

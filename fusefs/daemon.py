@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import os
 import resource
 import signal
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pyfuse3
 import trio
 
 from ..catalog.database.moment import utc_now
-from ..catalog.errors import CatalogError, CatalogReplacedError
+from ..catalog.errors import CatalogError
 from ..catalog.opening.open import open_watched
 from ..catalog.opening.permissions import KnownPermissions
 from ..catalog.store import Catalog, default_path
 from ..catalog.upkeep.damage import DamageRecorder
 from . import mounts, receiving
 from .errors import MountError
+from .following import REFRESH_SECONDS, Following
 from .memory import Memory
 from .mount_target import MountTarget
 from .operations import Operations
@@ -34,12 +36,8 @@ if TYPE_CHECKING:
     from ..catalog.opening.watched import WatchedReader
     from ..catalog.records import MountEntry
     from .request import MountRequest
-    from .tree import Changes
 
 log = logging.getLogger("imgcat.daemon")
-
-REFRESH_SECONDS = 0.5
-"""How often one looks whether the catalog has changed."""
 
 READ_AHEAD_KB = 4096
 """Buffered reads are this far ahead; the kernel's 128 KiB would cost two thirds of the speed."""
@@ -96,9 +94,11 @@ def _serve_on(
 ) -> None:
     mount_point = target.path
     allow_other = mounts.decide_allow_other(request.allow_other)
+    check = None
     if (allow_other or os.geteuid() == 0) and not request.trust_catalog:
+        check = functools.partial(check_catalog, request.catalog_path or default_path())
         # Before it is opened: that takes it from others, and what they wrote would pass.
-        check_catalog(request.catalog_path or default_path())
+        check()
     _raise_file_limit()
     with Catalog.open_to_ask(request.catalog_path, notify) as catalog:
         only = _chosen(catalog, request)
@@ -115,7 +115,8 @@ def _serve_on(
                     log.info("%s.lock cannot be made: removed images end at once", catalog.path)
                 recorder = DamageRecorder(catalog.path)
                 memory = Memory(request.memory, compare=request.compare, on_broken=recorder.tell)
-                _mount_and_run(catalog, target, only, memory, on_ready, allow_other=allow_other)
+                serving = _Serving(memory, on_ready, allow_other, check)
+                _mount_and_run(catalog, target, only, serving)
             # Before the record goes: who waits for the end of this daemon finds it done.
             _purge(request.catalog_path)
 
@@ -135,21 +136,25 @@ def _chosen(catalog: Catalog, request: MountRequest) -> Sequence[int] | None:
     return catalog.resolve_many(request.images, directory=request.directory)
 
 
+class _Serving(NamedTuple):
+    """How a mount is served; `check` raises where another catalog is not to be trusted."""
+
+    memory: Memory
+    on_ready: Callable[[Ready], None]
+    allow_other: bool
+    check: Callable[[], None] | None
+
+
 def _mount_and_run(
-    catalog: Catalog,
-    target: MountTarget,
-    only: Sequence[int] | None,
-    memory: Memory,
-    on_ready: Callable[[Ready], None],
-    *,
-    allow_other: bool,
+    catalog: Catalog, target: MountTarget, only: Sequence[int] | None, serving: _Serving
 ) -> None:
     async def tell_when_usable() -> None:
         # The kernel resets its read-ahead in the hand-shake, so it is set after that.
         await operations.kernel_is_there.wait()
         _tune(mount_point)
-        on_ready(Ready(mount_point, operations.image_count, allow_other))
+        serving.on_ready(Ready(mount_point, operations.image_count, serving.allow_other))
 
+    memory = serving.memory
     mount_point, shared = target.path, memory.shared
 
     def open_entry(entry: MountEntry) -> WatchedReader:
@@ -162,7 +167,7 @@ def _mount_and_run(
     options = {
         "default_permissions", "ro", "nosuid", "nodev", "fsname=imgcat", "subtype=imgcat",
     }  # fmt: skip
-    if allow_other:
+    if serving.allow_other:
         options.add("allow_other")
     try:
         pyfuse3.init(operations, target.name, options)
@@ -172,7 +177,8 @@ def _mount_and_run(
         target.check_covered()
         shared.own_device = permissions.own_device = _device_number(mount_point)
         log.info("%s: mounted, %d images", mount_point, operations.image_count)
-        trio.run(_run, catalog, operations, planner, memory, tell_when_usable)
+        following = Following(catalog, operations, planner, serving.check)
+        trio.run(_run, following, memory, tell_when_usable)
     finally:
         is_closed = _close_files(operations)
         # Harmless if it was unmounted from outside: the kernel then has no such mount any more.
@@ -192,16 +198,12 @@ def _close_files(operations: Operations) -> bool:
 
 
 async def _run(
-    catalog: Catalog,
-    operations: Operations,
-    planner: Planner,
-    memory: Memory,
-    tell_when_usable: Callable[[], Awaitable[None]],
+    following: Following, memory: Memory, tell_when_usable: Callable[[], Awaitable[None]]
 ) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(tell_when_usable)
         nursery.start_soon(_stop_on_signal, nursery.cancel_scope)
-        nursery.start_soon(_follow_catalog, catalog, operations, planner)
+        nursery.start_soon(following.run)
         nursery.start_soon(_watch_memory, memory)
         await pyfuse3.main(max_tasks=_MAX_TASKS)
         nursery.cancel_scope.cancel()
@@ -210,7 +212,11 @@ async def _run(
 async def _watch_memory(memory: Memory) -> None:
     """Shrink the caches before the system has to end the daemon."""
     while memory.limit is not None:
-        await trio.to_thread.run_sync(memory.look, abandon_on_cancel=True)
+        try:
+            await trio.to_thread.run_sync(memory.look, abandon_on_cancel=True)
+        except Exception:
+            # No descriptor or no thread is left: the mount goes on without this look.
+            log.exception("what is in use of the memory cannot be told")
         await trio.sleep(REFRESH_SECONDS)
 
 
@@ -227,45 +233,6 @@ async def _stop_on_signal(scope: trio.CancelScope) -> None:
             log.info("stopping: %s again", signal.Signals(await anext(signals)).name)
         log.warning("stopping: requests that still wait for a device are given up")
         scope.cancel()
-
-
-async def _follow_catalog(catalog: Catalog, operations: Operations, planner: Planner) -> None:
-    """Show what other processes add, and hide what they remove.
-
-    What has changed is read and worked out in a thread; here it is only put in its place.
-    """
-
-    def look() -> Changes | None:
-        catalog.check_schema()
-        return planner.plan(catalog.mount_rows())
-
-    follower = catalog.follow()
-    seen: int | None = None
-    said = ""
-    while True:
-        ended = operations.catching_up.begin()
-        try:
-            version = await trio.to_thread.run_sync(follower.version, abandon_on_cancel=True)
-            if version != seen:
-                # The first time too: something may have changed since the mount was made.
-                changes = await trio.to_thread.run_sync(look, abandon_on_cancel=True)
-                await operations.let_kernel_forget(operations.show(changes))
-                seen = version
-            said = ""
-        except CatalogReplacedError as error:
-            log.warning("%s: from now on, that one is shown", error)
-            seen = None
-            await trio.to_thread.run_sync(follower.close, abandon_on_cancel=True)
-            await trio.to_thread.run_sync(catalog.take_what_is_there)
-        except CatalogError as error:
-            if str(error) != said:
-                log.warning("the catalog cannot be read just now: %s", error)
-            said = str(error)
-        except Exception:
-            # Whatever is in the catalog, the images that are shown go on being served.
-            log.exception("the catalog cannot be followed")
-        ended.set()
-        await operations.catching_up.wait(REFRESH_SECONDS)
 
 
 def _device_of(mount_point: str) -> str | None:

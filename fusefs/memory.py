@@ -31,6 +31,7 @@ WITHOUT_CACHES = 96 << 20
 
 _CACHES = PAGE_BUDGET + DECODER_BUDGET + INDEX_BUDGET
 _LEAST_CACHES = 8 << 20
+_LEAST_RUNNING = 16 << 20
 _TIGHT = 0.9
 """Of the limit; from there on, caches shrink."""
 
@@ -92,7 +93,7 @@ class Memory:
         with self._lock:
             before = self._caches
             self._caches = max(_LEAST_CACHES, before // 2)
-            self._running //= 2
+            self._running = max(_LEAST_RUNNING, self._running // 2)
             index, pages, decoders = self._budgets()
         self.shared.indexes.shrink(index)
         self.shared.decoding.shrink(pages, decoders, self._running)

@@ -326,8 +326,10 @@ class Operations(pyfuse3.Operations):
             # again, and tells by the generation.
             self._doubtful.discard(inode)
             raise pyfuse3.FUSEError(errno.ESTALE)
-        if not await self._access.may_open(entry, ctx):
-            raise pyfuse3.FUSEError(errno.EACCES)
+        try:
+            judged = await self._access.may_open(entry, ctx)
+        except PermissionError:
+            raise pyfuse3.FUSEError(errno.EACCES) from None
         handle = handle_of(entry)
         try:
             known = await self._readers.open(handle, entry)
@@ -338,6 +340,10 @@ class Operations(pyfuse3.Operations):
             raise pyfuse3.FUSEError(errno.ESTALE) from None
         except Exception as error:  # noqa: BLE001 - each becomes an errno and a line in the log
             self._fail(entry.name, "open", error)
+        if judged is not None and not known.reader.files <= judged:
+            # A path led elsewhere when it was judged than when it was opened.
+            self._readers.release(handle)
+            raise pyfuse3.FUSEError(errno.EACCES)
         # Of a file that was touched, what the kernel has cached may be from before.
         is_kept = not known.reader.was_touched
         return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle), keep_cache=is_kept)

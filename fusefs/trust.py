@@ -11,6 +11,7 @@ import pwd
 import stat
 from typing import TYPE_CHECKING
 
+from ..catalog.opening.permissions import has_acl
 from .errors import MountError
 
 if TYPE_CHECKING:
@@ -53,14 +54,23 @@ def _passed(path: str) -> tuple[list[str], str]:
     for _link in range(_MOST_LINKS):
         for each in _prefixes(path):
             if os.path.islink(each):
+                # As the system goes: a `..` leads out of where a link leads, not of where it lies.
                 target = os.path.join(os.path.dirname(each), os.readlink(each))
-                path = os.path.normpath(target + path[len(each) :])
+                path = _without_dots(target + path[len(each) :])
+                break
+            if each.endswith("/.."):
+                path = os.path.dirname(os.path.dirname(each)) + path[len(each) :] or "/"
                 break
             if os.path.isdir(each):
                 found[each] = None
         else:
             return list(found), path
     raise MountError(f"{path}: leads through too many links: name the file itself")
+
+
+def _without_dots(path: str) -> str:
+    """Return a path without what leads nowhere; each ``..`` stays."""
+    return "/" + "/".join(part for part in path.split("/") if part not in {"", "."})
 
 
 def _prefixes(path: str) -> Iterator[str]:
@@ -81,16 +91,21 @@ def _check(catalog: str, path: str, status: os.stat_result) -> None:
             f"{catalog}: {what}belongs to {_name(status.st_uid)}, who could have it name any file: "
             f"take it over with chown, use another catalog with --db, {_OVERRIDE}"
         )
+    is_sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
     if (
-        stat.S_ISREG(status.st_mode)
-        and status.st_mode & stat.S_IWGRP
+        status.st_mode & stat.S_IWGRP
+        and not is_sticky
         and status.st_gid not in {_ROOT, os.getegid(), *_caller("GID")}
     ):
         raise MountError(
             f"{catalog}: {what}can be written by the group {status.st_gid}, which could have it "
             f"name any file: `chmod g-w` it and look at what `imgcat ls` shows, {_OVERRIDE}"
         )
-    is_sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
+    if status.st_mode & stat.S_IWGRP and has_acl(path):
+        raise MountError(
+            f"{catalog}: {what}can be written by those whom its ACL names, who could have it name "
+            f"any file: `setfacl -b` it and look at what `imgcat ls` shows, {_OVERRIDE}"
+        )
     if status.st_mode & stat.S_IWOTH and not is_sticky:
         raise MountError(
             f"{catalog}: {what}can be written by everybody, who could have it name any file: "

@@ -70,6 +70,7 @@ class Pins:
             if self._count:
                 # The old one's indexes cannot be reached any more.
                 self._held.close()
+                self._is_kept = False
                 self._is_kept = self._held.enter_context(pinned(self._catalog_path))
 
     def _add(self, notify: Callable[[str], None] | None) -> bool:
@@ -165,11 +166,15 @@ def _share(fd: int, path: str, notify: Callable[[str], None] | None, busy_second
 
 
 def _open_lock(catalog_path: str) -> int:
-    # Private: whoever can open it can lock it, and make everybody else wait.
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    fd = os.open(f"{catalog_path}.lock", flags, private.MODE)
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        if os.geteuid() == 0 and os.fstat(fd).st_uid == 0:
+        # Private: whoever can open it can lock it, and make everybody else wait.
+        fd = os.open(f"{catalog_path}.lock", flags | os.O_CREAT | os.O_EXCL, private.MODE)
+    except FileExistsError:
+        # Whatever it is, somebody else may have put it there: nothing of it is changed.
+        return os.open(f"{catalog_path}.lock", flags)
+    try:
+        if os.geteuid() == 0:
             # As SQLite does it with its files: else the catalog's owner could not lock it.
             status = os.stat(catalog_path)
             os.fchown(fd, status.st_uid, status.st_gid)

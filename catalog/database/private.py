@@ -73,7 +73,10 @@ def _tighten_one(name: str) -> Iterator[str]:
     try:
         status = os.fstat(fd)
         mode = stat.S_IMODE(status.st_mode)
-        is_ours = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
+        # Of a file with another name, that one may be somebody else's trap.
+        is_ours = (
+            stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and status.st_nlink == 1
+        )
         if not is_ours or not mode & _FOR_OTHERS:
             return
         try:

@@ -189,9 +189,12 @@ def owner_of_name(connection: sqlite3.Connection, name: str) -> int | None:
     return None if row is None else int(row[0])
 
 
-def index_of(connection: sqlite3.Connection, image_id: int) -> int | None:
-    """Return the id of an image's index, or None where there is no such image."""
-    row = connection.execute("SELECT index_id FROM images WHERE id = ?", (image_id,)).fetchone()
+def content_key_of(connection: sqlite3.Connection, image_id: int) -> int | None:
+    """Return the content key of an image, or None where there is no such image."""
+    row = connection.execute(
+        "SELECT content_key FROM images JOIN indexes ON indexes.id = index_id WHERE images.id = ?",
+        (image_id,),
+    ).fetchone()
     return None if row is None else int(row[0])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import errno
 import os
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from ..records import ImageRow
+    from .permissions import FileIdentity
 
 
 class Freshness(enum.Enum):
@@ -76,6 +78,19 @@ def freshness(volumes: Sequence[Volume]) -> Freshness:
     if len(volumes) == 1:
         return _freshness_of(volumes[0])
     return max(map(_freshness_of, volumes), key=_WORST_LAST.index, default=Freshness.MISSING)
+
+
+def identities_of(volumes: Sequence[Volume]) -> frozenset[FileIdentity]:
+    """Return what tells the files from others that the volumes' paths lead to. It may block.
+
+    What cannot be looked at is left out.
+    """
+    found = set()
+    for volume in volumes:
+        with contextlib.suppress(OSError):
+            status = os.stat(volume.path)
+            found.add((status.st_dev, status.st_ino))
+    return frozenset(found)
 
 
 def observed_status(row: ImageRow, volumes: Sequence[Volume]) -> str:

@@ -28,7 +28,7 @@ from ...formats.sources.pages import unpack_hashes
 from ...formats.sources.sealed import SealedSource
 from ..errors import CatalogError, ImageChangedError, NeedsRepackError, ScannedAnewError
 from .composed import open_composed
-from .freshness import Freshness, compare, freshness
+from .freshness import Freshness, compare, freshness, identities_of
 from .identity import index_survives
 from .watched import WatchedReader
 
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from ...formats.sources.sealed import BrokenSealError
     from ..records import ImageRecord, OpenSpec, StreamSpec
     from ..store import Catalog
+    from .permissions import FileIdentity
 
 
 _MOST_STREAMS = 1 << 16
@@ -68,10 +69,15 @@ class Shared:
 
 
 class _How(NamedTuple):
-    """What is opened and given beyond the usual; see `open_image`. Goes for what is below too."""
+    """What is opened and given beyond the usual; see `open_image`. Goes for what is below too.
+
+    Attributes:
+        only: the files that may be opened, where only some may.
+    """
 
     at_any_cost: bool
     with_distrusted: bool
+    only: frozenset[FileIdentity] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -85,6 +91,8 @@ class OpenImage:
         spec: what the catalog knows of it.
         was_touched: a file, of it or of an image that it is made of, has other times than when it
             was scanned.
+        identities: its files; of an image that is made of others, the files of those that were
+            there when it was opened: no others are read.
         sealed: what compares its pages with their hashes; None where nothing does, or that is done
             by what decompresses it.
         unpin: lets its index be deleted once no image uses it.
@@ -95,6 +103,7 @@ class OpenImage:
     index: StoredIndex
     spec: OpenSpec
     was_touched: bool
+    identities: frozenset[FileIdentity]
     sealed: SealedSource | None = None
     unpin: Callable[[], None] = lambda: None
 
@@ -191,10 +200,14 @@ def _open(
     _check_streams(spec, at_any_cost=how.at_any_cost)
     index = _index_of(catalog, spec, shared.indexes)
     if index.kind is IndexKind.SEGMENTS:
-        return _open_composed(catalog, spec, index, shared, how, (*above, image_id))
+        composed = _open_composed(catalog, spec, index, shared, how, (*above, image_id))
+        _check_same(spec, composed.identities, how.only)
+        return composed
     stored = _open_files(catalog, spec, shared)
-    sealed = _sealed(catalog, spec, stored, shared)
+    identities = frozenset((file.stat.st_dev, file.stat.st_ino) for file in stored.files)
     try:
+        _check_same(spec, identities, how.only)
+        sealed = _sealed(catalog, spec, stored, shared)
         source = sealed or stored.source
         if how.with_distrusted:
             source = every_byte(source)
@@ -206,7 +219,14 @@ def _open(
         state_of(file.stat) != (volume.mtime_ns, volume.size_bytes)
         for file, volume in zip(stored.files, spec.volumes, strict=True)
     )
-    return OpenImage(reader, stored, index, spec, was_touched, sealed)
+    return OpenImage(reader, stored, index, spec, was_touched, identities, sealed)
+
+
+def _check_same(
+    spec: OpenSpec, files: frozenset[FileIdentity], only: frozenset[FileIdentity] | None
+) -> None:
+    if only is not None and not files <= only:
+        raise ImageChangedError(f"{spec.name}: is another file than before: open it again")
 
 
 def open_watched(
@@ -233,15 +253,20 @@ def _open_composed(
     how: _How,
     above: tuple[int, ...],
 ) -> OpenImage:
-    def open_child(child_id: int, child_key: int | None) -> ImageReader:
-        # Opened late, it may be another one by now: then this image is outdated, and is not mixed.
-        return WatchedReader(_open(catalog, child_id, child_key, shared, how, above))
-
     # Its files are those of the images below it: it has none of its own.
     spec = dataclasses.replace(spec, volumes=catalog.volumes_below(spec.image_id))
+    identities = identities_of(spec.volumes)
+
+    def open_child(child_id: int, child_key: int | None) -> ImageReader:
+        # Opened late, it may be another one by now: then this image is outdated, and is not mixed.
+        # Nor is a path followed to another file than the one that was judged.
+        only = how._replace(only=identities)
+        return WatchedReader(_open(catalog, child_id, child_key, shared, only, above))
+
     state = freshness(spec.volumes)
     reader = open_composed(catalog, spec, shared.indexes, open_child)
-    return OpenImage(reader, StoredFiles(()), index, spec, state is not Freshness.FRESH)
+    was_touched = state is not Freshness.FRESH
+    return OpenImage(reader, StoredFiles(()), index, spec, was_touched, identities)
 
 
 def open_by_name(catalog: Catalog, token: str) -> Image:

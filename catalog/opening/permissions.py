@@ -59,6 +59,17 @@ class Permissions(NamedTuple):
         return bool(self.mode & (0o040 if self.gid in groups else 0o004))
 
 
+FileIdentity = tuple[int, int]
+"""What tells a file from others that are there: the numbers of its device and its inode."""
+
+
+class Judged(NamedTuple):
+    """Who may read an image, and the files that this was told from; no others are meant."""
+
+    permissions: Permissions
+    files: frozenset[FileIdentity]
+
+
 class _Object(NamedTuple):
     """A file or a directory that one must get through, and the bit that lets one."""
 
@@ -67,6 +78,7 @@ class _Object(NamedTuple):
     uid: int
     gid: int
     has_acl: bool
+    file: FileIdentity
 
     def lets_owner(self, uid: int) -> bool:
         """Tell whether it lets a user in for certain, whatever groups the user is in."""
@@ -102,7 +114,7 @@ def permissions_of(
     *,
     own_device: int | None = None,
     directories: dict[str, _Object] | None = None,
-) -> Permissions:
+) -> Judged:
     """Return who may read an image, by what its files and the directories above them say now.
 
     Args:
@@ -123,7 +135,8 @@ def permissions_of(
             continue
     if not found:
         raise FileNotFoundError(errno.ENOENT, "no file of it is known")
-    return _common(found, list(passed.values()), files.paths)
+    permissions = _common(found, list(passed.values()), files.paths)
+    return Judged(permissions, frozenset(each.file for each in found))
 
 
 def _common(
@@ -151,8 +164,10 @@ def _look_at(
 ) -> _Object:
     """Return what a file says; put into `passed` what the directories say that lead to it."""
     for _link in range(_MOST_LINKS):
-        parent, name = os.path.split(os.path.abspath(path))
-        above = _directories_to(parent, own_device, known)
+        parent, name = os.path.split(path)
+        # A `..` behind a link leads to where the link leads, and not to where it lies.
+        is_plain = os.path.normpath(parent) == parent
+        above = _directories_to(parent, own_device, known) if is_plain else None
         if above is None:
             parent = os.path.realpath(parent, strict=True)
             above = _directories_to(parent, own_device, known)
@@ -191,10 +206,16 @@ def _directories_to(
 
 def _object(path: str, status: os.stat_result, bit: int) -> _Object:
     mode = stat.S_IMODE(status.st_mode)
-    return _Object(bit, mode, status.st_uid, status.st_gid, _has_acl(path))
+    file = status.st_dev, status.st_ino
+    return _Object(bit, mode, status.st_uid, status.st_gid, has_acl(path), file)
 
 
-def _has_acl(path: str) -> bool:
+def has_acl(path: str) -> bool:
+    """Tell whether a file or directory has an access control list. Links are not followed.
+
+    Raises:
+        OSError: it cannot be looked at.
+    """
     try:
         return bool(os.getxattr(path, _ACL, follow_symlinks=False))
     except OSError as error:
@@ -232,7 +253,7 @@ class KnownPermissions:
         """Return when a look began that has not come back, by the monotonic clock; else None."""
         return self._under_way.get(image_id)
 
-    def look(self, image_id: int, directories: dict[str, _Object] | None = None) -> Permissions:
+    def look(self, image_id: int, directories: dict[str, _Object] | None = None) -> Judged:
         """Return who may read an image by what its files say now. It may block.
 
         Where they cannot be looked at, that is nobody but this program's user, and is logged.
@@ -244,9 +265,9 @@ class KnownPermissions:
                     self._files_of(image_id), own_device=self.own_device, directories=directories
                 )
             except Exception as error:  # noqa: BLE001 - whatever it is, nobody may read then
-                found = own_permissions()
-                self._tell(image_id, found, error)
-            self._known[image_id] = (found, began + KEPT_SECONDS)
+                found = Judged(own_permissions(), frozenset())
+                self._tell(image_id, found.permissions, error)
+            self._known[image_id] = (found.permissions, began + KEPT_SECONDS)
             return found
         finally:
             self._end(image_id, began)

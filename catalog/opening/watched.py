@@ -12,16 +12,16 @@ import time
 from typing import TYPE_CHECKING
 
 from ...formats.sources.file import state_of
+from ...formats.sources.file_pool import ChunkSource
 from ...formats.sources.locality import is_local
 from ..errors import ImageChangedError
-from .freshness import Freshness, freshness
+from .freshness import Freshness, freshness, identities_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from ...formats.extent import Extent
     from ...formats.sources.file import FileSource
-    from ...formats.sources.file_pool import ChunkSource
     from .open import OpenImage
 
     _State = tuple[tuple[int, int], ...]
@@ -57,23 +57,30 @@ class WatchedReader:
         self._read_into_nowait = _never if may_wait else image.reader.read_into_nowait
         # Most images are one file: looking at it is part of every small read.
         self._stat_of_one = self._files[0].current_stat if len(self._files) == 1 else None
-        self._mtime_ns, self._size_bytes = self._seen[0] if self._seen else (0, 0)
         self._lock = threading.Lock()
         self._looked_at = 0.0
+        self._has_doubt = False
+        for file in self._files:
+            if isinstance(file, ChunkSource):
+                file.on_change = self._doubt
+        self.files = image.identities
         self.size = image.reader.size
         self.was_touched = image.was_touched
 
     def read_into_nowait(self, view: memoryview, offset: int) -> bool:
         """Fill `view` from guest byte `offset` on, unless that needs waiting, or a closer look."""
+        seen = self._seen
         if not self._read_into_nowait(view, offset):
             return False
         if self._stat_of_one is None:
             if len(self._files) <= _FEW_FILES:
-                return self._is_as_before()
+                return self._is_as(seen)
             # Of many, only some are open: whoever may wait looks at them, every now and then.
-            return time.monotonic() - self._looked_at < _LOOK_EVERY
+            is_recent = time.monotonic() - self._looked_at < _LOOK_EVERY
+            return is_recent and not self._has_doubt and self._seen is seen
         status = self._stat_of_one()
-        return status.st_mtime_ns == self._mtime_ns and status.st_size == self._size_bytes
+        mtime_ns, size = seen[0]
+        return status.st_mtime_ns == mtime_ns and status.st_size == size
 
     def is_current(self) -> bool:
         """Tell whether its paths lead to the files that were scanned, as they were, to be read.
@@ -82,9 +89,12 @@ class WatchedReader:
         be opened any more. It may block.
         """
         volumes = self._image.spec.volumes
-        return freshness(volumes) is Freshness.FRESH and all(
-            os.access(volume.path, os.R_OK, effective_ids=True) for volume in volumes
-        )
+        if freshness(volumes) is not Freshness.FRESH:
+            return False
+        if self._image.is_composed and identities_of(volumes) != self.files:
+            # A part has come, or gone, or is another file now.
+            return False
+        return all(os.access(volume.path, os.R_OK, effective_ids=True) for volume in volumes)
 
     def read_into(self, view: memoryview, offset: int) -> None:
         """Fill `view` from guest byte `offset` on.
@@ -95,8 +105,11 @@ class WatchedReader:
             OSError: the operating system could not read.
         """
         for _ in range(_MOST_CHANGES):
+            # What is seen after the read is compared with what was seen before it: another thread
+            # may take a change as it is meanwhile.
+            seen = self._seen
             self._reader.read_into(view, offset)
-            if self._is_as_before():
+            if self._is_as(seen):
                 return
             # What was read may be of before or after, or some of both.
             self._accept_change()
@@ -119,15 +132,19 @@ class WatchedReader:
                     f"`imgcat rescan {shlex.quote(self._image.spec.name)}` mends the entry"
                 )
             self._seen = state
-            self._mtime_ns, self._size_bytes = state[0] if state else (0, 0)
 
-    def _is_as_before(self) -> bool:
-        """Tell whether no file has changed since one has looked last."""
+    def _doubt(self) -> None:
+        """Take note that a chunk that was read is not as it was when it was first opened."""
+        self._has_doubt = True
+
+    def _is_as(self, seen: _State) -> bool:
+        """Tell whether no file has changed since it was seen like that."""
         files = self._files
         now = time.monotonic()
-        if len(files) > _FEW_FILES and now - self._looked_at < _LOOK_EVERY:
+        is_recent = now - self._looked_at < _LOOK_EVERY and self._seen is seen
+        if len(files) > _FEW_FILES and is_recent and not self._has_doubt:
             return True
-        is_same = _state(files) == self._seen
+        is_same = _state(files) == seen
         if is_same:
             self._looked_at = now
         return is_same

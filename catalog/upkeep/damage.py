@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from ..database.moment import utc_now
@@ -19,8 +20,12 @@ if TYPE_CHECKING:
 log = logging.getLogger("imgcat.catalog")
 
 
-def record_damage(catalog: Catalog, image_id: int, index_id: int, detail: str) -> None:
-    """Let an image be damaged, unless it was scanned anew meanwhile.
+_TOLD_SECONDS = 5.0
+"""For which damage of the same content is not told again."""
+
+
+def record_damage(catalog: Catalog, image_id: int, content_key: int, detail: str) -> None:
+    """Let an image be damaged, unless it was scanned anew meanwhile, or is another's by now.
 
     Raises:
         CatalogError: the catalog could not be written.
@@ -30,7 +35,7 @@ def record_damage(catalog: Catalog, image_id: int, index_id: int, detail: str) -
     from ..database.transaction import driver_connection
 
     with catalog.database.writing() as connection:
-        if reading.index_of(driver_connection(connection), image_id) != index_id:
+        if reading.content_key_of(driver_connection(connection), image_id) != content_key:
             return
         writing.update_image(
             connection,
@@ -53,18 +58,19 @@ class DamageRecorder:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._told: set[tuple[int, int]] = set()
+        self._told: dict[tuple[int, int], float] = {}
         self._queue: queue.SimpleQueue[tuple[OpenSpec, FormatError]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
     def tell(self, spec: OpenSpec, error: FormatError) -> None:
-        """Have an image recorded as damaged; once for each of its contents."""
+        """Have an image recorded as damaged; of the same content, not again and again."""
         key = spec.image_id, spec.content_key
+        now = time.monotonic()
         with self._lock:
-            if key in self._told:
+            if now - self._told.get(key, -_TOLD_SECONDS) < _TOLD_SECONDS:
                 return
-            self._told.add(key)
+            self._told[key] = now
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="damage", daemon=True)
                 self._thread.start()
@@ -75,7 +81,7 @@ class DamageRecorder:
             spec, error = self._queue.get()
             try:
                 with Catalog.open(self._path) as catalog:
-                    record_damage(catalog, spec.image_id, spec.index_id, str(error))
+                    record_damage(catalog, spec.image_id, spec.content_key, str(error))
             except CatalogError as failure:
                 log.warning("%s: its damage is not recorded: %s", spec.name, failure)
             except Exception:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from ...formats.errors import FormatError
 from ...formats.index.rank_chunk import ChunkMissingError
 from ...formats.passes import verify as formats_verify
+from ...formats.sources.sealed import NOT_AS_SEALED
 from ...formats.sources.sealing import SealingSource
 from ..database.moment import utc_now
 from ..errors import ImageChangedError, ImageNotFoundError, NeedsRepackError
 from ..opening.open import open_image
-from ..records import BadRange
+from ..records import DAMAGED, READY, BadRange
 from .seals import Seal, broken_pages
 
 if TYPE_CHECKING:
@@ -236,7 +237,7 @@ def _record(
     seal: Seal | None = None,
 ) -> VerifyReport:
     # Imported when there is something to write: loading SQLAlchemy takes a while.
-    from ..database import reading, writing
+    from ..database import composing, reading, writing
     from ..database.transaction import driver_connection
 
     record = catalog.get(image_id)
@@ -248,13 +249,18 @@ def _record(
         if seal is not None and report.ok and index_id is not None:
             writing.insert_seal(connection, index_id, seal.size, seal.hashes)
         writing.replace_bad_ranges(connection, image_id, report.bad_ranges)
-        writing.update_image(
-            connection,
-            image_id,
-            verified_at=utc_now(),
-            verify_result=OK if report.ok else BAD,
-            verify_detail=report.detail,
-        )
+        values: dict[str, object] = {
+            "verified_at": utc_now(),
+            "verify_result": OK if report.ok else BAD,
+            "verify_detail": report.detail,
+        }
+        was_broken = record.row.status == DAMAGED and NOT_AS_SEALED in str(record.row.status_detail)
+        if report.ok and was_broken:
+            # Its file was put back.
+            values |= {"status": READY, "status_detail": None}
+        writing.update_image(connection, image_id, **values)
+        if was_broken:
+            composing.refresh_above(connection, [image_id])
     return report
 
 

@@ -194,18 +194,28 @@ class Decoding:
                 return False
             self._running_ahead += 1
             executor = self._threads()
-        future = executor.submit(function, group, start, stop)
+        try:
+            future = executor.submit(function, group, start, stop)
+        except RuntimeError:
+            # No thread can be started: who reads decodes for itself.
+            with self._lock:
+                self._running_ahead -= 1
+            return False
         future.add_done_callback(self._ended_ahead)
         return True
 
-    def plan_ahead(self, function: Callable[[], None]) -> None:
+    def plan_ahead(self, function: Callable[[], None]) -> bool:
         """Have one of the same threads find out what is to be decoded next, as soon as one is free.
 
-        Does not wait itself.
+        Does not wait itself. False where no thread can be started.
         """
         with self._lock:
             executor = self._threads()
-        executor.submit(function).add_done_callback(_raised)
+        try:
+            executor.submit(function).add_done_callback(_raised)
+        except RuntimeError:
+            return False
+        return True
 
     def _threads(self) -> concurrent.futures.ThreadPoolExecutor:
         if self._ahead is None:

@@ -89,7 +89,8 @@ class LookAhead:
         is_due = self._streak >= _FOLLOWING and self._reached >= self._plan_due
         if is_due and not self._is_planned and self._reached < self._size:
             self._is_planned = True
-            self._decoding.plan_ahead(self._plan)
+            if not self._decoding.plan_ahead(self._plan):
+                self._is_planned = False
 
     def close(self) -> None:
         """Wait until nothing is planned any more, and plan nothing from now on."""

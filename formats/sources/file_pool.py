@@ -14,11 +14,11 @@ import threading
 from typing import TYPE_CHECKING
 
 from ..errors import TruncatedImageError
-from .file import FileSource, readv, readv_nowait
+from .file import FileSource, readv, readv_nowait, state_of
 from .place import Place
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 MOST_OPEN = 128
 """Chunks that are open at the same time, in the whole process, while nobody reads more at once."""
@@ -30,6 +30,7 @@ class ChunkSource:
     Attributes:
         path: the file.
         stat: what `fstat` told when it was first opened.
+        on_change: called after a read of a file that has another time or size than that.
 
     Raises:
         OSError: it cannot be opened.
@@ -41,6 +42,7 @@ class ChunkSource:
         self.stat = first.stat
         self._size = first.size
         first.close()
+        self.on_change: Callable[[], None] | None = None
 
     @property
     def size(self) -> int:
@@ -51,11 +53,20 @@ class ChunkSource:
         """Fill `buffers` from `offset` on; see `ByteSource.readv`."""
         with _pool.lease(self) as fd:
             readv(fd, buffers, offset)
+            self._look(fd)
 
     def readv_nowait(self, buffers: Sequence[memoryview], offset: int) -> bool:
         """Fill `buffers` if the file is open just now and the page cache holds the bytes."""
         with _pool.borrow(self) as fd:
-            return fd is not None and readv_nowait(fd, buffers, offset)
+            if fd is None or not readv_nowait(fd, buffers, offset):
+                return False
+            self._look(fd)
+            return True
+
+    def _look(self, fd: int) -> None:
+        """Tell whoever wants to know if the file, which was read just now, is not as it was."""
+        if self.on_change is not None and state_of(os.fstat(fd)) != state_of(self.stat):
+            self.on_change()
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Return ``length`` bytes at ``offset``; see `ByteSource.read_at`."""

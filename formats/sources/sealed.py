@@ -26,6 +26,10 @@ _MOST_GROUPS = 512
 """Groups of pages of which it is remembered which were looked at: those of 256 GiB, in 2 MiB."""
 
 
+NOT_AS_SEALED = "are not what they were when the image was sealed"
+"""How an error says that: what it says is gone when all pages are right again."""
+
+
 class BrokenSealError(CorruptImageError):
     """A page is not what it was when the image was sealed."""
 
@@ -188,9 +192,8 @@ class SealedSource:
         error = BrokenSealError(
             "stored",
             start,
-            f"bytes [{start}, {min(start + PAGE_SIZE, self.size)}) are not what they were "
-            "when the image was sealed: put its file back from a copy, or scan it anew with "
-            "`imgcat add --force`",
+            f"bytes [{start}, {min(start + PAGE_SIZE, self.size)}) {NOT_AS_SEALED}: put its file "
+            "back from a copy and `imgcat verify` it, or scan it anew with `imgcat add --force`",
         )
         if self._on_broken is not None:
             self._on_broken(error)

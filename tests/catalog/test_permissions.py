@@ -75,7 +75,7 @@ def make_images(place: Path) -> list[list[str]]:
 
 def test_nobody_may_who_could_not_read_the_files(place: Path) -> None:
     images = make_images(place)
-    found = [permissions_of(ImageFiles(tuple(paths))) for paths in images]
+    found = [permissions_of(ImageFiles(tuple(paths))).permissions for paths in images]
     granted = exact = 0
     for uid, gid, groups in _USERS:
         asked = json.dumps([uid, gid, groups, images])
@@ -108,7 +108,7 @@ def test_a_look_is_kept_and_no_longer_than_it_says(
     known = KnownPermissions(files_of)
     assert known.known(1) == ((0o400, 0, 0), 0.0)
     (place / "a").chmod(0o644)
-    assert known.look(1) == (0o444, 0, 0)
+    assert known.look(1).permissions == (0o444, 0, 0)
     now[0] = 103.0
     assert known.known(1) == ((0o444, 0, 0), 2.0)
     now[0] = 105.0
@@ -118,7 +118,7 @@ def test_a_look_is_kept_and_no_longer_than_it_says(
 
 def test_an_image_without_files_is_for_nobody_else(place: Path) -> None:
     known = KnownPermissions(lambda _image_id: ImageFiles(()))
-    assert known.look(7) == (0o400, 0, 0)
+    assert known.look(7).permissions == (0o400, 0, 0)
     (place / "copied").touch(0o644)
     gone = ImageFiles((str(place / "copied"),), (str(place / "gone"),))
-    assert permissions_of(gone).mode == 0o444
+    assert permissions_of(gone).permissions.mode == 0o444

@@ -7,6 +7,7 @@ import hashlib
 import os
 import random
 import shutil
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,11 +18,13 @@ from imgcat.catalog.database.check import check
 from imgcat.catalog.errors import ImageChangedError
 from imgcat.catalog.opening.freshness import observed_status
 from imgcat.catalog.opening.open import Shared, open_image, open_watched
+from imgcat.catalog.upkeep.damage import DamageRecorder
 from imgcat.catalog.upkeep.verify import verify_image
 from imgcat.formats.errors import FormatError
 from imgcat.formats.reader import read_bytes
 from imgcat.formats.sources.sealed import BrokenSealError
 from support import ntfsclone_writer, partclone_writer, partimage_writer
+from support.program import wait_until
 from support.streams import compress
 
 if TYPE_CHECKING:
@@ -240,3 +243,92 @@ def test_the_same_bytes_have_one_digest_however_they_are_stored(
         ).fetchone()
     assert found == (3, 1)
     assert hashlib.sha256(whole(catalog, 1)).digest() == hashlib.sha256(whole(catalog, 2)).digest()
+
+
+def test_a_file_that_was_put_back_is_ready_again(catalog: Catalog, tmp_path: Path) -> None:
+    path = tmp_path / "one.img"
+    path.write_bytes(image_of("partclone"))
+    image_id = add_file(catalog, str(path)).record.row.id
+    verify_image(catalog, image_id)
+    before, whole = path.stat(), path.read_bytes()
+
+    def put(data: bytes) -> None:
+        path.write_bytes(data)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    recorder = DamageRecorder(catalog.path)
+    for number in range(2):
+        damaged = bytearray(whole)
+        damaged[300_000 + number] ^= 1
+        put(bytes(damaged))
+        shared = Shared(on_broken=recorder.tell)
+        reader = open_watched(catalog, image_id, shared=shared)
+        with pytest.raises(BrokenSealError):
+            read_bytes(reader, 0, reader.size)
+        reader.close()
+        # The second time too, though it is the same content.
+        wait_until(lambda: catalog.get(image_id).row.status == "damaged", "it is recorded", 20)
+        put(whole)
+        assert verify_image(catalog, image_id).ok
+        row = catalog.get(image_id).row
+        assert (row.status, row.status_detail, row.verify_result) == ("ready", None, "ok")
+        recorder._told.clear()
+
+
+def test_two_reads_that_meet_a_change_give_no_unchecked_byte(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One reads a page that was looked at before; the other takes the change as it is meanwhile."""
+    path = tmp_path / "one.img"
+    path.write_bytes(image_of("partclone-unchecked"))
+    image_id = add_file(catalog, str(path)).record.row.id
+    verify_image(catalog, image_id)
+    reader = open_watched(catalog, image_id)
+    right = read_bytes(reader, 0, 4096)
+    real = reader._reader.read_into
+    is_first = True
+
+    def read_into(view: memoryview, offset: int) -> None:
+        nonlocal is_first
+        real(view, offset)
+        if is_first:
+            is_first = False
+            with contextlib.suppress(FormatError, ImageChangedError):
+                # Far from there, where nothing is wrong.
+                reader.read_into(memoryview(bytearray(4096)), reader.size - 4096)
+
+    monkeypatch.setattr(reader, "_reader", SimpleNamespace(read_into=read_into))
+    data = bytearray(path.read_bytes())
+    start = data.index(right[:64])
+    data[start] ^= 1
+    path.write_bytes(data)
+    with pytest.raises((FormatError, ImageChangedError)):
+        read_bytes(reader, 0, 4096)
+    reader.close()
+
+
+def test_a_chunk_that_was_changed_is_seen_by_the_read_that_touches_it(
+    catalog: Catalog, tmp_path: Path
+) -> None:
+    data = image_of("partclone-unchecked")
+    step = len(data) // 6
+    for number, start in enumerate(range(0, len(data), step)):
+        (tmp_path / f"one.img.a{'abcdefgh'[number]}").write_bytes(data[start : start + step])
+    image_id = add_file(catalog, str(tmp_path / "one.img.aa")).record.row.id
+    verify_image(catalog, image_id)
+    reader = open_watched(catalog, image_id)
+    assert len(reader._files) > 4
+    guest = read_bytes(reader, 0, reader.size)
+    chunk = tmp_path / "one.img.ad"
+    changed = bytearray(chunk.read_bytes())
+    changed[1000] ^= 1
+    with chunk.open("r+b") as file:
+        file.write(changed)
+    wrong = 0
+    for start in range(0, reader.size - 4096, 4096):
+        try:
+            wrong += read_bytes(reader, start, 4096) != guest[start : start + 4096]
+        except (FormatError, ImageChangedError, OSError):
+            continue
+    assert wrong == 0
+    reader.close()

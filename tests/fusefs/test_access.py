@@ -159,9 +159,37 @@ def test_the_superuser_waits_for_no_look() -> None:
     files = Files()
     root: Any = types.SimpleNamespace(uid=0, gid=0, pid=1)
 
-    async def main() -> bool:
+    async def main() -> None:
         # The files of this one do not answer.
-        return await operations(files, 1)._access.may_open(entries(1)[0], root)
+        assert await operations(files, 1)._access.may_open(entries(1)[0], root) is None
 
-    assert trio.run(main)
+    trio.run(main)
     assert files.asked == []
+
+
+def test_many_images_that_do_not_answer_hold_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access, "MOST_WAIT", 0.05)
+    go_on = threading.Event()
+    healthy = 100
+
+    def files_of(image_id: int) -> ImageFiles:
+        if image_id != healthy:
+            assert go_on.wait(30)
+        return ImageFiles(("/etc/passwd",))
+
+    async def main() -> None:
+        made = operations(files_of, healthy)  # type: ignore[arg-type]
+        every = entries(healthy)
+        async with trio.open_nursery() as nursery:
+            for entry in every[:-1]:
+                nursery.start_soon(made.getattr, inode_of(entry), None)
+        monkeypatch.setattr(access, "MOST_WAIT", 20)
+        answer = await made.getattr(inode_of(every[-1]), None)
+        assert answer.st_mode & 0o777 == 0o444
+        assert await made._access.may_open(every[-1], NOBODY)
+        go_on.set()
+
+    try:
+        trio.run(main)
+    finally:
+        go_on.set()

@@ -9,6 +9,7 @@ import random
 import resource
 import subprocess
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -178,3 +179,21 @@ def test_in_a_small_memory_group(group: Path, tmp_path: Path) -> None:
             assert "Traceback" not in _log_of(program, mount)
         finally:
             program.run("unmount", mount)
+
+
+def test_a_daemon_without_descriptors_goes_on(program: Program, tmp_path: Path) -> None:
+    _device, image = _saved(tmp_path, "one", 4 * MIB)
+    program.run("add", image)
+    mount = program.mount_all(tmp_path / "mount", "--memory", "256M")
+    with (mount / "one").open("rb") as file:
+        assert len(file.read(4096)) == 4096
+        pid = program.daemon_pid(mount)
+        assert pid is not None
+        before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (8, before[1]))
+        # Longer than it takes until the memory is looked at again.
+        time.sleep(1.5)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+        file.seek(0)
+        assert len(file.read(4096)) == 4096
+    assert (mount / "one").stat().st_size == 4 * MIB

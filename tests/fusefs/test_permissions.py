@@ -11,7 +11,6 @@ import os
 import shutil
 import sqlite3
 import stat
-import struct
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,7 @@ from support.attack_images import BLOCK, solid
 from support.program import Program, wait_until
 from support.shortcuts import catalogue, daemon_pid
 from support.small_disk import SmallDisk
-from support.strangers import NOBODY, SOMEBODY, TEAM, open_directory, read_as
+from support.strangers import NOBODY, SOMEBODY, TEAM, open_directory, put_acl, read_as
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,17 +68,6 @@ def shown(path: Path) -> tuple[int, int, int]:
     """Return mode, owner and group as `stat` tells them."""
     status = path.stat()
     return stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid
-
-
-def put_acl(path: Path, uid: int, bits: int) -> None:
-    """Give a file a POSIX ACL that names a user."""
-    mode = path.stat().st_mode
-    entries = [
-        (0x01, mode >> 6 & 7, 0xFFFFFFFF), (0x02, bits, uid), (0x04, mode >> 3 & 7, 0xFFFFFFFF),
-        (0x10, mode >> 3 & 7, 0xFFFFFFFF), (0x20, mode & 7, 0xFFFFFFFF),
-    ]  # fmt: skip
-    value = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
-    os.setxattr(path, "system.posix_acl_access", value)
 
 
 def test_what_everybody_may_read_everybody_reads(image: Path, mount: Path) -> None:
@@ -314,3 +302,43 @@ def test_reading_does_not_ask_who_may_read(
         looks = [call for _thread, call in found if "getxattr" in call and f'"{image}"' in call]
         # One every five seconds, as the kernel asks for attributes then.
         assert len(looks) < 20
+
+
+def test_a_link_whose_dots_lead_elsewhere_than_they_seem(program: Program, place: Path) -> None:
+    private, theirs = place / "private", place / "theirs"
+    (private / "d").mkdir(parents=True, mode=0o755)
+    theirs.mkdir()
+    secret = private / "secret.img"
+    secret.write_bytes(solid(b"S", 8))
+    secret.chmod(0o600)
+    (theirs / "d").symlink_to(private / "d")
+    (theirs / "backup.img").symlink_to("d/../secret.img")
+    # Where the link seems to lead, taken as text.
+    (theirs / "secret.img").write_bytes(b"x")
+    catalogue(program, theirs / "backup.img")
+    mount = program.mount_all(place / "mount", "--allow-other=on")
+    assert (mount / "backup").read_bytes() == b"S" * (8 * BLOCK)
+    assert read_as(mount / "backup") is None
+    assert shown(mount / "backup") == (0o400, 0, 0)
+
+
+def test_a_path_that_leads_elsewhere_when_it_is_opened_opens_nothing(
+    program: Program, place: Path
+) -> None:
+    """What was judged and what is opened are the same file, whatever a link does meanwhile."""
+    secret, public = place / "secret.img", place / "public.img"
+    secret.write_bytes(solid(b"S", 8))
+    secret.chmod(0o600)
+    public.write_bytes(solid(b"P", 8))
+    link = place / "link.img"
+    link.symlink_to(secret)
+    catalogue(program, link)
+    mount = program.mount_all(place / "mount", "--allow-other=on")
+    # Open for its owner: others are handed the same reader.
+    with (mount / "link").open("rb") as held:
+        assert held.read(1) == b"S"
+        other = place / "other"
+        other.symlink_to(public)
+        other.replace(link)
+        assert read_as(mount / "link") is None
+    assert read_as(mount / "link") is None

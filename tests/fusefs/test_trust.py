@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sqlite3
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 from support.attack_images import BLOCK, solid
-from support.program import Program
+from support.program import Program, wait_until
 from support.shortcuts import catalogue
-from support.strangers import NOBODY, open_directory, read_as
+from support.strangers import NOBODY, open_directory, put_acl, read_as
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -134,3 +136,57 @@ def test_a_row_that_names_a_secret_opens_it_to_nobody(program: Program, place: P
     mount = program.mount_all(place / "mount", "--trust-catalog", "--allow-other=on")
     assert (mount / "a").read_bytes() == GUEST
     assert read_as(mount / "a") is None
+
+
+def test_an_acl_that_lets_somebody_write(program: Program, place: Path) -> None:
+    program.catalog.chmod(0o660)
+    put_acl(program.catalog, NOBODY, 0o6)
+    assert "whom its ACL names" in refused(program, place / "mount")
+    os.removexattr(program.catalog, "system.posix_acl_access")
+    program.catalog.chmod(0o600)
+    mount = program.mount_all(place / "mount")
+    assert (mount / "a").read_bytes() == GUEST
+
+
+def test_a_directory_that_a_group_may_write(program: Program, place: Path) -> None:
+    directory = program.catalog.parent
+    os.chown(directory, 0, NOBODY)
+    directory.chmod(0o2775)
+    assert f"{program.catalog}: {directory} can be written by the group" in refused(
+        program, place / "mount"
+    )
+
+
+def test_a_catalog_that_comes_later_is_trusted_no_more(program: Program, place: Path) -> None:
+    mount = program.mount_all(place / "mount", "--allow-other=on")
+    evil = place / "evil.db"
+    shutil.copyfile(program.catalog, evil)
+    with contextlib.closing(sqlite3.connect(evil)) as connection, connection:
+        connection.execute("UPDATE identity SET key = 17")
+        connection.execute("UPDATE images SET name = 'evil'")
+    os.chown(evil, NOBODY, NOBODY)
+    evil.replace(program.catalog)
+    time.sleep(2)
+    assert [path.name for path in mount.iterdir()] == ["a"]
+    os.chown(program.catalog, 0, 0)
+    wait_until(lambda: [path.name for path in mount.iterdir()] == ["evil"], "it is trusted", 20)
+
+
+def test_a_lock_file_that_somebody_put_there_stays_as_it_is(program: Program, place: Path) -> None:
+    secret = place / "secret"
+    secret.write_bytes(b"top secret")
+    secret.chmod(0o600)
+    theirs = place / "theirs"
+    theirs.mkdir()
+    catalog = theirs / "c.db"
+    shutil.copyfile(program.catalog, catalog)
+    lock = theirs / "c.db.lock"
+    lock.hardlink_to(secret)
+    wal = theirs / "c.db-shm"
+    for path in (theirs, catalog):
+        os.chown(path, NOBODY, NOBODY)
+    for command in (["read", "a", "--offset", "0", "--length", "1"], ["verify", "a"]):
+        program.run("--db", catalog, *command)
+    status = secret.stat()
+    assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (0, 0, 0o600)
+    assert wal.parent.stat().st_uid == NOBODY

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import struct
 import subprocess
 import tempfile
 from pathlib import Path
@@ -49,3 +50,14 @@ def open_directory() -> Iterator[Path]:
         yield directory
     finally:
         shutil.rmtree(directory)
+
+
+def put_acl(path: Path, uid: int, bits: int) -> None:
+    """Give a file a POSIX ACL that names a user."""
+    mode = path.stat().st_mode
+    entries = [
+        (0x01, mode >> 6 & 7, 0xFFFFFFFF), (0x02, bits, uid), (0x04, mode >> 3 & 7, 0xFFFFFFFF),
+        (0x10, mode >> 3 & 7, 0xFFFFFFFF), (0x20, mode & 7, 0xFFFFFFFF),
+    ]  # fmt: skip
+    value = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+    os.setxattr(path, "system.posix_acl_access", value)

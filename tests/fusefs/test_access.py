@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import threading
 import types
 from typing import Any
@@ -193,3 +194,33 @@ def test_many_images_that_do_not_answer_hold_up_no_other(monkeypatch: pytest.Mon
         trio.run(main)
     finally:
         go_on.set()
+
+
+@pytest.mark.parametrize("is_same", [True, False])
+def test_only_the_files_that_were_judged_are_opened(
+    is_same: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A path may lead elsewhere when it is followed for the second time."""
+    files = Files()
+    files.go_on.set()
+    status = os.stat("/etc/passwd" if is_same else "/etc/shadow")
+    reader = types.SimpleNamespace(
+        size=1000, read_into_nowait=lambda view, offset: True, was_touched=False,
+        files=frozenset({(status.st_dev, status.st_ino)}), close=lambda: None,
+        is_current=lambda: True,
+    )  # fmt: skip
+    monkeypatch.setattr(access, "_groups", lambda gid, pid: {gid})
+    made: Any = operations(files, 1)
+    made._readers._opener = lambda entry: reader
+
+    async def main() -> None:
+        for _ in range(2):
+            # The second time, what is open already is handed out.
+            if is_same:
+                await made.open(inode_of(entries(1)[0]), 0, NOBODY)
+                continue
+            with pytest.raises(pyfuse3.FUSEError) as caught:
+                await made.open(inode_of(entries(1)[0]), 0, NOBODY)
+            assert caught.value.errno == errno.EACCES
+
+    trio.run(main)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ..formats.codecs.seek_points import Span
+    from ..formats.index.map_chunk import MapChunk
     from ..formats.index.ranges import RangeList
     from ..formats.index.rank_chunk import RankChunk
     from .database.watch import Follower
@@ -274,6 +275,17 @@ class Catalog:
         """
         with self.database.asking() as connection:
             return reading.cluster_ranges(connection, index_id, content_key, start, stop)
+
+    def load_map(
+        self, index_id: int, number: int, *, content_key: int | None = None
+    ) -> MapChunk | None:
+        """Return one chunk of a map, None where it has no runs. One statement, by key.
+
+        Raises:
+            ChunkMissingError: the index was deleted.
+        """
+        with self.database.asking() as connection:
+            return reading.map_chunk(connection, index_id, content_key, number)
 
     def load_span(
         self,

@@ -90,6 +90,8 @@ class Format:
             too; None where there is nothing to look at.
         stream: reads an image that comes through a pipe; None where that has no use.
         volume_header_size: bytes at the beginning of each volume that are not the image's.
+        ends_like: tells by its end whether a source is one that begins otherwise; None where no
+            image does.
     """
 
     name: str
@@ -102,3 +104,4 @@ class Format:
     look_in_passing: Callable[[LiveStream, bool], Passed] | None = None
     stream: Callable[[ForwardSource], ImageStream] | None = None
     volume_header_size: int = 0
+    ends_like: Callable[[ByteSource], bool] | None = None

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from .extent import Extent
+    from .index.map_chunk import MapChunk
     from .index.ranges import RangeList
     from .index.rank_chunk import RankChunk
     from .index.stored import StoredIndex
@@ -77,19 +78,23 @@ class Scan:
         info: what the image is.
         chunks: the rank index of a format with a bitmap, else None.
         ranges: the range index of a format without one, else None.
+        map_chunks: the map of a format that keeps clusters in any order, else None.
         is_right: every checksum was looked at in passing, and nothing is wrong.
 
-    Where both are None every block is stored, and no index is needed.
+    Where all are None every block is stored, and no index is needed.
     """
 
     info: ImageInfo
     chunks: tuple[RankChunk, ...] | None
     ranges: RangeList | None = None
     is_right: bool = False
+    map_chunks: tuple[MapChunk, ...] | None = None
 
     @property
     def index_kind(self) -> IndexKind:
         """Which kind of index it is."""
+        if self.map_chunks is not None:
+            return IndexKind.MAP
         if self.ranges is not None:
             return IndexKind.RANGES
         return IndexKind.FULL if self.chunks is None else IndexKind.RANK
@@ -100,8 +105,9 @@ class Scan:
         from .index.stored import StoredIndex
 
         return StoredIndex.in_memory(
-            self.index_kind, self.info.total_blocks, self.chunks, self.ranges
-        )
+            self.index_kind, self.info.total_blocks, self.chunks, self.ranges,
+            self.map_chunks or (),
+        )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -8,7 +8,9 @@ from .errors import CorruptImageError, NotThisFormatError, UnsupportedFeatureErr
 from .ntfsclone.format import FORMAT as NTFSCLONE
 from .partclone.format import FORMAT as PARTCLONE
 from .partimage.format import FORMAT as PARTIMAGE
+from .qcow2.format import FORMAT as QCOW2
 from .raw.format import FORMAT as RAW
+from .vhd.format import FORMAT as VHD
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from .reader import ImageReader, Scan
     from .sources.byte_source import ByteSource
 
-FORMATS = (PARTCLONE, NTFSCLONE, PARTIMAGE, RAW)
+FORMATS = (PARTCLONE, NTFSCLONE, PARTIMAGE, QCOW2, VHD, RAW)
 
 _BY_NAME = {each.name: each for each in FORMATS}
 
@@ -27,8 +29,6 @@ _KNOWN_BUT_UNREAD = {
     b"LZIP": "lzip: unpack it with lzip -d",
     b"LRZI": "lrzip: unpack it with lrunzip",
     b"\x89LZO\x00\r\n\x1a\n": "lzop: unpack it with lzop -d",
-    b"QFI\xfb": "a QCOW image: this format is not read yet",
-    b"conectix": "a VHD image: this format is not read yet",
 }
 
 PROBE_SIZE = 64
@@ -53,7 +53,7 @@ def begun_by(head: bytes) -> Format | None:
 
 
 def sniff(source: ByteSource) -> Format:
-    """Return the format that `source` begins like. Reads `PROBE_SIZE` bytes.
+    """Return the format that `source` begins like, or ends like. Reads a few bytes of both.
 
     Args:
         source: the stored bytes, with the header of the first volume.
@@ -67,6 +67,9 @@ def sniff(source: ByteSource) -> Format:
     found = begun_by(head)
     if found is not None:
         return found
+    for each in FORMATS:
+        if each.ends_like is not None and each.ends_like(source):
+            return each
     if not head:
         raise NotThisFormatError("image", 0, "the file is empty")
     for magic, what in _KNOWN_BUT_UNREAD.items():

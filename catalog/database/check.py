@@ -12,7 +12,9 @@ from ...formats import registry
 from ...formats.codecs.seek_points import SeekPoint
 from ...formats.codecs.window_use import unpack
 from ...formats.errors import FormatError
+from ...formats.index import map as maps
 from ...formats.index.kind import IndexKind
+from ...formats.index.map_chunk import CHUNK_UNITS, MapChunk
 from ...formats.index.rank import popcount, unpack_chunk
 from ...formats.index.rank_chunk import CHUNK_BLOCKS, RankChunk
 from ...formats.sources.pages import HASH_SIZE, HASHES_IN_GROUP, PAGE_SIZE, unpack_hashes
@@ -37,6 +39,7 @@ _RANGES = """
     SELECT first_cluster, cluster_count, source_offset FROM cluster_ranges
     WHERE index_id = ? ORDER BY first_cluster
 """
+_MAP = "SELECT chunk, runs FROM map_chunks WHERE index_id = ? ORDER BY chunk"
 _SEGMENTS = """
     SELECT start_byte, stop_byte, child_name, child_offset, child_key, literal,
            (SELECT content_key FROM indexes JOIN images ON images.index_id = indexes.id
@@ -116,6 +119,7 @@ def _index_fault(connection: sqlite3.Connection, image: _Image) -> str | None:
     faults: dict[str, Callable[[sqlite3.Connection, _Image], str | None]] = {
         IndexKind.RANK: _rank_fault,
         IndexKind.RANGES: _ranges_fault,
+        IndexKind.MAP: _map_fault,
         IndexKind.SEGMENTS: _segments_fault,
         IndexKind.FULL: _full_fault,
     }
@@ -161,6 +165,31 @@ def _ranges_fault(connection: sqlite3.Connection, image: _Image) -> str | None:
     if count != image.used_blocks:
         return f"it has {count} clusters, and {image.used_blocks} are stored"
     return None
+
+
+def _map_fault(connection: sqlite3.Connection, image: _Image) -> str | None:
+    """Each chunk must unpack and lie inside of the image; as much must be stored as is said."""
+    stored_size = json.loads(image.layout).get("data_stop", 0)
+    count = 0
+    for chunk in map(MapChunk._make, connection.execute(_MAP, (image.index_id,))):
+        runs = maps.unpack_chunk(chunk)
+        if chunk.number < 0 or (runs.stops and runs.stops[-1] > _units_in_clusters(image)):
+            return f"chunk {chunk.number} of {CHUNK_UNITS} units reaches behind the end"
+        for run in map(runs.run, range(len(runs.firsts))):
+            if run.kind >= maps.MapKind.DATA:
+                count += run.stop - run.first
+                if run.offset >= stored_size:
+                    return f"unit {run.first} at byte {run.offset} of {stored_size}"
+    if not 0 <= count - image.used_blocks < _units_in_clusters(image) - image.total_blocks + 1:
+        return f"it has {count} units, and {image.used_blocks} are stored"
+    return None
+
+
+def _units_in_clusters(image: _Image) -> int:
+    """Return how many units there are, counting all of the last cluster."""
+    layout = json.loads(image.layout)
+    each = int(layout["cluster_size"]) // int(layout["unit_size"])
+    return -(-image.total_blocks // each) * each
 
 
 def _segments_fault(connection: sqlite3.Connection, image: _Image) -> str | None:

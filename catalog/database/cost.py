@@ -20,6 +20,9 @@ _CHUNKS_COST = """
 """
 # Three numbers of at most eight bytes, and the row's own header.
 _RANGES_COST = "SELECT count(*), 24 * count(*) FROM cluster_ranges WHERE index_id = ?"
+_MAP_COST = """
+    SELECT count(*), coalesce(sum(length(runs)), 0) FROM map_chunks WHERE index_id = ?
+"""
 _SEGMENTS_COST = """
     SELECT count(*), coalesce(sum(coalesce(length(literal), 0) + 48), 0)
     FROM segments WHERE index_id = ?
@@ -44,7 +47,11 @@ def cost_of_id(connection: sqlite3.Connection, image_id: int) -> ImageCost:
     if row is None:
         raise ImageNotFoundError(f"no image has the id {image_id}: it was removed meanwhile")
     index_id, kind = row
-    cost = {IndexKind.RANGES: _RANGES_COST, IndexKind.SEGMENTS: _SEGMENTS_COST}
+    cost = {
+        IndexKind.RANGES: _RANGES_COST,
+        IndexKind.MAP: _MAP_COST,
+        IndexKind.SEGMENTS: _SEGMENTS_COST,
+    }
     rows, size = connection.execute(cost.get(kind, _CHUNKS_COST), (index_id,)).fetchone()
     streams = connection.execute(_STREAMS_COST, (index_id,))
     return ImageCost(rows, size, tuple(StreamCost(*fields) for fields in streams))

@@ -140,6 +140,20 @@ cluster_ranges = sa.Table(
     sqlite_with_rowid=False,
 )
 
+map_chunks = sa.Table(
+    "map_chunks",
+    metadata,
+    sa.Column(
+        "index_id",
+        sa.Integer,
+        sa.ForeignKey("indexes.id", ondelete="CASCADE"),
+        primary_key=True,
+        nullable=False,
+    ),
+    sa.Column("chunk", sa.Integer, primary_key=True, nullable=False),
+    sa.Column("runs", sa.LargeBinary, nullable=False),
+)
+
 images = sa.Table(
     "images",
     metadata,

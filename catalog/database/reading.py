@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...formats.codecs.seek_points import SeekPoint, Span
 from ...formats.index.kind import IndexKind
+from ...formats.index.map_chunk import MapChunk
 from ...formats.index.rank_chunk import ChunkMissingError, RankChunk
 from ..errors import ImageNotFoundError
 from ..names import file_name, stored_name
@@ -109,6 +110,10 @@ _LITERAL = """
 _CHUNK = """
     SELECT rank, bitmap FROM rank_chunks WHERE index_id = ?1 AND chunk = ?3
         AND (?2 IS NULL OR ?2 = (SELECT content_key FROM indexes WHERE id = ?1))
+"""
+_MAP_CHUNK = """
+    SELECT (SELECT runs FROM map_chunks WHERE index_id = ?1 AND chunk = ?3) FROM indexes
+    WHERE id = ?1 AND (?2 IS NULL OR ?2 = content_key)
 """
 _PAGE_HASHES = """
     SELECT hashes FROM page_hashes WHERE stream_id = ?1 AND page_group = ?3
@@ -322,6 +327,22 @@ def cluster_ranges(
     if not found and not connection.execute(is_there, (index_id, key)).fetchone():
         raise ChunkMissingError(f"index {index_id} is gone{_AGAIN}")
     return found
+
+
+def map_chunk(
+    connection: sqlite3.Connection, index_id: int, key: int | None, number: int
+) -> MapChunk | None:
+    """Return one chunk of a map, None where it has no runs. One statement, by key.
+
+    See `literal` for the content key.
+
+    Raises:
+        ChunkMissingError: the index was deleted.
+    """
+    row = connection.execute(_MAP_CHUNK, (index_id, key, number)).fetchone()
+    if row is None:
+        raise ChunkMissingError(f"index {index_id} is gone{_AGAIN}")
+    return None if row[0] is None else MapChunk(number, bytes(row[0]))
 
 
 def span(

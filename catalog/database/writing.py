@@ -79,6 +79,11 @@ def insert_index(connection: sa.Connection, scan: Scan) -> int:
             " VALUES (?, ?, ?, ?)",
             ((index_id, *found) for found in scan.ranges),
         )
+    if scan.map_chunks:
+        driver.executemany(
+            "INSERT INTO map_chunks (index_id, chunk, runs) VALUES (?, ?, ?)",
+            ((index_id, *chunk) for chunk in scan.map_chunks),
+        )
     return index_id
 
 

@@ -198,7 +198,7 @@ def _open(
     if content_key not in {None, spec.content_key}:
         raise ScannedAnewError(f"{spec.name}: was scanned anew: open it again")
     _check_streams(spec, at_any_cost=how.at_any_cost)
-    index = _index_of(catalog, spec, shared.indexes)
+    index = _index_of(catalog, spec, shared)
     if index.kind is IndexKind.SEGMENTS:
         composed = _open_composed(catalog, spec, index, shared, how, (*above, image_id))
         _check_same(spec, composed.identities, how.only)
@@ -319,7 +319,7 @@ def _record_of(catalog: Catalog, spec: OpenSpec) -> ImageRecord:
     return record
 
 
-def _index_of(catalog: Catalog, spec: OpenSpec, cache: IndexCache) -> StoredIndex:
+def _index_of(catalog: Catalog, spec: OpenSpec, shared: Shared) -> StoredIndex:
     try:
         kind = IndexKind(spec.index_kind)
     except ValueError:
@@ -334,7 +334,10 @@ def _index_of(catalog: Catalog, spec: OpenSpec, cache: IndexCache) -> StoredInde
         lambda start, stop: catalog.load_ranges(
             spec.index_id, start, stop, content_key=spec.content_key
         ),
-        cache,
+        lambda number: catalog.load_map(spec.index_id, number, content_key=spec.content_key),
+        shared.indexes,
+        shared.decoding.pages,
+        shared.decoding.turn,
     )
 
 

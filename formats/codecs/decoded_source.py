@@ -208,7 +208,7 @@ class DecodedSource:
             self._failures.raise_again(number)
             waiting = self._decoding.take(self, start, number * PAGE_SIZE)
             decoder = waiting or self._new_decoder(start)
-            with self._decoding.turn(decoder):
+            with self._decoding.turn(decoder.weight):
                 if waiting is not None:
                     # It may have come through damage that a new one does not meet.
                     with contextlib.suppress(FormatError):

@@ -113,16 +113,17 @@ class Decoding:
         self._weight = 0
 
     @contextlib.contextmanager
-    def turn(self, decoder: LiveDecoder) -> Iterator[None]:
-        """Wait until a decoder may run: no more do than there are processors, and is memory for.
+    def turn(self, weight: int) -> Iterator[None]:
+        """Wait until a decoder may run that takes so many bytes.
 
+        No more do than there are processors, and is memory for.
         Decoders that wait are let go of where there is not enough for this one beside them.
         """
         with self._limiter:
             with self._lock:
-                while self._running and self._running + decoder.weight > self._running_budget:
+                while self._running and self._running + weight > self._running_budget:
                     self._has_ended.wait()
-                self._running += decoder.weight
+                self._running += weight
                 most = self._running_budget + self._decoder_budget
                 while self._decoders and self._running + self._weight > most:
                     self._weight -= self._decoders.popitem(last=False)[1].weight
@@ -130,7 +131,7 @@ class Decoding:
                 yield
             finally:
                 with self._lock:
-                    self._running -= decoder.weight
+                    self._running -= weight
                     self._has_ended.notify_all()
 
     def take(self, owner: object, origin: int, target: int) -> LiveDecoder | None:

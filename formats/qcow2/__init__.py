@@ -1,0 +1,1 @@
+"""The room of QCOW2, the disk images of QEMU."""

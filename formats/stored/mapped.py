@@ -204,6 +204,8 @@ class MappedReader:
 
     def _pieces(self, start: int, stop: int) -> Iterator[_Piece]:
         """Yield what guest bytes ``[start, stop)`` are, all of them, ascending."""
+        if start >= stop:
+            return
         unit_size = self._unit_size
         position = start
         for run in self._index.runs(start // unit_size, -(-stop // unit_size)):

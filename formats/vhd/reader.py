@@ -189,7 +189,7 @@ def _scan_blocks(source: ByteSource, found: FoundFooter) -> Scan:
         )
     size, block_size = footer.current_size, header.block_size
     total = -(-size // block_size)
-    table = _read_table(source, header, total)
+    table = _read_table(source, found, header, total)
     chunks, stored = [], 0
     for number, start in enumerate(range(0, total, CHUNK_UNITS)):
         entries = table[start : start + CHUNK_UNITS]
@@ -220,7 +220,9 @@ def _scan_blocks(source: ByteSource, found: FoundFooter) -> Scan:
     return Scan(info, chunks=None, map_chunks=tuple(chunks))
 
 
-def _read_table(source: ByteSource, header: layout.DynamicHeader, total: int) -> np.ndarray:
+def _read_table(
+    source: ByteSource, found: FoundFooter, header: layout.DynamicHeader, total: int
+) -> np.ndarray:
     """Return the entries of all blocks of the disk, checked.
 
     Raises:
@@ -237,13 +239,17 @@ def _read_table(source: ByteSource, header: layout.DynamicHeader, total: int) ->
     offsets = table.astype(np.uint64) * np.uint64(layout.SECTOR)
     is_stored = table != layout.ABSENT
     size = np.uint64(header.bitmap_size + header.block_size)
-    behind = offsets + size > np.uint64(source.size)
-    over_table = (offsets < np.uint64(end)) & (offsets + size > np.uint64(header.table_offset))
+    header_offset = found.footer.header_offset or 0
+    limit = found.offset or source.size
+    behind = offsets + size > np.uint64(limit)
+    over_header = _overlap(offsets, size, header_offset, header_offset + layout.HEADER_SIZE)
+    over_table = _overlap(offsets, size, header.table_offset, end)
     over_footer = offsets < np.uint64(layout.FOOTER_SIZE)
     for where, error, what in (
         (behind, TruncatedImageError, "behind the end of the file"),
-        (over_table, CorruptImageError, "inside of the table"),
         (over_footer, CorruptImageError, "inside of the footer"),
+        (over_header, CorruptImageError, "over the header"),
+        (over_table, CorruptImageError, "over the table"),
     ):
         wrong = where & is_stored
         if wrong.any():
@@ -255,6 +261,12 @@ def _read_table(source: ByteSource, header: layout.DynamicHeader, total: int) ->
     if (stored[1:] < stored[:-1] + size).any():
         raise CorruptImageError("vhd.table", header.table_offset, "two blocks lie over each other")
     return table
+
+
+def _overlap(offsets: np.ndarray, size: np.uint64, start: int, stop: int) -> np.ndarray:
+    """Tell of each place whether `size` bytes there reach into bytes ``[start, stop)``."""
+    result: np.ndarray = (offsets < np.uint64(stop)) & (offsets + size > np.uint64(start))
+    return result
 
 
 def _chunk(

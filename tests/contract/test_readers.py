@@ -155,6 +155,10 @@ def test_extents_say_where_the_bytes_are(subject: Subject, guest: bytes) -> None
             if extent.kind is ExtentKind.ZERO:
                 assert (extent.source, extent.offset, extent.stored_length) == (None, -1, 0)
                 assert expected == bytes(extent.length), extent
+            elif extent.kind is ExtentKind.COMPRESSED:
+                # Its bytes are those of a piece that must be decoded whole.
+                assert extent.source is subject.source
+                assert 0 < extent.stored_length <= subject.source.size - extent.offset
             else:
                 assert extent.kind is ExtentKind.DATA, extent
                 assert extent.stored_length == extent.length
@@ -174,7 +178,7 @@ def _stored(extent: Extent) -> bytes:
 
 def test_extents_of_the_whole_add_up_to_the_used_bytes(subject: Subject) -> None:
     extents = subject.reader.extents(0, subject.reader.size)
-    stored = sum(extent.length for extent in extents if extent.kind is ExtentKind.DATA)
+    stored = sum(extent.length for extent in extents if extent.is_stored)
     assert stored == subject.info.used_bytes
 
 

@@ -22,6 +22,7 @@ from .memory_source import MemorySource
 from .opening import open_scanned, scan_and_open
 from .partclone_writer import Recipe, write
 from .reader_case import ReaderCase, Subject
+from .virtual_disks import changes, guest_of, qemu_img, qemu_io, write_raw
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -163,6 +164,36 @@ def _partimage_cases() -> Iterator[ReaderCase]:
         yield ReaderCase(f"partimage-{name}-file", opener)
 
 
+def _virtual_disks() -> Iterator[tuple[str, str, list[str]]]:
+    """Yield a name, QEMU's name of the format, and how the image is made."""
+    yield "qcow2", "qcow2", ["-o", "cluster_size=4k"]
+    yield "qcow2-v2", "qcow2", ["-o", "compat=0.10"]
+    yield "qcow2-zlib", "qcow2", ["-c", "-o", "cluster_size=64k"]
+    yield "qcow2-zstd", "qcow2", ["-c", "-o", "compression_type=zstd,cluster_size=512"]
+    yield "qcow2-extended", "qcow2", ["-o", "extended_l2=on,cluster_size=64k"]
+    yield "vhd-dynamic", "vpc", ["-o", "subformat=dynamic"]
+    yield "vhd-fixed", "vpc", ["-o", "subformat=fixed,force_size=on"]
+
+
+def _virtual_disk(driver: str, how: list[str], in_memory: bool, directory: Path) -> Subject:
+    size = 3_500_032
+    raw = write_raw(directory / "raw", size, seed=1, writes=12)
+    path = directory / "image"
+    qemu_img("convert", "-f", "raw", "-O", "qcow2" if driver == "qcow2" else "vpc", *how, raw, path)
+    qemu_io(path, driver, changes(size, seed=2, count=8))
+    guest = guest_of(path, driver)
+    source = MemorySource(path.read_bytes()) if in_memory else FileSource(path)
+    scan, reader = scan_and_open(source)
+    return Subject(reader, scan.info, source, guest, None, never_waits=in_memory)
+
+
+def _virtual_disk_cases() -> Iterator[ReaderCase]:
+    for name, driver, how in _virtual_disks():
+        yield ReaderCase(name, functools.partial(_virtual_disk, driver, how, True))
+    yield ReaderCase("qcow2-file", functools.partial(_virtual_disk, "qcow2", [], False))
+    yield ReaderCase("vhd-file", functools.partial(_virtual_disk, "vpc", [], False))
+
+
 _ON_DISK = {"xxh128-k3", "none", "tail", "no-bitmap", "0001", "0001-wide", "one-byte-blocks"}
 """The recipes that are also read from a file, where a read goes through the operating system."""
 
@@ -237,6 +268,7 @@ def _cases() -> Iterator[ReaderCase]:
             yield ReaderCase(f"partclone-{name}-file", functools.partial(_from_file, recipe))
     yield from _ntfsclone_cases()
     yield from _partimage_cases()
+    yield from _virtual_disk_cases()
     yield from composed_cases.cases()
 
 

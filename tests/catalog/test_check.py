@@ -14,6 +14,7 @@ from imgcat.catalog.database.check import check
 from imgcat.catalog.store import Catalog
 from support.old_shelf import write_shelf
 from support.streams import packed
+from support.virtual_disks import qemu_img, write_raw
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,15 +27,18 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("shelf")
     write_shelf(directory)
     (directory / "windows.img.zst").write_bytes(packed("zstd", "partclone"))
+    raw = write_raw(directory / "raw", 3 << 20, seed=1)
+    how = "extended_l2=on,cluster_size=64k"
+    qemu_img("convert", "-f", "raw", "-O", "qcow2", "-o", how, raw, directory / "disk.qcow2")
     path = directory / "c.db"
     with Catalog.open(str(path), create=True) as catalog:
-        for name in ("packed.img.xz", "volumes.000", "windows.img.zst"):
+        for name in ("packed.img.xz", "volumes.000", "windows.img.zst", "disk.qcow2"):
             put(catalog, scan_file(str(directory / name), spacing=256 << 10))
         assert all(each.ingested for each in add_directory(catalog, str(directory / "laptop")))
         assert check(catalog.database) == []
         with catalog.database.raw() as connection:
             kinds = {kind for (kind,) in connection.execute("SELECT kind FROM indexes")}
-            assert kinds == {"rank", "ranges", "segments"}
+            assert kinds == {"rank", "ranges", "map", "segments"}
             (windows,) = connection.execute(
                 "SELECT count(*) FROM seek_points WHERE length(window) > 0"
             ).fetchone()
@@ -84,6 +88,13 @@ SPOILT = {
     ),
     "range-elsewhere": (
         "UPDATE cluster_ranges SET source_offset = 1 << 40", "laptop/sda2", "at byte 1099511627776",
+    ),
+    "map-gone": ("DELETE FROM map_chunks", "disk.qcow2", "it has 0 units"),
+    "map-damaged": ("UPDATE map_chunks SET runs = X'00112233'", "disk.qcow2", "add the image"),
+    "map-behind": ("UPDATE map_chunks SET chunk = 9", "disk.qcow2", "reaches behind the end"),
+    "map-elsewhere": (
+        "UPDATE images SET layout = json_set(layout, '$.data_stop', 9) WHERE format = 'qcow2'",
+        "disk.qcow2", "of 9",
     ),
     "no-first-point": (
         "DELETE FROM seek_points WHERE stream_id = 2 AND plain_offset = 0", "windows",

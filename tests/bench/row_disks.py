@@ -130,8 +130,8 @@ def _in_order(
         ours, theirs = interleaved(5, {"ours": by_us, "qemu": by_qemu}).values()
         yield faster(
             f"disk-seq-{name}",
-            f"`cat` of a mounted QCOW2 disk of {name} clusters; beside it `qemu-img convert -O raw` "
-            "to nowhere",
+            f"`cat` of a mounted QCOW2 disk of {name} clusters; beside it `qemu-img convert -O "
+            "raw` to nowhere",
             gigabytes_a_second(size / ours), gigabytes_a_second(size / theirs), theirs / ours,
             _SEQ_WANTED,
         )  # fmt: skip

@@ -46,7 +46,8 @@ if TYPE_CHECKING:
 _QUESTIONS = (
     row_mount, row_read, row_buffered, row_random, row_verify, row_add, row_ntfsclone,
     row_partimage, row_ls, row_version, row_containers_add, row_containers_read,
-    row_containers_memory, row_containers_fleet, row_containers_beside, row_repack, row_sealed, row_disks,
+    row_containers_memory, row_containers_fleet, row_containers_beside, row_repack, row_sealed,
+    row_disks,
 )  # fmt: skip
 _NAMES = [name for question in _QUESTIONS for name in question.NAMES]
 

@@ -431,6 +431,13 @@ def _open_files(catalog: Catalog, spec: OpenSpec, shared: Shared) -> StoredFiles
             registry.named(spec.format).volume_header_size,
             stream_volumes=[counts[number] for number in sorted(counts)],
         )
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, NotAFileError) as error:
+        raise ImageChangedError(f"{error.filename or paths[0]}: {error.strerror}") from error
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise ImageChangedError(f"{error.filename}: {error.strerror}") from error
+        raise
+    try:
         stored.use_plain(
             [
                 DecodedSource(
@@ -445,13 +452,6 @@ def _open_files(catalog: Catalog, spec: OpenSpec, shared: Shared) -> StoredFiles
                 )
             ]
         )
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, NotAFileError) as error:
-        raise ImageChangedError(f"{error.filename or paths[0]}: {error.strerror}") from error
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise ImageChangedError(f"{error.filename}: {error.strerror}") from error
-        raise
-    try:
         are_the_scanned = _are_the_scanned_files(spec, stored)
     except BaseException:
         stored.close()

@@ -158,7 +158,10 @@ def _mount_and_run(
     mount_point, shared = target.path, memory.shared
 
     def open_entry(entry: MountEntry) -> WatchedReader:
-        return open_watched(catalog, entry.image_id, content_key=entry.content_key, shared=shared)
+        reader = open_watched(catalog, entry.image_id, content_key=entry.content_key, shared=shared)
+        # So that the first read, too, is served without a thread.
+        reader.load_index()
+        return reader
 
     permissions = KnownPermissions(catalog.image_files)
     operations = Operations(open_entry, permissions, receiving.install(), memory.shrink)

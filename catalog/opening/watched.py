@@ -5,16 +5,19 @@ Everything here may block, but for `WatchedReader.read_into_nowait`.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import threading
 import time
 from typing import TYPE_CHECKING
 
+from ...formats.errors import FormatError
+from ...formats.index.rank_chunk import ChunkMissingError
 from ...formats.sources.file import state_of
 from ...formats.sources.file_pool import ChunkSource
 from ...formats.sources.locality import is_local
-from ..errors import ImageChangedError
+from ..errors import CatalogError, ImageChangedError
 from .freshness import Freshness, freshness, identities_of
 
 if TYPE_CHECKING:
@@ -81,6 +84,17 @@ class WatchedReader:
         status = self._stat_of_one()
         mtime_ns, size = seen[0]
         return status.st_mtime_ns == mtime_ns and status.st_size == size
+
+    def load_index(self) -> None:
+        """Load the index of the first bytes: who opens an image mostly reads those. It may block.
+
+        What cannot be loaded is told to who reads it. Of an image that is made of others nothing
+        is, for that would open them.
+        """
+        if self._image.is_composed or not self.size:
+            return
+        with contextlib.suppress(CatalogError, ChunkMissingError, FormatError, OSError):
+            next(iter(self._reader.extents(0, 1)))
 
     def is_current(self) -> bool:
         """Tell whether its paths lead to the files that were scanned, as they were, to be read.

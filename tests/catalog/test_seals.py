@@ -339,3 +339,18 @@ def test_a_chunk_that_was_changed_is_seen_by_the_read_that_touches_it(
             continue
     assert wrong == 0
     reader.close()
+
+
+def test_the_first_bytes_are_read_without_waiting_once_their_index_is_loaded(
+    catalog: Catalog, path: Path
+) -> None:
+    image_id = add(catalog, path).row.id
+    reader = open_watched(catalog, image_id)
+    whole = read_bytes(reader, 0, reader.size)
+    reader.close()
+    reader = open_watched(catalog, image_id)
+    reader.load_index()
+    view = memoryview(bytearray(4096))
+    assert reader.read_into_nowait(view, 0)
+    assert view == whole[:4096]
+    reader.close()

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from bench import cat
-from images import BLOCK_SIZE, MIB, save_filled, used_offsets
+from compressed import save_mixed
+from images import BLOCK_SIZE, MIB, used_offsets
 from measure import faster, gigabytes_a_second, interleaved, limited, reads_a_second, say, timed
 from reading import Job, reads_together
 
@@ -25,7 +26,7 @@ NAMES = (
     "disk-seq-zstd", "disk-add-sparse", "disk-add-full",
 )  # fmt: skip
 
-_SIZE, _FILL = 704 << 20, 640 << 20
+_SIZE, _FILL = 704 << 20, 608 << 20
 _ROUNDS = 9
 _SECONDS = 0.6
 _COUNT = 60_000
@@ -44,7 +45,7 @@ _FORMS = {
 def measure(bench: Bench) -> Iterator[Row]:
     """Read virtual disks and an image by partclone with the same content, in turn."""
     shop = bench.shop
-    plain = save_filled(shop, "virtual", _SIZE, _FILL)
+    plain = save_mixed(shop, "virtual", _SIZE, _FILL)
     catalog, point = shop.directory / "virtual.db", shop.make("virtual.ours")
     paths = _convert(shop, plain, catalog)
     pid = shop.mount_all(catalog, point)
@@ -67,7 +68,7 @@ def _convert(shop: Workshop, plain: Path, catalog: Path) -> dict[str, Path]:
     shop.run(*shop.imgcat(catalog, "export", plain, raw))
     paths = {}
     for name, (driver, how) in _FORMS.items():
-        paths[name] = shop.directory / f"disk.{name}"
+        paths[name] = shop.directory / f"disk-{name}"
         shop.run("qemu-img", "convert", "-f", "raw", "-O", driver, *how, raw, paths[name])
     raw.unlink()
     shop.run(*shop.imgcat(catalog, "add", *paths.values()))

@@ -16,6 +16,11 @@ MISSING = "missing"
 DAMAGED = "damaged"
 FAILED = "failed"
 NEEDS_REPACK = "needs-repack"
+LIVE = "live"
+"""A block device: written behind our back, so never ready, and nothing of it is kept."""
+
+READABLE = frozenset({READY, DAMAGED, LIVE})
+"""What an image is of which at least something can be read."""
 
 LARGEST_INDEX = (1 << 24) - 1
 """The last id of an index: inode numbers of a mount have 24 bits for what they stand for."""
@@ -26,7 +31,8 @@ class Volume:
     """One file of an image, as it was when it was scanned.
 
     `mode`, `uid` and `gid` are its permission bits and owners; `mtime_ns` counts nanoseconds
-    since 1970; `stream` numbers the streams of an image, of which most have one.
+    since 1970; `stream` numbers the streams of an image, of which most have one. `role` is
+    ``image``, or ``data`` where the image keeps its data in a file beside it.
     """
 
     path: str
@@ -37,6 +43,7 @@ class Volume:
     uid: int
     gid: int
     stream: int = 0
+    role: str = "image"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -101,7 +108,7 @@ class ImageRecord:
         digest: over the hashes of all that is stored, None where there are none.
         bad_ranges: what the last verification found.
         streams: its compressed streams.
-        segments: what it is made of, where that is other images.
+        segments: what it is made of, where that is other images; of a difference, its parent.
     """
 
     row: ImageRow
@@ -125,6 +132,11 @@ class ImageRecord:
         """Whether it has no bytes of its own, but is made of other images."""
         return self.index_kind == IndexKind.SEGMENTS
 
+    @property
+    def is_difference(self) -> bool:
+        """Whether what it does not store is another image's, its parent's."""
+        return self.index_kind == IndexKind.MAP and any(not s.is_holder for s in self.segments)
+
 
 class SegmentRow(NamedTuple):
     """Guest bytes ``[start, stop)`` of an image that is made of others.
@@ -134,7 +146,8 @@ class SegmentRow(NamedTuple):
         stop: the guest byte after the last.
         child_name: what the child is called, also when it is gone; None of literal bytes.
         child_id: the image that it is; None where it is none any more, or never was.
-        child_offset: the guest byte of the child that `start` is; None of literal bytes.
+        child_offset: the guest byte of the child that `start` is; None of literal bytes, and where
+            the child's files are meant, as of a snapshot.
         child_key: the content key that the child had; None where there is none.
     """
 
@@ -144,6 +157,11 @@ class SegmentRow(NamedTuple):
     child_id: int | None
     child_offset: int | None
     child_key: int | None
+
+    @property
+    def is_holder(self) -> bool:
+        """Whether it says whose files have the image's bytes, as of a snapshot."""
+        return self.child_name is not None and self.child_offset is None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -159,6 +177,7 @@ class MountEntry:
         used_bytes: guest bytes that are stored.
         index_id: its index, another one whenever what it holds was scanned anew.
         content_key: a random number that no other content has, in this or any other catalog.
+        is_live: it is a block device: nothing that was read may be kept.
         mtime_ns: when the newest of its files was changed.
     """
 
@@ -168,6 +187,7 @@ class MountEntry:
     used_bytes: int
     index_id: int
     content_key: int
+    is_live: bool
     mtime_ns: int
 
 

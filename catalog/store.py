@@ -169,6 +169,11 @@ class Catalog:
         with self.database.reading() as connection:
             return reading.record_of_path(connection, path)
 
+    def path_of_uuid(self, uuid: str) -> str | None:
+        """Return the path of a VHD with this UUID, None where there is none. One statement."""
+        with self.database.asking() as connection:
+            return reading.path_of_uuid(connection, uuid)
+
     def name_of(self, image_id: int) -> str | None:
         """Return the name of an image, None where it was removed. One statement."""
         with self.database.asking() as connection:
@@ -374,11 +379,19 @@ class Catalog:
             NameTakenError: another image has it, or it cannot be a name.
         """
         from .database import writing
+        from .database.transaction import driver_connection
 
         check_name(name)
         with self.database.writing() as connection:
+            asking = driver_connection(connection)
+            before = reading.name_of_id(asking, image_id)
             writing.claim_name(connection, name, image_id)
             writing.update_image(connection, image_id, name=name)
+            for child, known, _format in reading.derived_from(asking, image_id):
+                # What was named after it goes on being so.
+                if before is not None and known.startswith((f"{before}@", f"{before}.p")):
+                    wanted = writing.free_name(connection, name + known[len(before) :])
+                    writing.update_image(connection, child, name=wanted)
 
     def set_status(self, image_id: int, status: str, detail: str | None) -> None:
         """Record what an image was found to be."""

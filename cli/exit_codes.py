@@ -31,6 +31,7 @@ BROKEN_PIPE = 141
 _CODES: dict[type[Exception], int] = {
     formats.NotThisFormatError: NOT_SUPPORTED,
     formats.UnsupportedFeatureError: NOT_SUPPORTED,
+    formats.MissingParentError: NOT_FOUND,
     formats.FormatError: DAMAGED,
     catalog.CatalogMissingError: NOT_FOUND,
     catalog.ImageNotFoundError: NOT_FOUND,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import fnmatch
 import itertools
 import os
@@ -32,6 +33,12 @@ _LS_COLUMNS = (
 )  # fmt: skip
 
 
+class ImageFormat(enum.StrEnum):
+    """Formats that can be told to `add`: of all others, the image tells."""
+
+    RAW = "raw"
+
+
 def add(
     paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Image files.")],
     name: Annotated[str | None, typer.Option(help="The image's name, for a single PATH.")] = None,
@@ -55,11 +62,26 @@ def add(
             "faster, larger keeps the catalog small.",
         ),
     ] = None,
+    image_format: Annotated[
+        ImageFormat | None,
+        typer.Option("--format", help="Take it for what it is, whatever it begins like."),
+    ] = None,
+    allow_backing: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="DIR",
+            help="Let backing and data files lie in this directory too.",
+        ),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse images with wrong checksums, or marked dirty.")
+    ] = False,
 ) -> None:
     """Scan images once and keep what was found in the catalog.
 
     An image may be compressed (gzip, bzip2, xz, lzma, zstd, lz4) and split; name any of its chunks.
-    Of an image directory of Clonezilla, every partition is added, and each disk as a whole.
+    Of an image directory of Clonezilla, every partition is added, and each disk as a whole. What a
+    virtual disk is a difference to is added with it.
 
     \b
     Examples:
@@ -69,18 +91,24 @@ def add(
       imgcat add -r /mnt/backups
       imgcat add --name laptop-2026 sda1.img
       imgcat add --verify sda1.img
+      imgcat add --format raw sda.dd.zst
+      imgcat add --allow-backing /var/lib/templates vm.qcow2
     """
     from ..catalog.adding.batch import Options
 
     if name is not None and len(paths) != 1:
         raise typer.BadParameter("--name goes with a single PATH", param_hint="--name")
-    options = Options(force=force, jobs=jobs, verify=verify, spacing=seek_spacing)
+    options = Options(
+        force=force, jobs=jobs, verify=verify, spacing=seek_spacing, strict=strict,
+        allowed=tuple(map(os.path.abspath, allow_backing or ())),
+    )  # fmt: skip
+    is_raw = image_format is ImageFormat.RAW
     with open_catalog(write=True, create=True) as catalog:
         listed, directories, worst = _expand(paths, recursive=recursive)
         if name is not None and (len(listed) > 1 or directories):
             raise typer.BadParameter("--name is for a single image", param_hint="--name")
         results = itertools.chain(
-            _added(catalog, listed, name=name, options=options),
+            _added(catalog, [(path, is_raw) for path in listed], name=name, options=options),
             *(_added_directory(catalog, path, options=options) for path in directories),
         )
         for result in results:
@@ -122,7 +150,7 @@ def _expand(paths: list[str], *, recursive: bool) -> tuple[list[str], list[str],
 
 def _added(
     catalog: Catalog,
-    paths: list[str],
+    paths: list[tuple[str, bool]],
     *,
     name: str | None,
     options: Options,
@@ -130,8 +158,8 @@ def _added(
     """Add the files and yield the results, under a bar of bytes while somebody watches."""
     from ..catalog.adding.batch import Item, add_files
 
-    items = [Item(path) for path in paths]
-    total = sum(map(_size_of, paths))
+    items = [Item(path, is_raw=is_raw) for path, is_raw in paths]
+    total = sum(_size_of(path) for path, _is_raw in paths)
     with byte_bar(total, "scanning") as progress:
         results = add_files(catalog, items, name=name, options=options, progress=progress)
         for result in results:
@@ -345,6 +373,9 @@ def rescan(
         )
         for image_id in ids:
             name = catalog.name_of(image_id) or f"image {image_id}"
+            if not images and catalog.name_of(image_id) is None:
+                # A snapshot or a partition that is not there any more, as was found just before.
+                continue
             try:
                 ingested = rescan_image(catalog, image_id)
             except OF_ONE_IMAGE as error:

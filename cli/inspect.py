@@ -39,13 +39,13 @@ def map_extents(image: ImageArgument, as_json: JsonOption = False) -> None:
       imgcat map --json sda1
     """
     from ..catalog.opening.open import open_image
-    from ..formats.extent import merged
+    from ..formats.extent import joined_in_place
 
     with open_catalog() as catalog:
         opened = open_image(catalog, catalog.resolve(image), at_any_cost=True)
         try:
             size = opened.reader.size
-            watch = _Watch(merged(opened.reader.extents(0, size)))
+            watch = _Watch(joined_in_place(opened.reader.extents(0, size)))
             with naming(opened.spec.name):
                 if as_json:
                     _write_map_json(watch)
@@ -86,7 +86,7 @@ def _write_map_json(extents: Iterable[Extent]) -> None:
 def _map_fields(extent: Extent) -> dict[str, Any]:
     """Return what `qemu-img map --output=json` has of an extent, and why it cannot be read."""
     from ..formats.extent import ExtentKind
-    from ..formats.reader import origin_of
+    from ..formats.sources.byte_source import ByteSource
 
     fields: dict[str, Any] = {
         "start": extent.start,
@@ -101,8 +101,8 @@ def _map_fields(extent: Extent) -> dict[str, Any]:
         return fields | {"unreadable": extent.reason}
     if not extent.is_stored:
         return fields
-    origin = origin_of(extent)
-    assert origin.source is not None
+    origin = extent.origin
+    assert isinstance(origin.source, ByteSource)
     place = origin.source.place(origin.offset)
     fields["depth"] = origin.depth
     fields["compressed"] = fields["compressed"] or place.is_compressed

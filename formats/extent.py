@@ -27,6 +27,20 @@ class ExtentKind(enum.Enum):
     UNREADABLE = "unreadable"
 
 
+class Origin(NamedTuple):
+    """Where the first byte of an extent comes from.
+
+    Attributes:
+        depth: images that lie between the one that was asked and the one that has it.
+        source: what holds it, a `ByteSource`; None where it is stored nowhere.
+        offset: its place in `source`; of bytes that cannot be had, in the innermost image.
+    """
+
+    depth: int
+    source: object
+    offset: int
+
+
 class Extent(NamedTuple):
     """Guest bytes ``[start, stop)`` of one kind, never empty.
 
@@ -40,6 +54,7 @@ class Extent(NamedTuple):
             gap; of a COMPRESSED extent, where the stored piece begins. -1 of a ZERO extent.
         stored_length: bytes of `source` that hold them, 0 where they are not stored.
         reason: why they cannot be read, of an UNREADABLE extent.
+        inner: of a child's bytes, where they come from, as the child says; see `origin`.
     """
 
     start: int
@@ -49,6 +64,24 @@ class Extent(NamedTuple):
     offset: int = -1
     stored_length: int = 0
     reason: str = ""
+    inner: Origin | None = None
+
+    @property
+    def origin(self) -> Origin:
+        """Where the first byte comes from, through images that others are made of."""
+        return self.inner or Origin(0, self.source, self.offset)
+
+    def of_child(self, reader: object) -> Extent:
+        """Return this extent of a child as one of what the child is a part of.
+
+        Args:
+            reader: the child's `ImageReader`.
+        """
+        if self.kind is ExtentKind.ZERO:
+            return self
+        depth, source, offset = self.origin
+        inner = Origin(depth + 1, source, offset)
+        return self._replace(source=reader, offset=self.start, inner=inner)
 
     @property
     def length(self) -> int:
@@ -115,3 +148,41 @@ def merged(extents: Iterable[Extent]) -> Iterator[Extent]:
             pending = extent
     if pending is not None:
         yield pending
+
+
+_SMALLEST_CLUSTER = 512
+
+
+def joined_in_place(extents: Iterable[Extent]) -> Iterator[Extent]:
+    """Yield adjacent `extents`, with neighbours as one that lie one behind the other.
+
+    Checksums may lie between them, as in `merged`; what lies further off is another place.
+    """
+    pending: Extent | None = None
+    behind = 0
+    for extent in extents:
+        origin = extent.origin
+        if pending is not None and _continues(pending, behind, extent):
+            length = pending.stored_length + extent.stored_length
+            pending = pending._replace(stop=extent.stop, stored_length=length)
+        else:
+            if pending is not None:
+                yield pending
+            pending = extent
+        behind = origin.offset + extent.length
+    if pending is not None:
+        yield pending
+
+
+def _continues(extent: Extent, behind: int, following: Extent) -> bool:
+    """Tell whether an extent, whose bytes end before `behind`, goes on with the following one."""
+    if following.kind is not extent.kind or following.reason != extent.reason:
+        return False
+    if extent.kind is ExtentKind.ZERO:
+        return True
+    before, after = extent.origin, following.origin
+    is_there = (before.depth, before.source) == (after.depth, after.source)
+    if extent.kind is ExtentKind.UNREADABLE:
+        return is_there
+    is_plain = extent.kind is ExtentKind.DATA
+    return is_there and is_plain and 0 <= after.offset - behind < _SMALLEST_CLUSTER

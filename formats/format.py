@@ -85,6 +85,8 @@ class Format:
         fingerprint: returns, from a few reads, what `ImageInfo.fingerprint` of the scan would be.
         open_reader: returns a reader from the source, `ImageInfo.layout` of the scan and its index;
             it does not touch the source until data is read.
+        open_difference: does the same of what is a difference, with the reader of its parent too;
+            None where no image is one.
         verify: checks every checksum.
         look_in_passing: scans an image while it is decoded, and with True looks at its checksums
             too; None where there is nothing to look at.
@@ -105,3 +107,6 @@ class Format:
     stream: Callable[[ForwardSource], ImageStream] | None = None
     volume_header_size: int = 0
     ends_like: Callable[[ByteSource], bool] | None = None
+    open_difference: (
+        Callable[[ByteSource, Mapping[str, int], StoredIndex, ImageReader], ImageReader] | None
+    ) = None

@@ -5,16 +5,16 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Self
 
-from . import registry
 from .files import detect
 from .passes import verify
+from .passes.chain import Chain
 from .passes.scan import scan_files
 from .reader import read_bytes
 from .stored.used_windows import used_ranges
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from .extent import Extent
     from .files.image_files import StoredFiles
@@ -127,7 +127,12 @@ class Image:
         self.close()
 
 
-def open_image(path: str | os.PathLike[str], *, progress: Progress | None = None) -> Image:
+def open_image(
+    path: str | os.PathLike[str],
+    *,
+    progress: Progress | None = None,
+    allowed: Sequence[str] = (),
+) -> Image:
     """Open the image in a file, of any supported format, without a catalog.
 
     It is scanned now: of partclone and partimage the header and the bitmap are read, of ntfsclone
@@ -136,21 +141,23 @@ def open_image(path: str | os.PathLike[str], *, progress: Progress | None = None
     Args:
         path: the file; of several volumes, any.
         progress: told the stored bytes that are scanned.
+        allowed: directories into which the names of backing and data files may lead, beside its
+            own.
 
     Raises:
+        MissingParentError: what it is a difference to is not there.
         NotThisFormatError: it is no image of a known format.
         FormatError: it cannot be read.
         OSError: the operating system could not read it.
     """
-    stored = detect.open_files(str(path))
+    stored = detect.open_files(str(path), allowed=allowed)
     try:
         scan = scan_files(stored, progress)
-        index = scan.stored_index()
-        reader = registry.open_reader(scan.info.format, stored.source, scan.info.layout, index)
+        reader = Chain(allowed).open_reader(str(path), stored, scan)
     except BaseException:
         stored.close()
         raise
-    return Image(scan.info, reader, index, stored)
+    return Image(scan.info, reader, scan.stored_index(), stored, reader.close)
 
 
 class _GuestFile(io.RawIOBase):

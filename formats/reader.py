@@ -8,10 +8,9 @@ data is read.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from .index.kind import IndexKind
-from .sources.byte_source import ByteSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,6 +23,20 @@ if TYPE_CHECKING:
 
 JsonValue = str | int | bool | None
 """What a header field becomes in the catalog. Integers may exceed 64 bits nowhere."""
+
+
+class ParentName(NamedTuple):
+    """What an image says of the one that it is a difference to.
+
+    Attributes:
+        names: how it is called there, the best first; file names or paths as they are stored.
+        format: the format that it has, as the image calls it; None where it does not say.
+        id: the UUID that it must have; None where any will do.
+    """
+
+    names: tuple[str, ...]
+    format: str | None = None
+    id: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -49,6 +62,7 @@ class ImageInfo:
             are cut off; None where every block is there.
         damage: what is wrong with the stored bytes, None where nothing is known to be.
         warnings: what is odd, but harms no read.
+        parent: what it is a difference to; None where it is whole by itself.
     """
 
     format: str
@@ -68,6 +82,7 @@ class ImageInfo:
     missing: tuple[int, int] | None = None
     damage: str | None = None
     warnings: tuple[str, ...] = ()
+    parent: ParentName | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -80,6 +95,7 @@ class Scan:
         ranges: the range index of a format without one, else None.
         map_chunks: the map of a format that keeps clusters in any order, else None.
         is_right: every checksum was looked at in passing, and nothing is wrong.
+        snapshots: earlier states that the same files hold, by name.
 
     Where all are None every block is stored, and no index is needed.
     """
@@ -89,6 +105,7 @@ class Scan:
     ranges: RangeList | None = None
     is_right: bool = False
     map_chunks: tuple[MapChunk, ...] | None = None
+    snapshots: tuple[tuple[str, Scan], ...] = ()
 
     @property
     def index_kind(self) -> IndexKind:
@@ -188,29 +205,3 @@ def check_range(start: int, stop: int, size: int) -> None:
     if not 0 <= start <= stop <= size:
         message = f"[{start}, {stop}) is not inside [0, {size})"
         raise ValueError(message)
-
-
-class Origin(NamedTuple):
-    """Where the first byte of an extent comes from.
-
-    Attributes:
-        depth: images that lie between the one that was asked and the one that has it.
-        source: the stored bytes that hold it, None where it is stored nowhere.
-        offset: its place in `source`; of bytes that cannot be had, in the innermost image.
-    """
-
-    depth: int
-    source: ByteSource | None
-    offset: int
-
-
-def origin_of(extent: Extent) -> Origin:
-    """Return where the first byte of an extent comes from, through images that others are made of.
-
-    It may block.
-    """
-    depth, source, offset = 0, extent.source, extent.offset
-    while source is not None and not isinstance(source, ByteSource):
-        inner = next(iter(cast("ImageReader", source).extents(offset, offset + 1)))
-        depth, source, offset = depth + 1, inner.source, inner.offset
-    return Origin(depth, source, offset)

@@ -110,7 +110,11 @@ def fingerprint(name: str, source: ByteSource) -> bytes:
 
 
 def open_reader(
-    name: str, source: ByteSource, layout: Mapping[str, int], index: StoredIndex
+    name: str,
+    source: ByteSource,
+    layout: Mapping[str, int],
+    index: StoredIndex,
+    parent: ImageReader | None = None,
 ) -> ImageReader:
     """Return a reader over `source`, which is not touched until data is read.
 
@@ -119,6 +123,7 @@ def open_reader(
         source: the stored bytes.
         layout: `ImageInfo.layout` of the scan.
         index: the index of the scan, wherever it is.
+        parent: of what is a difference, what it is one to; closed with the reader.
 
     Raises:
         UnsupportedFeatureError: no format has this name.
@@ -127,4 +132,8 @@ def open_reader(
     found = named(name)
     if index.kind not in found.index_kinds:
         raise CorruptImageError("index", 0, f"of kind {index.kind} for {name}: add it again")
-    return found.open_reader(source, layout, index)
+    if parent is None:
+        return found.open_reader(source, layout, index)
+    if found.open_difference is None:
+        raise CorruptImageError("index", 0, f"a parent of {name}: add it again")
+    return found.open_difference(source, layout, index, parent)

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 from ...formats.errors import FormatError
 from ...formats.files import detect
 from ..errors import ImageChangedError, ImageNotFoundError, NameTakenError
+from .add import add_file, with_parent
 from .moved import MovedImages
-from .put import Ingested, Outcome, add_file, needs_scan, put
-from .scan import ScannedFile, scan_file
+from .put import Ingested, Outcome, needs_scan, put
+from .scan import How, ScannedFile, scan_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -50,12 +51,17 @@ class Options:
         jobs: images that are scanned at the same time.
         verify: look at the checksums too, where that needs no pass of its own.
         spacing: plain bytes between two seek points of compressed images; the codec's own if None.
+        strict: refuse what would only be warned about.
+        allowed: directories into which the names of backing and data files may lead, beside the
+            image's own.
     """
 
     force: bool = False
     jobs: int = 1
     verify: bool = False
     spacing: int | None = None
+    strict: bool = False
+    allowed: tuple[str, ...] = ()
 
 
 _USUAL = Options()
@@ -145,9 +151,7 @@ def add_files(
                         scan_file,
                         item.path,
                         meter.of(item.path),
-                        spacing=options.spacing,
-                        is_raw=item.is_raw,
-                        verify=options.verify,
+                        _how(catalog, item, options),
                     )
                     pending.append((item, outcome))
                 if not pending:
@@ -155,7 +159,7 @@ def add_files(
                 _load_writing()
                 item, outcome = pending.pop(0)
                 result = outcome if isinstance(outcome, Result) else _put(
-                    catalog, item, outcome, name, moved, renew=options.force
+                    catalog, item, outcome, options, name, moved
                 )  # fmt: skip
                 changed = changed or (
                     result.ingested is not None and result.ingested.outcome is Outcome.UPDATED
@@ -225,13 +229,24 @@ def _whole_images(items: Iterable[str | Item]) -> Iterator[Item]:
         yield dataclasses.replace(item, path=first)
 
 
+def _how(catalog: Catalog, item: Item, options: Options) -> How:
+    return How(
+        spacing=options.spacing,
+        is_raw=item.is_raw,
+        verify=options.verify,
+        strict=options.strict,
+        allowed=options.allowed,
+        by_id=catalog.path_of_uuid,
+    )
+
+
 def _known(catalog: Catalog, path: str, name: str | None, *, force: bool) -> Result | None:
     """Return the result for a file that needs no scan, None for one that does."""
     if force:
         return None
     try:
         record = catalog.find_path(os.path.abspath(path))
-        if record is None or needs_scan(record):
+        if record is None or needs_scan(catalog, record):
             return None
         return Result(path, add_file(catalog, path, name=name))
     except _OF_ONE_FILE as error:
@@ -242,14 +257,14 @@ def _put(
     catalog: Catalog,
     item: Item,
     future: concurrent.futures.Future[ScannedFile],
+    options: Options,
     name: str | None,
     moved: MovedImages,
-    *,
-    renew: bool,
 ) -> Result:
     try:
+        scanned = with_parent(catalog, future.result(), _how(catalog, item, options))
         ingested = put(
-            catalog, future.result(), name=name, wish=item.wish, renew=renew, moved=moved
+            catalog, scanned, name=name, wish=item.wish, renew=options.force, moved=moved
         )
         return Result(item.path, ingested)
     except _OF_ONE_FILE as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...formats.codecs.seek_points import INDEX_VERSION, pages_digest
@@ -14,12 +13,16 @@ from ..errors import ImageChangedError, NameTakenError
 from ..names import check_name, name_of_file
 from ..opening.freshness import Freshness, freshness
 from ..opening.identity import is_untouched
-from ..records import FAILED, ImageRecord
+from ..records import FAILED, LIVE, STALE, ImageRecord
 from .moved import MovedImages
-from .scan import ScannedFile, scan_file
 
 if TYPE_CHECKING:
+    import sqlite3
+
+    import sqlalchemy as sa
+
     from ..store import Catalog
+    from .scan import ScannedFile
 
 
 class Outcome(enum.Enum):
@@ -48,13 +51,17 @@ class Ingested:
     is_right: bool = False
 
 
-def needs_scan(record: ImageRecord | None) -> bool:
-    """Tell whether the file behind a record must be scanned (again)."""
+def needs_scan(catalog: Catalog, record: ImageRecord | None) -> bool:
+    """Tell whether the file behind a record must be scanned (again), or one that it stands upon."""
     return (
         record is None
-        or record.row.status == FAILED
+        or record.row.status in {FAILED, LIVE, STALE}
         or freshness(record.volumes) is not Freshness.FRESH
         or _is_outdated(record)
+        or (
+            record.is_difference
+            and freshness(catalog.volumes_below(record.row.id)) is not Freshness.FRESH
+        )
     )
 
 
@@ -73,7 +80,7 @@ class _Stays(NamedTuple):
 _NOTHING = _Stays(keeps_index=False, keeps_verdict=False)
 
 
-def _what_stays(known: ImageRecord, scanned: ScannedFile) -> _Stays:
+def _what_stays(known: ImageRecord, scanned: ScannedFile, parent_key: int | None) -> _Stays:
     """Return what stays. See `opening.identity` for the rule.
 
     The fingerprint is of samples. Where a file is another one, or its time is, its data may be too,
@@ -81,6 +88,8 @@ def _what_stays(known: ImageRecord, scanned: ScannedFile) -> _Stays:
     own, unless each page is compared with its hash.
     """
     if known.fingerprint != scanned.scan.info.fingerprint or _is_outdated(known):
+        return _NOTHING
+    if parent_key != (known.segments[0].child_key if known.is_difference else None):
         return _NOTHING
     if is_untouched(known.volumes, scanned.volumes):
         return _Stays(keeps_index=True, keeps_verdict=True)
@@ -115,12 +124,14 @@ def put(
         moved: what is known of moved images from others that were written just before.
 
     Raises:
+        ImageChangedError: what it is a difference to was removed meanwhile.
         NameTakenError: `name` is given, and another image has it, or it cannot be a name.
         CatalogError: the catalog could not be written; it is then as before.
     """
     # Imported when there is something to write: SQLAlchemy is loaded while the scan runs.
     from ..database import composing, writing
     from ..database.transaction import driver_connection
+    from .derived import put_snapshots
 
     if name is not None:
         check_name(name)
@@ -131,14 +142,13 @@ def put(
         if known is None:
             known = (moved or MovedImages()).find(asking, scanned.scan.info.fingerprint)
             outcome = Outcome.ADDED if known is None else Outcome.MOVED
-        stays = (
-            _what_stays(known, scanned) if known else _Stays(keeps_index=False, keeps_verdict=False)
-        )
-        if known is not None and stays.keeps_index and not renew:
+        parent_key = _parent_key(asking, scanned)
+        stays = _what_stays(known, scanned, parent_key) if known else _NOTHING
+        is_new = known is None or not stays.keeps_index or renew
+        if known is not None and not is_new:
             index_id = known.index_id
         else:
-            index_id = writing.insert_index(connection, scanned.scan)
-            writing.insert_streams(connection, index_id, scanned.streams)
+            index_id = _insert_index(connection, scanned)
         values = _values(scanned) | {"index_id": index_id}
         if name is not None:
             values["name"] = writing.claim_name(connection, name, known.row.id if known else None)
@@ -150,12 +160,13 @@ def put(
         else:
             image_id = known.row.id
             if not stays.keeps_verdict:
-                values |= writing.UNVERIFIED
-                if known.row.verified_at is not None:
-                    values["verify_detail"] = "not since it changed"
-                writing.replace_bad_ranges(connection, image_id, ())
+                values |= _forget_verdict(connection, known)
             writing.update_image(connection, image_id, **values)
         writing.replace_volumes(connection, image_id, scanned.volumes)
+        if scanned.parent_id is not None:
+            composing.check_depth(connection, image_id)
+        if is_new:
+            put_snapshots(connection, image_id, scanned.scan.snapshots, values)
         composing.refresh_above(connection, [image_id])
     return Ingested(outcome, catalog.get(image_id), scanned.scan.is_right)
 
@@ -175,6 +186,7 @@ def replace(catalog: Catalog, scanned: ScannedFile, *, before: ImageRecord) -> I
     """
     from ..database import composing, writing
     from ..database.transaction import driver_connection
+    from .derived import put_snapshots
 
     image_id = before.row.id
     with catalog.database.writing() as connection:
@@ -185,38 +197,51 @@ def replace(catalog: Catalog, scanned: ScannedFile, *, before: ImageRecord) -> I
         other = reading.record_of_path(asking, scanned.path)
         if other is not None and other.row.id != image_id:
             raise NameTakenError(f"{scanned.path}: is in the catalog already, as {other.row.name}")
-        index_id = writing.insert_index(connection, scanned.scan)
-        writing.insert_streams(connection, index_id, scanned.streams)
-        writing.update_image(connection, image_id, **(_values(scanned) | {"index_id": index_id}))
+        if before.is_difference:
+            scanned = dataclasses.replace(scanned, parent_id=before.segments[0].child_id)
+        index_id = _insert_index(connection, scanned)
+        values = _values(scanned) | {"index_id": index_id}
+        writing.update_image(connection, image_id, **values)
         writing.replace_volumes(connection, image_id, scanned.volumes)
+        put_snapshots(connection, image_id, scanned.scan.snapshots, values)
         composing.refresh_above(connection, [image_id])
     return catalog.get(image_id)
 
 
-def add_file(
-    catalog: Catalog, path: str, *, name: str | None = None, force: bool = False
-) -> Ingested:
-    """Scan the file and write it, unless the catalog has it and nothing changed.
+def _forget_verdict(connection: sa.Connection, known: ImageRecord) -> dict[str, Any]:
+    """Forget what a verification has found; return what its columns are from then on."""
+    from ..database import writing
 
-    Args:
-        catalog: where it goes.
-        path: the image's file.
-        name: the name it shall have; else one is made from the file's.
-        force: scan even if nothing changed.
+    writing.replace_bad_ranges(connection, known.row.id, ())
+    values: dict[str, Any] = dict(writing.UNVERIFIED)
+    if known.row.verified_at is not None:
+        values["verify_detail"] = "not since it changed"
+    return values
 
-    Raises:
-        As `scan_file` and `put`.
-    """
-    known = catalog.find_path(os.path.abspath(path))
-    if known is not None and not force and not needs_scan(known):
-        if name is not None and name != known.row.name:
-            catalog.rename(known.row.id, name)
-            return Ingested(Outcome.UPDATED, catalog.get(known.row.id))
-        return Ingested(Outcome.UNCHANGED, known)
-    ingested = put(catalog, scan_file(path), name=name, renew=force)
-    if ingested.outcome is not Outcome.ADDED:
-        catalog.purge_unused_indexes()
-    return ingested
+
+def _parent_key(asking: sqlite3.Connection, scanned: ScannedFile) -> int | None:
+    """Return the content key of what an image is a difference to, None where it is whole."""
+    if scanned.parent is None or scanned.parent_id is None:
+        return None
+    key = reading.content_key_of(asking, scanned.parent_id)
+    if key is None:
+        raise ImageChangedError(f"{scanned.path}: its parent was removed meanwhile")
+    return key
+
+
+def _insert_index(connection: sa.Connection, scanned: ScannedFile) -> int:
+    """Write the index of a scan, and what it is a difference to; return its id."""
+    from ..database import composing, writing
+    from ..database.transaction import driver_connection
+
+    index_id = writing.insert_index(connection, scanned.scan)
+    writing.insert_streams(connection, index_id, scanned.streams)
+    if scanned.parent_id is not None:
+        name = reading.name_of_id(driver_connection(connection), scanned.parent_id)
+        size = max(1, scanned.scan.info.size)
+        below = composing.NewSegment(0, size, name, scanned.parent_id, 0)
+        composing.insert_segments(connection, index_id, [below])
+    return index_id
 
 
 def _values(scanned: ScannedFile) -> dict[str, Any]:

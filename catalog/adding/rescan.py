@@ -12,9 +12,10 @@ from ..database import reading
 from ..errors import ImageChangedError
 from ..opening.freshness import Freshness, freshness
 from ..records import DAMAGED, FAILED, MISSING, ImageRecord
+from .add import with_parent
 from .clonezilla import DISK, PARTITION, put_directory
 from .put import Ingested, Outcome, needs_scan, put
-from .scan import scan_file
+from .scan import How, scan_file
 
 if TYPE_CHECKING:
     from ..store import Catalog
@@ -33,21 +34,47 @@ def rescan(catalog: Catalog, image_id: int) -> Ingested:
     record = catalog.get(image_id)
     if record.is_composed:
         return _rescan_disk(catalog, record)
+    if record.row.path is None:
+        return _rescan_holder(catalog, record)
+    return _rescan_files(catalog, record)
+
+
+def _rescan_holder(catalog: Catalog, record: ImageRecord) -> Ingested:
+    """Look at the image again that a snapshot is one of."""
+    holder = record.segments[0].child_id if record.segments else None
+    if holder is None:
+        return Ingested(Outcome.UNCHANGED, record)
+    outcome = rescan(catalog, holder).outcome
+    return Ingested(outcome, catalog.get(record.row.id))
+
+
+def _rescan_files(catalog: Catalog, record: ImageRecord) -> Ingested:
+    assert record.row.path is not None
     state = freshness(record.volumes)
     if state is Freshness.MISSING:
         paths = (volume.path for volume in record.volumes)
         gone = next((path for path in paths if not os.path.exists(path)), record.row.path)
         return _set_status(catalog, record, MISSING, f"{gone} is not there", Outcome.MISSING)
-    if not needs_scan(record) and record.row.status not in {MISSING, DAMAGED}:
+    if not needs_scan(catalog, record) and record.row.status not in {MISSING, DAMAGED}:
         return Ingested(Outcome.UNCHANGED, record)
-    assert record.row.path is not None
+    how = How(
+        is_raw=record.row.format == raw.NAME,
+        allowed=_allowed(catalog, record),
+        by_id=catalog.path_of_uuid,
+    )
     try:
-        scanned = scan_file(record.row.path, is_raw=record.row.format == raw.NAME)
+        scanned = with_parent(catalog, scan_file(record.row.path, how=how), how)
     except (FormatError, OSError, ImageChangedError) as error:
         return _set_status(catalog, record, FAILED, str(error), Outcome.FAILED)
     ingested = put(catalog, scanned)
     catalog.purge_unused_indexes()
     return ingested
+
+
+def _allowed(catalog: Catalog, record: ImageRecord) -> tuple[str, ...]:
+    """Return the directories that an image was allowed to lead into when it was added."""
+    files = (*record.volumes, *catalog.volumes_below(record.row.id))
+    return tuple(dict.fromkeys(os.path.dirname(volume.path) for volume in files))
 
 
 def _rescan_disk(catalog: Catalog, record: ImageRecord) -> Ingested:

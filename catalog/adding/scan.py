@@ -4,37 +4,85 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import stat
 import time
 from typing import TYPE_CHECKING
 
 from ...formats.codecs.seek_points import SPAN_BUDGET
+from ...formats.errors import CorruptImageError
 from ...formats.files import detect
+from ...formats.passes.chain import Chain
 from ...formats.passes.scan import scan_files
 from ..errors import ImageChangedError
 from ..opening.freshness import Freshness, compare, volume_from_stat
-from ..records import DAMAGED, NEEDS_REPACK, READY, Volume
+from ..records import DAMAGED, LIVE, NEEDS_REPACK, READY, Volume
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ...formats.codecs.seek_points import StreamIndex
+    from ...formats.files.image_files import StoredFiles
+    from ...formats.files.parents import FoundParent
     from ...formats.progress import Progress
     from ...formats.reader import Scan
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class How:
+    """How a file is scanned.
+
+    Attributes:
+        spacing: plain bytes between two seek points of a compressed one.
+        is_raw: take it for the partition's bytes as they are.
+        verify: look at the checksums too, where that needs no pass of its own.
+        strict: refuse what would only be warned about.
+        allowed: directories into which the names of backing and data files may lead, beside the
+            image's own.
+        by_id: tells where a VHD with a UUID lies; None if that is not known.
+    """
+
+    spacing: int | None = None
+    is_raw: bool = False
+    verify: bool = False
+    strict: bool = False
+    allowed: tuple[str, ...] = ()
+    by_id: Callable[[str], str | None] = lambda _id: None
+
+
+USUAL = How()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class ScannedFile:
-    """A file and what its scan found, not yet in the catalog."""
+    """A file and what its scan found, not yet in the catalog.
+
+    Attributes:
+        path: the file; of several, the first.
+        volumes: all files.
+        scan: what was found.
+        seconds: how long that took.
+        streams: of a compressed one, its seek points.
+        parent: what it is a difference to.
+        parent_id: the id that this has in the catalog, once it is there.
+        is_live: it is a block device, and others may write to it.
+    """
 
     path: str
     volumes: tuple[Volume, ...]
     scan: Scan
     seconds: float
     streams: tuple[StreamIndex, ...] = ()
+    parent: FoundParent | None = None
+    parent_id: int | None = None
+    is_live: bool = False
 
     @property
     def status(self) -> str:
         """What the image's status is after this scan."""
         if self.scan.info.damage:
             return DAMAGED
+        if self.is_live:
+            return LIVE
         return NEEDS_REPACK if self.largest_span > SPAN_BUDGET else READY
 
     @property
@@ -58,22 +106,13 @@ class ScannedFile:
         return self.streams[0].codec if self.streams else None
 
 
-def scan_file(
-    path: str,
-    progress: Progress | None = None,
-    *,
-    spacing: int | None = None,
-    is_raw: bool = False,
-    verify: bool = False,
-) -> ScannedFile:
+def scan_file(path: str, progress: Progress | None = None, how: How = USUAL) -> ScannedFile:
     """Scan the image in a file, and in its other volumes. Touches no catalog; for any thread.
 
     Args:
         path: the image's file; of several volumes, any.
         progress: told the stored bytes that are done.
-        spacing: plain bytes between two seek points of a compressed one.
-        is_raw: take it for the partition's bytes as they are.
-        verify: look at the checksums too, where that needs no pass of its own.
+        how: how it is scanned.
 
     Raises:
         FormatError: the file is no image, or one that cannot be read.
@@ -81,22 +120,41 @@ def scan_file(
         OSError: the operating system could not read it.
     """
     began = time.monotonic()
-    with detect.open_files(os.path.abspath(path), is_raw=is_raw) as stored:
-        streams = (
-            number for number, count in enumerate(stored.stream_volumes) for _ in range(count)
+    chain = Chain(how.allowed, how.by_id)
+    with detect.open_files(os.path.abspath(path), is_raw=how.is_raw, allowed=how.allowed) as stored:
+        volumes = _volumes(stored)
+        scan = scan_files(
+            stored, progress, spacing=how.spacing, is_raw=how.is_raw, verify=how.verify
         )
-        volumes = tuple(
-            volume_from_stat(file.path, file.stat, file.size, stream)
-            for file, stream in zip(stored.files, streams, strict=True)
-        )
-        scan = scan_files(stored, progress, spacing=spacing, is_raw=is_raw, verify=verify)
+        if how.strict and scan.info.warnings:
+            raise CorruptImageError("image", 0, "; ".join(scan.info.warnings))
         for file, volume in zip(stored.files, volumes, strict=True):
             size = file.size if file.size != file.stat.st_size else None
             if compare(volume, os.stat(file.path), size) is not Freshness.FRESH:
                 raise ImageChangedError(
                     f"{file.path}: was changed while it was scanned: try again later"
                 )
-    return ScannedFile(volumes[0].path, volumes, scan, time.monotonic() - began, stored.indexes)
+    return ScannedFile(
+        volumes[0].path,
+        volumes,
+        scan,
+        time.monotonic() - began,
+        stored.indexes,
+        chain.parent_of(volumes[0].path, scan),
+        is_live=any(stat.S_ISBLK(file.stat.st_mode) for file in stored.files),
+    )
+
+
+def _volumes(stored: StoredFiles) -> tuple[Volume, ...]:
+    """Return what is to be remembered of the files of an image, as they are now."""
+    numbers = (number for number, count in enumerate(stored.stream_volumes) for _ in range(count))
+    return tuple(
+        volume_from_stat(
+            file.path, file.stat, file.size, number,
+            "data" if number in stored.data_streams else "image",
+        )
+        for file, number in zip(stored.files, numbers, strict=True)
+    )  # fmt: skip
 
 
 def moved(scanned: ScannedFile, path: str) -> ScannedFile:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import xxhash
 import zstandard
 
+from ...formats.index.kind import IndexKind
 from ..errors import CatalogError
 from ..names import file_name, stored_name
-from ..records import DAMAGED, MISSING, READY
+from ..records import DAMAGED, LIVE, MISSING, READABLE, READY, STALE
 from . import writing
 from .segments import DEPTH, below_itself, unpack_literal
 from .transaction import driver_connection
@@ -52,6 +53,12 @@ _COPY = """
 _ABOVE = """
     SELECT DISTINCT images.id FROM images JOIN segments ON segments.index_id = images.index_id
     WHERE segments.child_id = ?
+"""
+
+
+_INDEX_OF = """
+    SELECT index_id, indexes.kind FROM images JOIN indexes ON indexes.id = index_id
+    WHERE images.id = ?
 """
 
 
@@ -119,14 +126,23 @@ def compose(connection: sa.Connection, image_id: int) -> Composed:
         CatalogError: it is made of itself, or images lie too deep below each other.
     """
     driver = driver_connection(connection)
-    if below_itself(driver, image_id):
-        raise CatalogError(
-            f"image {image_id}: is made of itself, or of more than {DEPTH} images below each other"
-        )
+    check_depth(connection, image_id)
     index_id, size = driver.execute(
         "SELECT index_id, size_bytes FROM images WHERE id = ?", (image_id,)
     ).fetchone()
     return _composed(driver, index_id, size)
+
+
+def check_depth(connection: sa.Connection, image_id: int) -> None:
+    """Check that what is below an image ends.
+
+    Raises:
+        CatalogError: it is made of itself, or images lie too deep below each other.
+    """
+    if below_itself(driver_connection(connection), image_id):
+        raise CatalogError(
+            f"image {image_id}: is made of itself, or of more than {DEPTH} images below each other"
+        )
 
 
 def _composed(driver: sqlite3.Connection, index_id: int, size: int) -> Composed:
@@ -135,7 +151,7 @@ def _composed(driver: sqlite3.Connection, index_id: int, size: int) -> Composed:
     lost: dict[str, str] = {}
     odd: dict[str, str] = {}
     children: dict[str, int] = {}
-    is_outdated = False
+    is_outdated = is_live = False
     for (
         start, stop, name, offset, literal, key, child_id, _child, status, child_used, fingerprint,
         current_key,
@@ -154,11 +170,15 @@ def _composed(driver: sqlite3.Connection, index_id: int, size: int) -> Composed:
             lost[text] = "is not in the catalog"
         elif status == DAMAGED:
             odd[text] = "is damaged"
+        elif status == LIVE:
+            is_live = True
         elif status != READY:
             lost[text] = f"is {status}"
         if child_used is not None and text not in lost:
             used += min(child_used, stop - start)
     status, detail = _status(children, lost, odd)
+    if is_live and status == READY:
+        status = LIVE
     return Composed(hasher.digest(), used, status, detail, is_outdated)
 
 
@@ -196,9 +216,12 @@ def refresh(connection: sa.Connection, image_ids: Sequence[int]) -> None:
 def refresh_one(connection: sa.Connection, image_id: int) -> None:
     """Bring one image up to date with what it is made of, and nothing that is made of it."""
     driver = driver_connection(connection)
-    row = driver.execute("SELECT index_id FROM images WHERE id = ?", (image_id,)).fetchone()
+    row = driver.execute(_INDEX_OF, (image_id,)).fetchone()
     if row is None:
         # Removed together with what it is made of.
+        return
+    if row[1] == IndexKind.MAP:
+        _refresh_difference(connection, image_id, row[0])
         return
     found = compose(connection, image_id)
     values = {
@@ -213,6 +236,31 @@ def refresh_one(connection: sa.Connection, image_id: int) -> None:
         values |= {"index_id": index_id, **writing.UNVERIFIED}
         writing.replace_bad_ranges(connection, image_id, ())
     writing.update_image(connection, image_id, **values)
+
+
+def _refresh_difference(connection: sa.Connection, image_id: int, index_id: int) -> None:
+    """Bring the status of a difference, or of a snapshot, up to date with what it stands upon.
+
+    Its own index stays: what was changed below it makes the whole of it stale, until it is scanned
+    again.
+    """
+    driver = driver_connection(connection)
+    for (
+        _start, _stop, name, offset, _literal, key, child_id, _child, status, _used, _fingerprint,
+        current_key,
+    ) in driver.execute(_CHILDREN, (index_id,)).fetchall():  # fmt: skip
+        now, detail = READY, None
+        if child_id is None:
+            now, detail = STALE, f"its parent {file_name(name)} is not in the catalog any more"
+        elif offset is None:
+            now = status
+        elif key != current_key:
+            now, detail = STALE, f"its parent {file_name(name)} was scanned anew: rescan it"
+        elif status not in READABLE:
+            now, detail = STALE, f"its parent {file_name(name)} is {status}"
+        was = driver.execute("SELECT status FROM images WHERE id = ?", (image_id,)).fetchone()[0]
+        if offset is None or STALE in {now, was}:
+            writing.update_image(connection, image_id, status=now, status_detail=detail)
 
 
 def _upwards(connection: sa.Connection, image_ids: Sequence[int]) -> Iterator[int]:

@@ -187,9 +187,9 @@ images = sa.Table(
     sa.Column("verify_result", sa.Text),
     sa.Column("verify_detail", Words),
     sa.Column("content", sa.Text, nullable=False, server_default=sa.text("'full'")),
-    sa.Column("parent_id", sa.Integer, sa.ForeignKey("images.id", ondelete="CASCADE")),
+    sa.Column("parent_id", sa.Integer, sa.ForeignKey("images.id", ondelete="CASCADE"), index=True),
     sa.CheckConstraint(
-        "status IN ('ready', 'stale', 'missing', 'damaged', 'failed', 'needs-repack')",
+        "status IN ('ready', 'stale', 'missing', 'damaged', 'failed', 'needs-repack', 'live')",
         name="status",
     ),
     sqlite_autoincrement=True,
@@ -214,6 +214,66 @@ volumes = sa.Table(
     sa.Column("uid", sa.Integer, nullable=False),
     sa.Column("gid", sa.Integer, nullable=False),
     sa.Column("stream", sa.Integer, nullable=False, server_default=sa.text("0")),
+    sa.Column("role", sa.Text, nullable=False, server_default=sa.text("'image'")),
+)
+
+partition_tables = sa.Table(
+    "partition_tables",
+    metadata,
+    sa.Column(
+        "disk_id",
+        sa.Integer,
+        sa.ForeignKey("images.id", ondelete="CASCADE"),
+        primary_key=True,
+        nullable=False,
+    ),
+    sa.Column("scheme", sa.Text, nullable=False),
+    sa.Column("uuid", sa.Text),
+    sa.Column("sector_size", sa.Integer, nullable=False),
+)
+
+partitions = sa.Table(
+    "partitions",
+    metadata,
+    sa.Column(
+        "disk_id",
+        sa.Integer,
+        sa.ForeignKey("images.id", ondelete="CASCADE"),
+        primary_key=True,
+        nullable=False,
+    ),
+    sa.Column("number", sa.Integer, primary_key=True, nullable=False),
+    sa.Column("start_byte", sa.BigInteger, nullable=False),
+    sa.Column("stop_byte", sa.BigInteger, nullable=False),
+    sa.Column("type", sa.Text, nullable=False),
+    sa.Column("type_name", sa.Text),
+    sa.Column("uuid", sa.Text),
+    sa.Column("label", Words),
+    sa.Column("is_bootable", sa.Integer, nullable=False),
+    sa.Column("is_container", sa.Integer, nullable=False),
+    sa.Column("image_id", sa.Integer, sa.ForeignKey("images.id", ondelete="SET NULL"), index=True),
+)
+
+file_systems = sa.Table(
+    "file_systems",
+    metadata,
+    sa.Column(
+        "image_id",
+        sa.Integer,
+        sa.ForeignKey("images.id", ondelete="CASCADE"),
+        primary_key=True,
+        nullable=False,
+    ),
+    sa.Column("type", sa.Text, nullable=False),
+    sa.Column("uuid", sa.Text, index=True),
+    sa.Column("label", Words),
+    sa.Column("block_size", sa.Integer),
+    sa.Column("size_bytes", sa.BigInteger),
+    sa.Column("features", WordsAsJson, nullable=False),
+    sa.Column("journal", sa.Text, nullable=False),
+    sa.Column("is_dirty", sa.Integer, nullable=False),
+    sa.Column("written_at", sa.Text),
+    sa.Column("detail", WordsAsJson, nullable=False),
 )
 
 bad_ranges = sa.Table(

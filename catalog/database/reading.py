@@ -186,6 +186,24 @@ def files_like(
     return [(file_name(path), file_name(name)) for path, name in rows]
 
 
+def path_of_uuid(connection: sqlite3.Connection, uuid: str) -> str | None:
+    """Return the path of a VHD with this UUID, None where there is none."""
+    row = connection.execute(
+        "SELECT path FROM images WHERE format = 'vhd' AND path IS NOT NULL"
+        " AND json_extract(header, '$.uuid') = ? ORDER BY id",
+        (uuid,),
+    ).fetchone()
+    return None if row is None else file_name(row[0])
+
+
+def derived_from(connection: sqlite3.Connection, image_id: int) -> list[tuple[int, str, str]]:
+    """Return id, name and format of what is derived from an image: snapshots, partitions."""
+    rows = connection.execute(
+        "SELECT id, name, format FROM images WHERE parent_id = ? ORDER BY id", (image_id,)
+    )
+    return [(child, file_name(name), image_format) for child, name, image_format in rows]
+
+
 def owner_of_name(connection: sqlite3.Connection, name: str) -> int | None:
     """Return the id of the image with this name, or None."""
     row = connection.execute(
@@ -216,14 +234,18 @@ def identities(connection: sqlite3.Connection) -> list[tuple[int, str, str | Non
 
 
 def parts(connection: sqlite3.Connection) -> dict[int, tuple[int | None, ...]]:
-    """Return the children of every image that is made of others; None is one that is gone."""
+    """Return the children of every image that is made of others; None is one that is gone.
+
+    Of a difference that is its parent, and of a snapshot the image that it is one of.
+    """
     found: dict[int, dict[int | None, None]] = {}
     rows = connection.execute(
         """
         SELECT images.id, segments.child_id
         FROM images JOIN indexes ON indexes.id = images.index_id
         LEFT JOIN segments ON segments.index_id = indexes.id AND child_name IS NOT NULL
-        WHERE images.path IS NULL AND indexes.kind = 'segments'
+        WHERE (images.path IS NULL AND indexes.kind = 'segments')
+           OR (indexes.kind = 'map' AND segments.child_name IS NOT NULL)
         ORDER BY images.id, segments.start_byte
         """
     )
@@ -240,7 +262,7 @@ def volumes_below(connection: sqlite3.Connection, image_id: int) -> tuple[Volume
 def open_spec(connection: sqlite3.Connection, image_id: int) -> OpenSpec:
     """Return what opening an image needs.
 
-    One statement; two where it is compressed, or made of other images.
+    One statement; two where it is compressed, or made of other images, or a difference to one.
 
     Raises:
         ImageNotFoundError: the image was removed.
@@ -256,16 +278,19 @@ def open_spec(connection: sqlite3.Connection, image_id: int) -> OpenSpec:
     segments: tuple[SegmentRow, ...] = ()
     if compression is not None:
         streams = tuple(StreamSpec(*row) for row in connection.execute(_STREAMS, (index_id,)))
-    if kind == IndexKind.SEGMENTS:
+    fields = json.loads(layout)
+    volumes = tuple(_volume(row[:_VOLUME_COUNT]) for row in rows if row[0] is not None)
+    is_derived = kind == IndexKind.MAP and (not volumes or fields.get("has_parent"))
+    if kind == IndexKind.SEGMENTS or is_derived:
         segments = _segments(connection, index_id)
     return OpenSpec(
         image_id=image_id,
         name=file_name(name),
         format=image_format,
         size_bytes=size,
-        layout=json.loads(layout),
+        layout=fields,
         fingerprint=fingerprint,
-        volumes=tuple(_volume(row[:_VOLUME_COUNT]) for row in rows if row[0] is not None),
+        volumes=volumes,
         index_id=index_id,
         index_kind=kind,
         content_key=key,
@@ -478,7 +503,9 @@ def _record(connection: sqlite3.Connection, row: tuple[Any, ...]) -> ImageRecord
         digest=digest,
         bad_ranges=tuple(BadRange(*fields) for fields in bad),
         streams=tuple(StreamSpec(*each) for each in connection.execute(_STREAMS, (index_id,))),
-        segments=_segments(connection, index_id) if kind == IndexKind.SEGMENTS else (),
+        segments=(
+            _segments(connection, index_id) if kind in {IndexKind.SEGMENTS, IndexKind.MAP} else ()
+        ),
     )
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _ENTRY = """
     images.id, images.name, images.size_bytes, images.used_bytes, images.index_id,
-    indexes.content_key
+    indexes.content_key, images.status = 'live'
 """
 _MOUNT_ENTRIES = f"""
     SELECT {_ENTRY}, volumes.mtime_ns
@@ -30,11 +30,16 @@ _COMPOSED_ENTRIES = f"""
     FROM images JOIN indexes ON indexes.id = images.index_id
     LEFT JOIN below ON below.image_id = images.id
     LEFT JOIN volumes ON volumes.image_id = below.child_id
-    WHERE images.path IS NULL AND indexes.kind = 'segments'
+    WHERE images.path IS NULL
 """  # noqa: S608
-_FILES = """
+# Its own, and those of what it is a difference to.
+_FILES = f"""
+    {FILES_BELOW.format(condition="AND images.id = ?1")}
     SELECT path, NULL, NULL FROM volumes WHERE image_id = ?1
-"""
+    UNION ALL
+    SELECT volumes.path, NULL, NULL FROM below JOIN volumes ON volumes.image_id = below.child_id
+    WHERE EXISTS (SELECT 1 FROM volumes WHERE image_id = ?1)
+"""  # noqa: S608
 # Of an image that is made of others, besides: the small files that its literal bytes are from.
 _FILES_OF_COMPOSED = f"""
     {FILES_BELOW.format(condition="AND images.id = ?1")}
@@ -62,7 +67,8 @@ def mount_entries(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
 
 def mount_entry(image_id: int, name: str | bytes, *rest: Any) -> MountEntry:  # noqa: ANN401 - a row
     """Return what a mount shows of a row."""
-    return MountEntry(image_id, file_name(name), *rest)
+    size, used, index_id, key, is_live, mtime_ns = rest
+    return MountEntry(image_id, file_name(name), size, used, index_id, key, bool(is_live), mtime_ns)
 
 
 def image_files(connection: sqlite3.Connection, image_id: int) -> ImageFiles:

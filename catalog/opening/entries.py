@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("imgcat.catalog")
 
-_IDENTITY = 6
+_IDENTITY = 7
 """Columns of a row before those that differ from file to file."""
 
 

@@ -9,7 +9,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from ..records import DAMAGED, FAILED, MISSING, READY, STALE, Volume
+from ..records import DAMAGED, FAILED, LIVE, MISSING, READABLE, READY, STALE, Volume
 from .identity import index_survives
 
 if TYPE_CHECKING:
@@ -43,7 +43,11 @@ _WORST_LAST = [
 
 
 def volume_from_stat(
-    path: str, status: os.stat_result, size: int | None = None, stream: int = 0
+    path: str,
+    status: os.stat_result,
+    size: int | None = None,
+    stream: int = 0,
+    role: str = "image",
 ) -> Volume:
     """Return the volume record for a file that was just looked at, and is part of a stream."""
     return Volume(
@@ -55,6 +59,7 @@ def volume_from_stat(
         uid=status.st_uid,
         gid=status.st_gid,
         stream=stream,
+        role=role,
     )
 
 
@@ -67,6 +72,9 @@ def compare(volume: Volume, status: os.stat_result, size: int | None = None) -> 
     """Compare a volume with what `os.stat` tells of the file now; `size` as its source has it."""
     if (status.st_size if size is None else size) != volume.size_bytes:
         return Freshness.STALE
+    if stat.S_ISBLK(status.st_mode):
+        # Written behind our back, without another time.
+        return Freshness.FRESH
     now = (_signed(status.st_mtime_ns), _signed(status.st_ino))
     if now == (volume.mtime_ns, volume.inode):
         return Freshness.FRESH
@@ -158,11 +166,22 @@ class Observed:
         row, volumes = self._listed[image_id]
         if image_id not in self._parts:
             return observed_status(row, volumes)
+        states = [MISSING if each is None else self.status(each) for each in self._parts[image_id]]
+        if row.path is not None:
+            # A difference: none of it can be read without its parents.
+            own = observed_status(row, volumes)
+            is_whole = own not in READABLE or all(state in READABLE for state in states)
+            return own if is_whole else STALE
         if row.status == FAILED:
             return FAILED
-        states = [MISSING if each is None else self.status(each) for each in self._parts[image_id]]
-        if states and all(state not in {READY, DAMAGED} for state in states):
-            return MISSING
-        if any(state != READY for state in states):
-            return DAMAGED
-        return READY
+        # A partition, or a snapshot, is what the image is that it is of.
+        return states[0] if row.parent is not None and states else _of_parts(states)
+
+
+def _of_parts(states: Sequence[str]) -> str:
+    """Return the status of an image that is made of others, by theirs."""
+    if states and all(state not in READABLE for state in states):
+        return MISSING
+    if any(state not in {READY, LIVE} for state in states):
+        return DAMAGED
+    return LIVE if LIVE in states else READY

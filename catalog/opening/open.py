@@ -9,6 +9,7 @@ import errno
 import functools
 import os
 import shlex
+import stat
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...formats import registry
@@ -26,7 +27,13 @@ from ...formats.sources.distrusted import every_byte
 from ...formats.sources.file import NotAFileError, state_of
 from ...formats.sources.pages import unpack_hashes
 from ...formats.sources.sealed import SealedSource
-from ..errors import CatalogError, ImageChangedError, NeedsRepackError, ScannedAnewError
+from ..errors import (
+    CatalogError,
+    ImageChangedError,
+    ImageNotFoundError,
+    NeedsRepackError,
+    ScannedAnewError,
+)
 from .composed import open_composed
 from .freshness import Freshness, compare, freshness, identities_of
 from .identity import index_survives
@@ -95,6 +102,7 @@ class OpenImage:
             there when it was opened: no others are read.
         sealed: what compares its pages with their hashes; None where nothing does, or that is done
             by what decompresses it.
+        parent: what it is a difference to, open too; it is closed with the reader.
         unpin: lets its index be deleted once no image uses it.
     """
 
@@ -105,6 +113,7 @@ class OpenImage:
     was_touched: bool
     identities: frozenset[FileIdentity]
     sealed: SealedSource | None = None
+    parent: WatchedReader | None = None
     unpin: Callable[[], None] = lambda: None
 
     @property
@@ -154,7 +163,8 @@ def open_image(
     """Open an image; reads nothing of files that are as they were.
 
     Its index is kept until it is closed, even if it is removed from the catalog or scanned anew.
-    One SQL statement; two where it is compressed, three where it is made of others.
+    One SQL statement; two where it is compressed, three where it is made of others; of a
+    difference or a snapshot one more, and those of what it stands upon.
 
     Args:
         catalog: where the image is.
@@ -197,29 +207,106 @@ def _open(
     spec = catalog.open_spec(image_id)
     if content_key not in {None, spec.content_key}:
         raise ScannedAnewError(f"{spec.name}: was scanned anew: open it again")
-    _check_streams(spec, at_any_cost=how.at_any_cost)
-    index = _index_of(catalog, spec, shared)
-    if index.kind is IndexKind.SEGMENTS:
+    if spec.index_kind == IndexKind.SEGMENTS:
+        index = _index_of(catalog, spec, shared)
         composed = _open_composed(catalog, spec, index, shared, how, (*above, image_id))
         _check_same(spec, composed.identities, how.only)
         return composed
-    stored = _open_files(catalog, spec, shared)
-    identities = frozenset((file.stat.st_dev, file.stat.st_ino) for file in stored.files)
+    # Of a snapshot, the files are those of the image that it is one of.
+    holder = _holder_of(catalog, spec)
+    _check_streams(holder, at_any_cost=how.at_any_cost)
+    parent = _open_parent(catalog, spec, holder, shared, how, (*above, image_id))
     try:
+        return _open_stored(catalog, spec, holder, shared, how, parent)
+    except BaseException:
+        if parent is not None:
+            parent.close()
+        raise
+
+
+def _open_stored(
+    catalog: Catalog,
+    spec: OpenSpec,
+    holder: OpenSpec,
+    shared: Shared,
+    how: _How,
+    parent: WatchedReader | None,
+) -> OpenImage:
+    """Open the files that hold an image; `parent` is what it is a difference to."""
+    index = _index_of(catalog, spec, shared)
+    stored = _open_files(catalog, holder, shared)
+    try:
+        identities = frozenset((file.stat.st_dev, file.stat.st_ino) for file in stored.files)
+        if parent is not None:
+            identities |= parent.files
         _check_same(spec, identities, how.only)
-        sealed = _sealed(catalog, spec, stored, shared)
+        sealed = _sealed(catalog, holder, stored, shared)
         source = sealed or stored.source
         if how.with_distrusted:
             source = every_byte(source)
-        reader = registry.open_reader(spec.format, source, spec.layout, index)
+        reader = registry.open_reader(spec.format, source, spec.layout, index, parent)
     except BaseException:
         stored.close()
         raise
-    was_touched = any(
-        state_of(file.stat) != (volume.mtime_ns, volume.size_bytes)
-        for file, volume in zip(stored.files, spec.volumes, strict=True)
+    was_touched = (parent is not None and parent.was_touched) or any(
+        not stat.S_ISBLK(file.stat.st_mode)
+        and state_of(file.stat) != (volume.mtime_ns, volume.size_bytes)
+        for file, volume in zip(stored.files, holder.volumes, strict=True)
     )
-    return OpenImage(reader, stored, index, spec, was_touched, identities, sealed)
+    if holder is not spec:
+        spec = dataclasses.replace(
+            spec,
+            volumes=holder.volumes,
+            fingerprint=holder.fingerprint,
+            streams=holder.streams,
+            is_sealed=holder.is_sealed,
+        )
+    return OpenImage(reader, stored, index, spec, was_touched, identities, sealed, parent)
+
+
+def _holder_of(catalog: Catalog, spec: OpenSpec) -> OpenSpec:
+    """Return whose files an image has: its own, but of a snapshot those of what it is one of."""
+    link = next((each for each in spec.segments if each.is_holder), None)
+    if link is None or spec.index_kind != IndexKind.MAP:
+        return spec
+    if link.child_id is None:
+        raise ImageChangedError(f"{spec.name}: {link.child_name} is not in the catalog any more")
+    holder = catalog.open_spec(link.child_id)
+    if holder.content_key != link.child_key:
+        raise ScannedAnewError(f"{spec.name}: was scanned anew: open it again")
+    return holder
+
+
+def _open_parent(
+    catalog: Catalog,
+    spec: OpenSpec,
+    holder: OpenSpec,
+    shared: Shared,
+    how: _How,
+    above: tuple[int, ...],
+) -> WatchedReader | None:
+    """Open what an image is a difference to, if it is what it was then.
+
+    Raises:
+        ImageChangedError: it is not.
+    """
+    link = next((each for each in holder.segments if not each.is_holder), None)
+    if link is None:
+        return None
+    if link.child_id is None:
+        raise ImageChangedError(
+            f"{spec.name}: its parent {link.child_name} is not in the catalog any more: add it "
+            "again, then rescan"
+        )
+    try:
+        return WatchedReader(_open(catalog, link.child_id, link.child_key, shared, how, above))
+    except ImageChangedError as error:
+        raise ImageChangedError(f"{spec.name}: its parent: {error}") from error
+    except (ImageNotFoundError, ScannedAnewError) as error:
+        raise ImageChangedError(
+            f"{spec.name}: its parent {link.child_name} was scanned anew: "
+            f"`imgcat rescan {shlex.quote(spec.name)}` mends the entry"
+        ) from error
 
 
 def _check_same(

@@ -108,7 +108,10 @@ class WatchedReader:
         if self._image.is_composed and identities_of(volumes) != self.files:
             # A part has come, or gone, or is another file now.
             return False
-        return all(os.access(volume.path, os.R_OK, effective_ids=True) for volume in volumes)
+        parent = self._image.parent
+        return (parent is None or parent.is_current()) and all(
+            os.access(volume.path, os.R_OK, effective_ids=True) for volume in volumes
+        )
 
     def read_into(self, view: memoryview, offset: int) -> None:
         """Fill `view` from guest byte `offset` on.

@@ -13,7 +13,7 @@ from ...formats.errors import CorruptImageError, UnsupportedFeatureError
 from ...formats.files.new_file import new_file
 from ...formats.raw import reader as raw
 from ..adding.put import replace
-from ..adding.scan import ScannedFile, moved, scan_file
+from ..adding.scan import How, ScannedFile, moved, scan_file
 from ..errors import ImageChangedError
 from ..opening.open import open_image
 from .targets import check_no_image
@@ -80,6 +80,8 @@ def repack(
     row = record.row
     if record.is_composed:
         raise UnsupportedFeatureError(row.name, 0, "is made of other images: repack those")
+    if row.path is None:
+        raise UnsupportedFeatureError(row.name, 0, f"is a part of {row.parent}: repack that")
     check_no_image(catalog, out)
     opened = open_image(catalog, image_id, at_any_cost=True)
     try:
@@ -93,7 +95,7 @@ def repack(
                 if progress is not None:
                     progress(size + done * size // max(1, written.stored_size))
 
-            scanned = scan_file(f"/proc/self/fd/{fd}", tell, is_raw=row.format == raw.NAME)
+            scanned = scan_file(f"/proc/self/fd/{fd}", tell, How(is_raw=row.format == raw.NAME))
             (stream,) = scanned.streams
             if stream.hashes != written.page_hashes or stream.damage is not None:
                 raise CorruptImageError(

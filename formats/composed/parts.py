@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ..errors import FormatError, TruncatedImageError, UnreadablePartError
-from ..extent import Extent, ExtentKind, data, unreadable, zero
+from ..extent import Extent, data, unreadable, zero
 from ..index.cache import IndexCache
 from ..sources.place import Place
 from ..stored.scatter import fill_zero
@@ -174,11 +174,8 @@ class Child:
             reader = self._opened()
             end = max(start, min(stop, reader.size))
             for extent in reader.extents(start, end) if start < end else ():
-                if extent.kind is ExtentKind.ZERO:
-                    yield extent
-                else:
-                    reason = extent.reason and f"{self.name}: {extent.reason}"
-                    yield extent._replace(source=reader, offset=extent.start, reason=reason)
+                reason = extent.reason and f"{self.name}: {extent.reason}"
+                yield extent.of_child(reader)._replace(reason=reason)
                 position = extent.stop
         except (FormatError, OSError) as error:
             # Its index may be damaged further on.

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import os
+from typing import TYPE_CHECKING
+
 from ..codecs import registry as codecs
 from ..codecs.head import plain_head
-from ..errors import FormatError
+from ..errors import CorruptImageError, FormatError, MissingParentError
 from ..partimage import layout as partimage_layout
 from ..partimage.volumes import first_volume, volume_paths
+from ..qcow2 import layout as qcow2_layout
 from ..registry import begun_by
 from . import split_names as splits
 from .image_files import StoredFiles
+from .parents import resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
-def open_files(path: str, *, is_raw: bool = False) -> StoredFiles:
+def open_files(path: str, *, is_raw: bool = False, allowed: Sequence[str] = ()) -> StoredFiles:
     """Open the image in a file, and its other chunks or volumes where it has some.
 
     The beginning of each file that tells something is looked at once.
@@ -20,6 +28,7 @@ def open_files(path: str, *, is_raw: bool = False) -> StoredFiles:
     Args:
         path: the file; of several, any.
         is_raw: take it for the partition's bytes as they are, whatever they begin like.
+        allowed: directories into which the name of a data file may lead, beside its own.
 
     Raises:
         FormatError: a chunk or volume is missing, or belongs to another image.
@@ -35,6 +44,11 @@ def open_files(path: str, *, is_raw: bool = False) -> StoredFiles:
         if chunks != [path]:
             head, codec = _look_into(*chunks)
         if is_raw or not head.startswith(partimage_layout.MAGIC):
+            data_file = None if is_raw else _data_file(chunks, codec, allowed)
+            if data_file is not None:
+                return StoredFiles(
+                    [*chunks, data_file], stream_volumes=[len(chunks), 1], data_streams=[1]
+                )
             return StoredFiles(chunks, codec=codec)
         if len(chunks) > 1:
             return StoredFiles(chunks, header_size, stream_volumes=[len(chunks)], codec=codec)
@@ -84,6 +98,28 @@ def _is_split(path: str, looks: _Looks) -> bool:
     """Tell whether a volume was cut into chunks: no other one begins with a header of its own."""
     others = [each for each in splits.run_of(path) if each != path]
     return bool(others) and not any(map(looks.begins_an_image, others))
+
+
+def _data_file(chunks: list[str], codec: str | None, allowed: Sequence[str]) -> str | None:
+    """Return the file that has the data of a QCOW2 image, None where that is the image itself."""
+    with StoredFiles(chunks) as stored:
+        source = stored.source
+        if codec is not None or source.read_at(0, min(4, source.size)) != qcow2_layout.MAGIC:
+            return None
+        # Loads numpy, which no other format needs here.
+        from ..qcow2.reader import read_header
+
+        header = read_header(source)
+    if not header.incompatible & qcow2_layout.EXTERNAL_DATA:
+        return None
+    if header.data_file is None:
+        raise CorruptImageError("qcow2.header", 72, "its data are in a file that it does not name")
+    path = resolve(chunks[0], header.data_file, allowed=allowed, what="data file")
+    if not os.path.exists(path):
+        raise MissingParentError(
+            "qcow2.header", 72, f"its data file {header.data_file!r} is not there: {path}"
+        )
+    return path
 
 
 def _look_into(*paths: str) -> tuple[bytes, str | None]:

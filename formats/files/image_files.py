@@ -33,6 +33,7 @@ class StoredFiles:
         stream_volumes: how many files make each stream; if None, all of them make one, or
             each volume with a header its own.
         codec: the codec of the streams, None where they are plain.
+        data_streams: numbers of streams that are not the image, but have its data.
 
     Attributes:
         files: the files.
@@ -41,6 +42,7 @@ class StoredFiles:
         source: the image's bytes; of compressed streams only after `use_plain`.
         volume_header_size: as given.
         codec: as given.
+        data_streams: as given.
         indexes: what a scan found of compressed streams, for whoever keeps it.
 
     Raises:
@@ -54,7 +56,9 @@ class StoredFiles:
         *,
         stream_volumes: Sequence[int] | None = None,
         codec: str | None = None,
+        data_streams: Sequence[int] = (),
     ) -> None:
+        self.data_streams = tuple(data_streams)
         self.volume_header_size = volume_header_size
         counts = stream_volumes
         if counts is None:

@@ -14,4 +14,5 @@ FORMAT = Format(
     fingerprint=reader.fingerprint,
     open_reader=reader.open_reader,
     verify=verify.verify,
+    open_difference=reader.open_reader,
 )

@@ -45,7 +45,8 @@ class Tables:
         l1_offset: where the first table lies.
         l1_size: entries in it.
         size: guest bytes.
-        data_size: bytes of the file that has the data, where that is another one.
+        data_size: bytes of the file that has the data, where that is another one: its bytes are
+            mapped behind those of the image.
 
     Raises:
         TruncatedImageError: the first table lies behind the end.
@@ -88,11 +89,16 @@ class Tables:
             first = number * self._clusters_in_chunk
             count = min(self._clusters_in_chunk, self._clusters - first)
             words = self._words(first, count)
-            units = (
+            kinds, offsets, lengths = (
                 self._extended(words, first)
                 if self._header.is_extended
-                else (self._standard(words, first))
+                else self._standard(words, first)
             )
+            if self._has_data_file:
+                self._check_in_place(kinds, offsets, first)
+                behind = np.uint64(self._source.size)
+                offsets = np.where(kinds == MapKind.DATA, offsets + behind, offsets)
+            units = (kinds, offsets, lengths)
             chunk = pack_chunk(number, *units, self._header.unit_size)
             if chunk is not None:
                 is_stored = units[0] >= MapKind.DATA
@@ -184,6 +190,20 @@ class Tables:
         kinds, offsets, lengths = self._places(places, is_compressed, first)
         kinds[is_zero] = MapKind.ZERO
         return kinds, offsets, lengths
+
+    def _check_in_place(
+        self, kinds: npt.NDArray[np.uint8], offsets: npt.NDArray[np.uint64], first: int
+    ) -> None:
+        """Check that a data file has every cluster where the guest has it, as QEMU demands."""
+        unit = np.uint64(self._header.unit_size)
+        start = np.uint64(first * self._header.cluster_size)
+        expected = start + np.arange(len(kinds), dtype=np.uint64) * unit
+        wrong = (kinds == MapKind.DATA) & (offsets != expected)
+        each = self._header.cluster_size // self._header.unit_size
+        self._refuse(
+            wrong.reshape(-1, each).any(axis=1), "qcow2.l2",
+            "leads to another place of the data file than the guest's", first=first,
+        )  # fmt: skip
 
     def _places(
         self, words: npt.NDArray[np.uint64], is_compressed: npt.NDArray[np.bool_], first: int

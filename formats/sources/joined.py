@@ -36,6 +36,11 @@ class JoinedSource:
         self._stops = list(itertools.accumulate(max(0, part.size - skip) for part in parts))
 
     @property
+    def parts(self) -> tuple[ByteSource, ...]:
+        """The sources, in order."""
+        return self._parts
+
+    @property
     def size(self) -> int:
         """Number of bytes in the stream."""
         return self._stops[-1] if self._stops else 0

@@ -33,6 +33,11 @@ class Geometry:
         names: Any = dataclasses.fields(cls)  # type: ignore[arg-type]
         try:
             known = {new: fields[old] for new, old in cls._defaults.items()} | dict(fields)
-            return cls(**{field.name: int(known[field.name]) for field in names})
+            given = [field for field in names if field.name in known or _is_needed(field)]
+            return cls(**{field.name: int(known[field.name]) for field in given})
         except (KeyError, TypeError, ValueError) as error:
             raise CorruptImageError("layout", 0, f"{error!r}: add the image again") from error
+
+
+def _is_needed(field: Any) -> bool:  # noqa: ANN401 - a field of a dataclass
+    return field.default is dataclasses.MISSING

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
-from ..extent import Extent, ExtentKind, zero
+from ..errors import MissingParentError
+from ..extent import Extent, ExtentKind, unreadable, zero
 from ..index.map import MapKind
 from ..reader import check_range
 from ..sources.place import stored
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from ..sources.byte_source import ByteSource
 
 
+_NO_PARENT = "what it is a difference to is not open"
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class MappedClusters(Geometry):
     """The geometry of mapped clusters. Sizes are bytes.
@@ -31,6 +35,7 @@ class MappedClusters(Geometry):
         data_stop: where the last cluster may be cut off because the file ends there: what would lie
             behind it is zeros.
         compression: how pieces are compressed, as the format numbers it.
+        has_parent: 1 where what is not mapped are bytes of another image, its parent; else 0.
     """
 
     size: int
@@ -38,6 +43,7 @@ class MappedClusters(Geometry):
     cluster_size: int
     data_stop: int
     compression: int
+    has_parent: int = 0
 
     _defaults: ClassVar[Mapping[str, str]] = {}
 
@@ -55,6 +61,25 @@ class Clusters(Protocol):
 
     def plain_nowait(self, offset: int) -> bytes | None:
         """Return the same if it is decoded already, else None."""
+
+
+class _NoParent:
+    """In the place of a parent that is not there. See `ImageReader`."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def extents(self, start: int, stop: int) -> Iterator[Extent]:
+        yield unreadable(start, stop, None, start, _NO_PARENT)
+
+    def read_into(self, view: memoryview, offset: int) -> None:  # noqa: ARG002
+        raise MissingParentError("chain", offset, _NO_PARENT)
+
+    def read_into_nowait(self, view: memoryview, offset: int) -> bool:  # noqa: ARG002
+        return False
+
+    def close(self) -> None:
+        pass
 
 
 class _Piece(NamedTuple):
@@ -90,6 +115,9 @@ class MappedReader:
         self._geometry = geometry
         self._index = index
         self._clusters = clusters
+        # Never zeros in the place of what somebody else has.
+        if parent is None and geometry.has_parent:
+            parent = _NoParent(geometry.size)
         self._parent = parent
         # What each small read asks for, without a look into the record.
         self._size = geometry.size
@@ -242,10 +270,7 @@ class MappedReader:
     def _extents_of_parent(self, parent: ImageReader, piece: _Piece) -> Iterator[Extent]:
         end = piece.start + _within(parent, piece)
         for extent in parent.extents(piece.start, end) if piece.start < end else ():
-            if extent.kind is ExtentKind.ZERO:
-                yield extent
-            else:
-                yield extent._replace(source=parent, offset=extent.start)
+            yield extent.of_child(parent)
         if end < piece.stop:
             yield zero(end, piece.stop)
 

@@ -14,5 +14,6 @@ FORMAT = Format(
     fingerprint=reader.fingerprint,
     open_reader=reader.open_reader,
     verify=verify.verify,
+    open_difference=reader.open_reader,
     ends_like=reader.ends_like,
 )

@@ -39,6 +39,8 @@ _FOOTER = struct.Struct(">8sIIQI4sI4sQQHBBII16sB")
 _HEADER = struct.Struct(">8sQQIIII16sII512s")
 _LOCATOR = struct.Struct(">4sIIIQ")
 _LOCATORS = 8
+LOCATOR_ENCODINGS = {"W2ru": "utf-16-le", "W2ku": "utf-16-le", "MacX": "utf-8"}
+"""Kinds of paths that are read, and how they are stored."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -231,6 +233,11 @@ def parse_header(data: bytes, offset: int, footer: Footer) -> DynamicHeader:
         parent_name=name.partition("\0")[0],
         locators=tuple(locators),
     )
+
+
+def locator_path(code: str, data: bytes) -> str:
+    """Return the path that a locator leads to, as it is stored."""
+    return data.decode(LOCATOR_ENCODINGS[code], "replace").partition("\0")[0]
 
 
 def _checksum(data: bytes, at: int) -> int:

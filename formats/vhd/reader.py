@@ -12,12 +12,11 @@ from ..errors import (
     CorruptImageError,
     NotThisFormatError,
     TruncatedImageError,
-    UnsupportedFeatureError,
 )
 from ..index.map import MapKind, pack_chunk
 from ..index.map_chunk import CHUNK_UNITS
 from ..index.rank import FullIndex
-from ..reader import ImageInfo, Scan
+from ..reader import ImageInfo, ParentName, Scan
 from ..sources.fingerprint import hash_samples
 from ..stored.blocks import StoredBlocks, StoredBlocksReader
 from ..stored.mapped import MappedClusters, MappedReader
@@ -34,6 +33,9 @@ if TYPE_CHECKING:
     from ..stored.geometry import Geometry
 
 NAME = "vhd"
+
+_LONGEST_PATH = 1 << 16
+"""Bytes of a parent's path that are looked at."""
 
 
 class FoundFooter(NamedTuple):
@@ -59,7 +61,6 @@ def scan(source: ByteSource, progress: Progress | None = None) -> Scan:
         progress: told the stored bytes that are done.
 
     Raises:
-        UnsupportedFeatureError: it is not whole without another file.
         FormatError: it cannot be read.
         OSError: the operating system could not read.
     """
@@ -92,16 +93,23 @@ def fingerprint(source: ByteSource) -> bytes:
     return hasher.digest()
 
 
-def open_reader(source: ByteSource, fields: Mapping[str, int], index: StoredIndex) -> ImageReader:
+def open_reader(
+    source: ByteSource,
+    fields: Mapping[str, int],
+    index: StoredIndex,
+    parent: ImageReader | None = None,
+) -> ImageReader:
     """Return a reader over `source`, which is not touched until data is read.
 
     Args:
         source: the stored bytes.
         fields: `ImageInfo.layout` of the scan.
         index: the index of the scan.
+        parent: what it is a difference to, closed with the reader; None where it is whole.
     """
     if "unit_size" in fields:
-        return MappedReader(source, MappedClusters.from_json(fields), index.map_index())
+        geometry = MappedClusters.from_json(fields)
+        return MappedReader(source, geometry, index.map_index(), parent=parent)
     blocks = StoredBlocks.from_json(fields)
     return StoredBlocksReader(source, blocks, FullIndex(blocks.total_blocks))
 
@@ -181,15 +189,14 @@ def _scan_fixed(source: ByteSource, found: FoundFooter) -> Scan:
 def _scan_blocks(source: ByteSource, found: FoundFooter) -> Scan:
     footer = found.footer
     header = read_header(source, footer)
-    if footer.kind == layout.DIFFERENCING:
-        raise UnsupportedFeatureError(
-            "vhd.header",
-            0,
-            f"a difference to {header.parent_name!r}, {header.parent_id}: not read yet",
-        )
     size, block_size = footer.current_size, header.block_size
     total = -(-size // block_size)
     table = _read_table(source, found, header, total)
+    if header.checksum != header.computed:
+        words = _checksum_words("header", header.computed, header.checksum)
+        found = found._replace(warnings=(*found.warnings, words))
+    if footer.kind == layout.DIFFERENCING:
+        return _scan_difference(source, found, header, table)
     chunks, stored = [], 0
     for number, start in enumerate(range(0, total, CHUNK_UNITS)):
         entries = table[start : start + CHUNK_UNITS]
@@ -208,16 +215,103 @@ def _scan_blocks(source: ByteSource, found: FoundFooter) -> Scan:
         data_stop=source.size,
         compression=0,
     )
-    warnings = found.warnings
-    if header.checksum != header.computed:
-        warnings = (
-            *warnings,
-            _checksum_words("header", header.computed, header.checksum),
-        )
-    found = found._replace(warnings=warnings)
     info = _info(source, found, _Used(block_size, stored, used), geometry)
     info = dataclasses.replace(info, header=dict(info.header) | _header_fields(header))
     return Scan(info, chunks=None, map_chunks=tuple(chunks))
+
+
+def _scan_difference(
+    source: ByteSource, found: FoundFooter, header: layout.DynamicHeader, table: np.ndarray
+) -> Scan:
+    """Map a difference: of each stored block, its bitmap tells which sectors it has.
+
+    All other sectors are those of the parent.
+    """
+    footer = found.footer
+    if header.parent_id == footer.id:
+        raise CorruptImageError("vhd.header", 0, f"a difference to itself, {footer.id}")
+    size, sector = footer.current_size, layout.SECTOR
+    total = -(-size // sector)
+    chunks, stored = [], 0
+    last_is_stored = False
+    for number in _touched(table, header.block_size):
+        first = number * CHUNK_UNITS
+        if first >= total:
+            # The last block may reach far behind the end of the disk.
+            break
+        count = min(CHUNK_UNITS, total - first)
+        kinds, offsets = _sectors(source, header, table, first, count)
+        stored += int(np.count_nonzero(kinds))
+        last_is_stored = first + count == total and bool(kinds[-1])
+        chunk = pack_chunk(number, kinds, offsets, np.zeros(count, np.uint32), sector)
+        if chunk is not None:
+            chunks.append(chunk)
+    used = stored * sector - (-size % sector if last_is_stored else 0)
+    geometry = MappedClusters(
+        size=size,
+        unit_size=sector,
+        cluster_size=sector,
+        data_stop=source.size,
+        compression=0,
+        has_parent=1,
+    )
+    info = _info(source, found, _Used(sector, stored, used), geometry)
+    fields = _header_fields(header) | {
+        "parent_uuid": str(header.parent_id),
+        "parent_name": header.parent_name,
+        "parent_modified": header.parent_seconds,
+    }
+    info = dataclasses.replace(
+        info, header=dict(info.header) | fields, parent=_parent(source, header)
+    )
+    return Scan(info, chunks=None, map_chunks=tuple(chunks))
+
+
+def _touched(table: np.ndarray, block_size: int) -> list[int]:
+    """Return the numbers of the chunks of a map of sectors that stored blocks lie in."""
+    per_chunk = CHUNK_UNITS * layout.SECTOR
+    numbers: set[int] = set()
+    for block in np.flatnonzero(table != layout.ABSENT).tolist():
+        start = block * block_size
+        numbers.update(range(start // per_chunk, (start + block_size - 1) // per_chunk + 1))
+    return sorted(numbers)
+
+
+def _sectors(
+    source: ByteSource, header: layout.DynamicHeader, table: np.ndarray, first: int, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return kind and offset of sectors ``[first, first + count)`` of a difference."""
+    kinds = np.zeros(count, np.uint8)
+    offsets = np.zeros(count, np.uint64)
+    each = header.block_size // layout.SECTOR
+    position = first
+    while position < first + count:
+        block, skipped = divmod(position, each)
+        part = min(each - skipped, first + count - position)
+        entry = int(table[block]) if block < len(table) else layout.ABSENT
+        if entry != layout.ABSENT:
+            offset = entry * layout.SECTOR
+            bitmap = np.frombuffer(source.read_at(offset, header.bitmap_size), np.uint8)
+            # The first sector is the highest bit.
+            is_stored = np.unpackbits(bitmap)[skipped : skipped + part].astype(bool)
+            places = np.arange(skipped, skipped + part, dtype=np.uint64) * np.uint64(layout.SECTOR)
+            places += np.uint64(offset + header.bitmap_size)
+            here = slice(position - first, position - first + part)
+            kinds[here] = np.where(is_stored, np.uint8(MapKind.DATA), np.uint8(MapKind.ABSENT))
+            offsets[here] = np.where(is_stored, places, np.uint64(0))
+        position += part
+    return kinds, offsets
+
+
+def _parent(source: ByteSource, header: layout.DynamicHeader) -> ParentName:
+    """Return what the parent is called, in the header and in the locators."""
+    names = [header.parent_name] if header.parent_name else []
+    for locator in header.locators:
+        length = min(locator.length, _LONGEST_PATH)
+        if locator.code in layout.LOCATOR_ENCODINGS and locator.offset + length <= source.size:
+            data = source.read_at(locator.offset, length)
+            names.append(layout.locator_path(locator.code, data))
+    return ParentName(tuple(dict.fromkeys(filter(None, names))), NAME, str(header.parent_id))
 
 
 def _read_table(

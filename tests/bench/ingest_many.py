@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 
-from imgcat.catalog.adding.put import add_file
+from imgcat.catalog.adding.add import add_file
 from imgcat.catalog.store import Catalog
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from imgcat.catalog.adding.clonezilla import add_directory
 from imgcat.catalog.adding.put import put
-from imgcat.catalog.adding.scan import scan_file
+from imgcat.catalog.adding.scan import How, scan_file
 from imgcat.catalog.database.check import check
 from imgcat.catalog.store import Catalog
 from support.old_shelf import write_shelf
@@ -33,7 +33,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = directory / "c.db"
     with Catalog.open(str(path), create=True) as catalog:
         for name in ("packed.img.xz", "volumes.000", "windows.img.zst", "disk.qcow2"):
-            put(catalog, scan_file(str(directory / name), spacing=256 << 10))
+            put(catalog, scan_file(str(directory / name), how=How(spacing=256 << 10)))
         assert all(each.ingested for each in add_directory(catalog, str(directory / "laptop")))
         assert check(catalog.database) == []
         with catalog.database.raw() as connection:

@@ -8,8 +8,9 @@ import shutil
 from typing import TYPE_CHECKING
 
 from imgcat.catalog.adding import clonezilla, compose
+from imgcat.catalog.adding.add import add_file
 from imgcat.catalog.adding.clonezilla import add_directory
-from imgcat.catalog.adding.put import Outcome, add_file
+from imgcat.catalog.adding.put import Outcome
 from imgcat.catalog.adding.rescan import rescan
 from imgcat.catalog.database import pins
 from imgcat.catalog.database.check import check

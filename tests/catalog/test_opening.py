@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from imgcat.catalog.adding import batch
+from imgcat.catalog.adding.add import add_file
 from imgcat.catalog.adding.clonezilla import add_directory
-from imgcat.catalog.adding.put import add_file
 from imgcat.catalog.opening.open import open_by_name, open_image
 from imgcat.catalog.store import Catalog
 from imgcat.formats import registry

@@ -6,7 +6,8 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-from imgcat.catalog.adding.put import Outcome, add_file
+from imgcat.catalog.adding.add import add_file
+from imgcat.catalog.adding.put import Outcome
 from imgcat.catalog.database import reading
 from imgcat.catalog.opening.open import open_by_name, open_image
 from imgcat.catalog.store import Catalog

@@ -12,7 +12,8 @@ from pathlib import Path
 import alembic.autogenerate
 import alembic.migration
 import pytest
-from imgcat.catalog.adding.put import Outcome, add_file
+from imgcat.catalog.adding.add import add_file
+from imgcat.catalog.adding.put import Outcome
 from imgcat.catalog.adding.rescan import rescan
 from imgcat.catalog.adding.scan import scan_file
 from imgcat.catalog.database import models, schema

@@ -11,9 +11,10 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
-from imgcat.catalog.adding.put import Outcome, add_file, put
+from imgcat.catalog.adding.add import add_file
+from imgcat.catalog.adding.put import Outcome, put
 from imgcat.catalog.adding.rescan import rescan
-from imgcat.catalog.adding.scan import scan_file
+from imgcat.catalog.adding.scan import How, scan_file
 from imgcat.catalog.database.check import check
 from imgcat.catalog.errors import ImageChangedError
 from imgcat.catalog.opening.freshness import observed_status
@@ -67,7 +68,7 @@ def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def add(catalog: Catalog, path: Path) -> ImageRecord:
-    return put(catalog, scan_file(str(path), is_raw=path.name.startswith("raw"))).record
+    return put(catalog, scan_file(str(path), how=How(is_raw=path.name.startswith("raw")))).record
 
 
 def flip(path: Path, *, keep_times: bool = True) -> None:
@@ -166,7 +167,7 @@ def test_a_verdict_does_not_move_to_another_file(catalog: Catalog, path: Path) -
     shutil.copy2(path, copy)
     flip(copy)
     path.unlink()
-    moved = put(catalog, scan_file(str(copy), is_raw=path.name.startswith("raw")))
+    moved = put(catalog, scan_file(str(copy), how=How(is_raw=path.name.startswith("raw"))))
     assert (moved.outcome, moved.record.row.id) == (Outcome.MOVED, image_id)
     assert moved.record.row.verify_result is None
     with pytest.raises(FormatError):
@@ -179,7 +180,7 @@ def test_a_file_that_was_renamed_keeps_its_verdict(catalog: Catalog, path: Path)
     before = catalog.get(image_id)
     elsewhere = path.with_name(f"{path.stem}-elsewhere.img")
     path.rename(elsewhere)
-    moved = put(catalog, scan_file(str(elsewhere), is_raw=path.name.startswith("raw")))
+    moved = put(catalog, scan_file(str(elsewhere), how=How(is_raw=path.name.startswith("raw"))))
     assert moved.outcome is Outcome.MOVED
     assert (moved.record.row.verify_result, moved.record.index_id) == ("ok", before.index_id)
     assert moved.record.row.sealed_at == before.row.sealed_at

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 import sqlalchemy as sa
 from imgcat.catalog.adding import batch
-from imgcat.catalog.adding.put import Outcome, add_file
+from imgcat.catalog.adding.add import add_file
+from imgcat.catalog.adding.put import Outcome
 from imgcat.catalog.adding.rescan import rescan
 from imgcat.catalog.database import writing
 from imgcat.catalog.database.check import check

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from imgcat.catalog.adding.add import add_file
 from imgcat.catalog.adding.batch import Options, add_files
-from imgcat.catalog.adding.put import Outcome, add_file, put
+from imgcat.catalog.adding.put import Outcome, put
 from imgcat.catalog.adding.rescan import rescan
-from imgcat.catalog.adding.scan import scan_file
+from imgcat.catalog.adding.scan import How, scan_file
 from imgcat.catalog.errors import ImageChangedError
 from imgcat.catalog.opening.open import open_image
 from imgcat.catalog.store import Catalog
@@ -93,7 +94,7 @@ def test_what_is_decoded_is_read_without_a_word_to_the_catalog(
     """In the event loop: a reader that goes on, whose spans are many and all decoded."""
     path = tmp_path / "a.img.lz4"
     path.write_bytes(packed("lz4-small", "partclone"))
-    image = put(catalog, scan_file(str(path), spacing=64 << 10)).record
+    image = put(catalog, scan_file(str(path), how=How(spacing=64 << 10))).record
     assert catalog.cost(image.row.id).streams[0].point_count > 40
     guest = plain_image("partclone").guest
     opened = open_image(catalog, image.row.id)

@@ -15,7 +15,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from imgcat.catalog.adding.put import add_file
+from imgcat.catalog.adding.add import add_file
 from imgcat.catalog.adding.rescan import rescan
 from imgcat.catalog.database import schema
 from imgcat.catalog.database.check import check

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 from imgcat.formats.extent import ExtentKind, check_cover
-from imgcat.formats.reader import origin_of, read_bytes
+from imgcat.formats.reader import read_bytes
 from imgcat.formats.sources.byte_source import ByteSource
 from support.reader_cases import CASES
 
@@ -163,7 +163,7 @@ def test_extents_say_where_the_bytes_are(subject: Subject, guest: bytes) -> None
                 assert extent.kind is ExtentKind.DATA, extent
                 assert extent.stored_length == extent.length
                 assert _stored(extent) == expected, extent
-                origin = origin_of(extent)
+                origin = extent.origin
                 assert origin.source is not None
                 assert origin.source.read_at(origin.offset, 1) == expected[:1]
                 assert origin.depth == 0 or origin.source is not extent.source

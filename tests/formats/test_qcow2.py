@@ -14,13 +14,14 @@ from imgcat.formats import registry
 from imgcat.formats.errors import (
     CorruptImageError,
     FormatError,
+    MissingParentError,
     TruncatedImageError,
     UnsupportedFeatureError,
 )
 from imgcat.formats.extent import ExtentKind, merged
 from imgcat.formats.qcow2 import clusters as pieces
 from imgcat.formats.qcow2 import layout
-from imgcat.formats.reader import read_bytes
+from imgcat.formats.reader import ParentName, read_bytes
 from support.memory_source import MemorySource
 from support.opening import open_scanned, scan_and_open
 from support.virtual_disks import (
@@ -176,15 +177,18 @@ def test_internal_snapshots_are_listed(tmp_path: Path) -> None:
     assert read_bytes(reader, 0, reader.size) == guest_of(path, "qcow2")
 
 
-def test_what_is_not_whole_alone_is_refused_by_name(tmp_path: Path) -> None:
+def test_what_stands_upon_others_is_never_zeros_without_them(tmp_path: Path) -> None:
     base = make(tmp_path, ("64k", "v3", "none", "plain", 5 * MIB), seed=4, count=2)
     above = tmp_path / "above.qcow2"
     qemu_img("create", "-f", "qcow2", "-b", base.name, "-F", "qcow2", above)
-    with pytest.raises(UnsupportedFeatureError, match=r"a difference to 'image\.qcow2'"):
-        registry.scan(MemorySource(above.read_bytes()))
+    scan, reader = scan_and_open(MemorySource(above.read_bytes()))
+    assert scan.info.parent == ParentName(("image.qcow2",), "qcow2")
+    with pytest.raises(MissingParentError):
+        read_bytes(reader, 0, 1)
+    assert {each.kind for each in reader.extents(0, 4096)} == {ExtentKind.UNREADABLE}
     beside = tmp_path / "beside.qcow2"
     qemu_img("create", "-f", "qcow2", "-o", f"data_file={tmp_path / 'd'}", beside, "5M")
-    with pytest.raises(UnsupportedFeatureError, match="its data are in '"):
+    with pytest.raises(UnsupportedFeatureError, match="its data are in another file"):
         registry.scan(MemorySource(beside.read_bytes()))
 
 

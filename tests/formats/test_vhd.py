@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+import uuid
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,12 +12,12 @@ from imgcat.formats import registry
 from imgcat.formats.errors import (
     CorruptImageError,
     FormatError,
+    MissingParentError,
     NotThisFormatError,
     TruncatedImageError,
-    UnsupportedFeatureError,
 )
 from imgcat.formats.extent import ExtentKind, merged
-from imgcat.formats.reader import read_bytes
+from imgcat.formats.reader import ParentName, read_bytes
 from support.memory_source import MemorySource
 from support.opening import scan_and_open
 from support.virtual_disks import MIB, changes, guest_of, map_of, qemu_img, qemu_io, write_raw
@@ -108,15 +109,19 @@ def test_a_wrong_checksum_is_warned_about(kind: str, tmp_path: Path) -> None:
     assert any("the footer's checksum is 0x" in each for each in scan.info.warnings)
 
 
-def test_a_difference_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_difference_is_never_zeros_without_its_parent(tmp_path: Path) -> None:
     data = bytearray(make(tmp_path, "dynamic").read_bytes())
     for footer in (0, len(data) - 512):
         struct.pack_into(">I", data, footer + 60, 4)
     (header,) = struct.unpack_from(">Q", data, 16)
     name = "parent.vhd".encode("utf-16-be")
     data[header + 64 : header + 64 + len(name)] = name
-    with pytest.raises(UnsupportedFeatureError, match=r"a difference to 'parent\.vhd'"):
-        registry.scan(MemorySource(bytes(data)))
+    parent = uuid.UUID(int=7)
+    data[header + 40 : header + 56] = parent.bytes
+    scan, reader = scan_and_open(MemorySource(bytes(data)))
+    assert scan.info.parent == ParentName(("parent.vhd",), "vhd", str(parent))
+    with pytest.raises(MissingParentError):
+        read_bytes(reader, 0, reader.size)
 
 
 def _footer(offset: int, form: str, value: int) -> Change:

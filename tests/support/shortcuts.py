@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from imgcat.catalog.adding.put import add_file
+from imgcat.catalog.adding.add import add_file
 from imgcat.catalog.opening.freshness import Observed
 from imgcat.catalog.store import Catalog
 

@@ -1,0 +1,1 @@
+"""Which file system a volume holds, and in which state it was left."""

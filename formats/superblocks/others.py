@@ -1,0 +1,84 @@
+"""What is only recognised: encrypted volumes, members of arrays, swap, and other file systems."""
+
+from __future__ import annotations
+
+import struct
+
+from .file_system import FileSystem, Journal, label_of, uuid_of
+
+_PAGES = (4096, 8192, 16384, 65536)
+_SECTOR = 512
+_RAID = 0xA92B4EFC
+_LUKS = b"LUKS\xba\xbe"
+_BY_MAGIC = (
+    ("squashfs", 0, (b"hsqs",), Journal.NONE),
+    ("reiserfs", 65536 + 52, (b"ReIsErFs", b"ReIsEr2Fs", b"ReIsEr3Fs"), Journal.UNKNOWN),
+    ("jfs", 32768, (b"JFS1",), Journal.UNKNOWN),
+)
+
+
+def parse_first(data: bytes) -> FileSystem | None:
+    """Return what stands over a whole volume, so that what else lies in it counts no more.
+
+    Args:
+        data: the first bytes of the volume.
+    """
+    if data[:6] == _LUKS and len(data) >= _SECTOR:
+        version = int.from_bytes(data[6:8], "big")
+        label = label_of(data[24:72]) if version == 2 else None  # noqa: PLR2004
+        return FileSystem(
+            "crypto_LUKS", uuid=label_of(data[168:208], "ascii"), label=label,
+            detail={"version": version},
+        )  # fmt: skip
+    if data[3:11] == b"-FVE-FS-":
+        return FileSystem("BitLocker")
+    for sector in range(4):
+        lvm = _lvm(data[sector * _SECTOR : (sector + 1) * _SECTOR])
+        if lvm is not None:
+            return lvm
+    for offset in (0, 4096):
+        raid = _raid(data[offset : offset + 256])
+        if raid is not None:
+            return raid
+    return None
+
+
+def parse_others(data: bytes) -> FileSystem | None:
+    """Return what else is recognised.
+
+    Args:
+        data: the first 68 KiB of the volume, or all of it.
+    """
+    for page in _PAGES:
+        if data[page - 10 : page] == b"SWAPSPACE2":
+            return FileSystem(
+                "swap", uuid=uuid_of(data[1036:1052]), label=label_of(data[1052:1068]),
+                block_size=page,
+            )  # fmt: skip
+    if data[32:36] == b"NXSB":
+        (block_size,) = struct.unpack_from("<I", data, 36)
+        return FileSystem("apfs", uuid=uuid_of(data[72:88]), block_size=block_size)
+    for kind, offset, magics, journal in _BY_MAGIC:
+        if data[offset : offset + 9].startswith(magics):
+            return FileSystem(kind, journal=journal)
+    if data[32768:32774] == b"\x01CD001":
+        return FileSystem("iso9660", label=label_of(data[32808:32840]), block_size=2048)
+    return None
+
+
+def _lvm(sector: bytes) -> FileSystem | None:
+    if sector[:8] != b"LABELONE" or sector[24:32] != b"LVM2 001":
+        return None
+    (at,) = struct.unpack_from("<I", sector, 20)
+    text = sector[at : at + 32].decode("ascii", "backslashreplace")
+    parts, position = [], 0
+    for length in (6, 4, 4, 4, 4, 4, 6):
+        parts.append(text[position : position + length])
+        position += length
+    return FileSystem("LVM2_member", uuid="-".join(parts))
+
+
+def _raid(data: bytes) -> FileSystem | None:
+    if len(data) < 256 or data[:8] != struct.pack("<II", _RAID, 1):  # noqa: PLR2004
+        return None
+    return FileSystem("linux_raid_member", uuid=uuid_of(data[16:32]), label=label_of(data[32:64]))

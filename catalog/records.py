@@ -109,6 +109,7 @@ class ImageRecord:
         bad_ranges: what the last verification found.
         streams: its compressed streams.
         segments: what it is made of, where that is other images; of a difference, its parent.
+        looked_at: when it was looked for a partition table and file systems; None if never.
     """
 
     row: ImageRow
@@ -126,6 +127,7 @@ class ImageRecord:
     bad_ranges: tuple[BadRange, ...]
     streams: tuple[StreamSpec, ...] = ()
     segments: tuple[SegmentRow, ...] = ()
+    looked_at: str | None = None
 
     @property
     def is_composed(self) -> bool:
@@ -164,6 +166,58 @@ class SegmentRow(NamedTuple):
         return self.child_name is not None and self.child_offset is None
 
 
+class FileSystemRow(NamedTuple):
+    """The file system in an image; see `formats.superblocks`. `written_at` is UTC, ISO 8601."""
+
+    type: str
+    uuid: str | None
+    label: str | None
+    block_size: int | None
+    size_bytes: int | None
+    features: tuple[str, ...]
+    journal: str
+    is_dirty: bool
+    written_at: str | None
+    detail: Mapping[str, Any]
+
+
+class TableRow(NamedTuple):
+    """The partition table of a disk: ``gpt`` or ``dos``, its id, and bytes in a sector."""
+
+    scheme: str
+    uuid: str | None
+    sector_size: int
+
+
+class PartitionRow(NamedTuple):
+    """A partition: bytes ``[start, stop)`` of a disk.
+
+    `image_id` and `image` are the image that it is, `fs_type` what that holds; None of one that
+    only holds others, and of one whose image is not in the catalog.
+    """
+
+    number: int
+    start: int
+    stop: int
+    type: str
+    type_name: str | None
+    uuid: str | None
+    label: str | None
+    is_bootable: bool
+    is_container: bool
+    image_id: int | None
+    image: str | None
+    fs_type: str | None
+
+
+class InsideRows(NamedTuple):
+    """What is known to be inside of an image."""
+
+    file_system: FileSystemRow | None
+    table: TableRow | None
+    partitions: tuple[PartitionRow, ...]
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class MountEntry:
     """What a mount needs to show an image: its name and what `stat` tells.
@@ -177,8 +231,8 @@ class MountEntry:
         used_bytes: guest bytes that are stored.
         index_id: its index, another one whenever what it holds was scanned anew.
         content_key: a random number that no other content has, in this or any other catalog.
-        is_live: it is a block device: nothing that was read may be kept.
         mtime_ns: when the newest of its files was changed.
+        is_live: it is a block device: nothing that was read may be kept.
     """
 
     image_id: int
@@ -187,8 +241,8 @@ class MountEntry:
     used_bytes: int
     index_id: int
     content_key: int
-    is_live: bool
     mtime_ns: int
+    is_live: bool = False
 
 
 class ImageFiles(NamedTuple):

@@ -26,7 +26,15 @@ if TYPE_CHECKING:
     from ..formats.index.ranges import RangeList
     from ..formats.index.rank_chunk import RankChunk
     from .database.watch import Follower
-    from .records import ImageCost, ImageFiles, ImageRecord, ImageRow, OpenSpec, Volume
+    from .records import (
+        ImageCost,
+        ImageFiles,
+        ImageRecord,
+        ImageRow,
+        InsideRows,
+        OpenSpec,
+        Volume,
+    )
 
 log = logging.getLogger("imgcat.catalog")
 
@@ -168,6 +176,13 @@ class Catalog:
         """Return the image whose file is `path`, or None."""
         with self.database.reading() as connection:
             return reading.record_of_path(connection, path)
+
+    def inside(self, image_id: int) -> InsideRows:
+        """Return what is known to be inside of an image. Three statements."""
+        from .database import insides
+
+        with self.database.reading() as connection:
+            return insides.inside(connection, image_id)
 
     def path_of_uuid(self, uuid: str) -> str | None:
         """Return the path of a VHD with this UUID, None where there is none. One statement."""

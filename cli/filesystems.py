@@ -30,6 +30,11 @@ FILE_SYSTEMS = {
     "EXTFS": _EXT,
     # Not ntfsfix: it also wants the backup boot sector, which partclone leaves out of its images.
     "NTFS": FileSystem(("ntfsresize", "--info", "--force"), "ntfs-3g", "", "ntfs-3g"),
+    # As blkid calls them, and so `add`.
+    "EXT2": _EXT,
+    "EXT3": _EXT,
+    "EXT4": _EXT,
+    "VFAT": _FAT,
     # As partimage calls them.
     "EXT2FS": _EXT,
     "EXT3FS": _EXT,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ..catalog.adding.batch import Options, Result
-    from ..catalog.adding.put import Ingested
+    from ..catalog.adding.outcome import Ingested
     from ..catalog.opening.freshness import Observed
     from ..catalog.records import ImageRow
     from ..catalog.store import Catalog

@@ -11,7 +11,7 @@ from .images import listed_fields
 from .settings import open_catalog
 
 if TYPE_CHECKING:
-    from ..catalog.records import ImageCost, ImageRecord, StreamCost
+    from ..catalog.records import ImageCost, ImageRecord, InsideRows, PartitionRow, StreamCost
 
     _Sections = dict[str, dict[str, object]]
 
@@ -32,7 +32,8 @@ def show(image: ImageArgument, as_json: JsonOption = False) -> None:
     with open_catalog() as catalog:
         record = catalog.get(catalog.resolve(image))
         cost = catalog.cost(record.row.id)
-        if record.is_composed:
+        inside = catalog.inside(record.row.id)
+        if record.segments:
             status = Observed(catalog.list_images(), catalog.parts()).status(record.row.id)
         else:
             status = observed_status(record.row, record.volumes)
@@ -40,9 +41,9 @@ def show(image: ImageArgument, as_json: JsonOption = False) -> None:
     if as_json:
         from .render import write_json
 
-        write_json(_shown_fields(record, cost, status, *commands))
+        write_json(_shown_fields(record, cost, status, *commands) | _inside_fields(inside))
     else:
-        _write_record(record, cost, status, *commands)
+        _write_record(record, cost, status, inside, commands)
 
 
 def _shown_fields(
@@ -80,12 +81,26 @@ def _shown_fields(
     }
 
 
+def _inside_fields(inside: InsideRows) -> dict[str, Any]:
+    return {
+        "file_system": inside.file_system and inside.file_system._asdict(),
+        "partition_table": inside.table and inside.table._asdict(),
+        "partitions": [partition._asdict() for partition in inside.partitions],
+    }
+
+
 def _write_record(
-    record: ImageRecord, cost: ImageCost, status: str, check: str | None, mount: str | None
+    record: ImageRecord,
+    cost: ImageCost,
+    status: str,
+    inside: InsideRows,
+    commands: tuple[str | None, str | None],
 ) -> None:
     from .render import write_fields
 
-    sections = _facts(record, cost, status) | _streams(cost) | _complaints(record)
+    check, mount = commands
+    sections = _facts(record, cost, status) | _inside(inside) | _streams(cost)
+    sections |= _complaints(record)
     sections["Commands"] = {"Check": check or "none is known", "Mount": mount or "none is known"}
     for title, fields in sections.items():
         if not fields:
@@ -132,6 +147,61 @@ def _facts(record: ImageRecord, cost: ImageCost, status: str) -> _Sections:
             "Detail": row.verify_detail,
         },
     }
+
+
+def _inside(inside: InsideRows) -> _Sections:
+    """Return what is known of the file system, or of the partitions."""
+    from .render import human_size
+
+    sections: _Sections = {}
+    found = inside.file_system
+    if found is not None:
+        size = found.size_bytes
+        sections["File system"] = {
+            "Type": found.type,
+            "UUID": found.uuid,
+            "Label": found.label,
+            "Size": size and f"{human_size(size)} = {size} bytes",
+            "Block size": found.block_size,
+            "Features": " ".join(found.features) or None,
+            "Journal": _JOURNALS.get(found.journal, found.journal),
+            "Marked dirty": "yes" if found.is_dirty else "no",
+            "Last written": found.written_at,
+        }
+    if inside.table is not None:
+        table = inside.table
+        words: dict[str, object] = {
+            "Table": f"{table.scheme}, {table.uuid}, sectors of {table.sector_size} bytes"
+        }
+        words |= {
+            f"{each.number}{' *' if each.is_bootable else ''}": _partition_words(each)
+            for each in inside.partitions
+        }
+        sections["Partitions"] = words
+    return sections
+
+
+def _partition_words(partition: PartitionRow) -> str:
+    from ..formats.text import printable
+    from .render import human_size
+
+    size = human_size(partition.stop - partition.start)
+    words = [f"[{partition.start}, {partition.stop}) {size}"]
+    words.append(partition.type_name or partition.type)
+    if partition.label:
+        words[-1] += f" {printable(partition.label)!r}"
+    if not partition.is_container:
+        words.append(partition.fs_type or "unknown")
+    text = ", ".join(words)
+    return f"{text} -> {printable(partition.image)}" if partition.image else text
+
+
+_JOURNALS = {
+    "none": None,
+    "clean": "clean",
+    "replay": "to be replayed: it was not unmounted",
+    "unknown": "unknown",
+}
 
 
 def _streams(cost: ImageCost) -> _Sections:

@@ -8,8 +8,10 @@ from .errors import CorruptImageError, NotThisFormatError, UnsupportedFeatureErr
 from .ntfsclone.format import FORMAT as NTFSCLONE
 from .partclone.format import FORMAT as PARTCLONE
 from .partimage.format import FORMAT as PARTIMAGE
+from .partitions.on_disk import read_table
 from .qcow2.format import FORMAT as QCOW2
 from .raw.format import FORMAT as RAW
+from .superblocks.find import find_file_system
 from .vhd.format import FORMAT as VHD
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ _KNOWN_BUT_UNREAD = {
     b"LRZI": "lrzip: unpack it with lrunzip",
     b"\x89LZO\x00\r\n\x1a\n": "lzop: unpack it with lzop -d",
 }
+
+_LOOKED_AT = 68 << 10
 
 PROBE_SIZE = 64
 """Bytes at the beginning of an image that tell its format."""
@@ -52,11 +56,33 @@ def begun_by(head: bytes) -> Format | None:
     return next((each for each in FORMATS if each.magic and head.startswith(each.magic)), None)
 
 
+def looks_raw(source: ByteSource) -> bool:
+    """Tell whether a source begins with a partition table, or with a file system. One read.
+
+    Raises:
+        OSError: the operating system could not read.
+    """
+    head = source.read_at(0, min(source.size, _LOOKED_AT))
+
+    def read(offset: int, length: int) -> bytes:
+        return head[offset : offset + length]
+
+    try:
+        if read_table(read, source.size) is not None:
+            return True
+    except CorruptImageError:
+        # A table all the same.
+        return True
+    return find_file_system(read, source.size) is not None
+
+
 def sniff(source: ByteSource) -> Format:
     """Return the format that `source` begins like, or ends like. Reads a few bytes of both.
 
     Args:
         source: the stored bytes, with the header of the first volume.
+
+    What begins with a partition table or a file system is raw.
 
     Raises:
         NotThisFormatError: it begins like no format that is known.
@@ -72,6 +98,8 @@ def sniff(source: ByteSource) -> Format:
             return each
     if not head:
         raise NotThisFormatError("image", 0, "the file is empty")
+    if looks_raw(source):
+        return RAW
     for magic, what in _KNOWN_BUT_UNREAD.items():
         if head.startswith(magic):
             raise UnsupportedFeatureError("image", 0, what)

@@ -346,7 +346,12 @@ class Operations(pyfuse3.Operations):
             raise pyfuse3.FUSEError(errno.EACCES)
         # Of a file that was touched, what the kernel has cached may be from before.
         is_kept = not known.reader.was_touched
-        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle), keep_cache=is_kept)
+        return pyfuse3.FileInfo(
+            fh=pyfuse3.FileHandleT(handle),
+            # Of a block device, which others may write to, nothing is kept.
+            keep_cache=is_kept and not entry.is_live,
+            direct_io=entry.is_live,
+        )
 
     async def read(self, fh: pyfuse3.FileHandleT, off: int, size: int) -> bytes:
         """Return guest bytes, fewer than asked for only at the image's end.

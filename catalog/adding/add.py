@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from ...formats.errors import CorruptImageError, FormatError, MissingParentError
 from ...formats.passes.chain import check_chain, identity
 from ...formats.raw import reader as raw
-from .put import Ingested, Outcome, needs_scan, put
+from .outcome import Ingested, Outcome
+from .put import needs_scan, put
 from .scan import USUAL, scan_file
 
 if TYPE_CHECKING:

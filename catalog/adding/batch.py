@@ -17,7 +17,8 @@ from ...formats.files import detect
 from ..errors import ImageChangedError, ImageNotFoundError, NameTakenError
 from .add import add_file, with_parent
 from .moved import MovedImages
-from .put import Ingested, Outcome, needs_scan, put
+from .outcome import Ingested, Outcome
+from .put import needs_scan, put
 from .scan import How, ScannedFile, scan_file
 
 if TYPE_CHECKING:

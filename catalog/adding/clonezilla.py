@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 from ...formats.clonezilla.directory import is_image_directory, read_directory
 from ...formats.clonezilla.disk import disk_layout
 from ...formats.clonezilla.evidence import row_name
-from ...formats.errors import CorruptImageError, FormatError
+from ...formats.errors import CorruptImageError, FormatError, UnreadablePartError
+from ...formats.passes.look_inside import look_inside
 from ..database import reading
 from ..database.moment import utc_now
 from ..records import FAILED
 from . import batch
-from .put import Ingested
+from .outcome import Ingested
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from ...formats.clonezilla.records import ImageDirectory
     from ...formats.progress import Progress
+    from ...formats.reader import ImageReader
     from ..store import Catalog
     from .compose import Composition
 
@@ -128,6 +130,7 @@ def put_directory(
             wish = f"{directory.name}/{disk}{SUFFIX}"
             done[disk] = put_composition(connection, composition, known=image_id, wish=wish)
             members[DISK, disk] = done[disk][0]
+            _put_partitions(connection, done[disk][0], composition)
         writing.replace_directory(
             connection, _columns(directory), members, list(_facts(directory)),
             moved_from=moved_from,
@@ -207,6 +210,30 @@ def find_directories(path: str) -> Iterator[str]:
         if is_image_directory(parent):
             below.clear()
             yield parent
+
+
+def _put_partitions(connection: sa.Connection, disk_id: int, composition: Composition) -> None:
+    """Write the partition table of a disk; what is an image already is that, and not another."""
+    from ...formats.composed.reader import ComposedReader
+    from ...formats.composed.segments import ChildBytes
+    from ..database import writing
+    from .derived import put_partitions
+
+    def refuse(name: str) -> ImageReader:
+        # Its table lies in what was saved of the disk itself.
+        raise UnreadablePartError(name, 0, "is not looked at here")
+
+    reader = ComposedReader.of_segments(composition.size, composition.segments, refuse)
+    inside = look_inside(reader, is_disk=True, sector_size=composition.block_size)
+    images = {
+        segment.start: composition.children[segment.content.name]
+        for segment in composition.segments
+        if isinstance(segment.content, ChildBytes)
+        and segment.content.offset == 0
+        and segment.content.name in composition.children
+    }
+    put_partitions(connection, disk_id, inside, images)
+    writing.update_image(connection, disk_id, looked_at=utc_now())
 
 
 def _composition_or_error(

@@ -10,7 +10,7 @@ from ...formats.index.kind import IndexKind
 from ..database import composing, reading, writing
 from ..database.moment import utc_now
 from ..database.transaction import driver_connection
-from .put import Outcome
+from .outcome import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

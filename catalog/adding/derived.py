@@ -1,4 +1,4 @@
-"""What is derived from an image, and has no file of its own: its snapshots.
+"""What is derived from an image, and has no file of its own: its snapshots and partitions.
 
 Everything here is called in the transaction that writes the image itself.
 """
@@ -10,15 +10,28 @@ from typing import TYPE_CHECKING, Any
 
 import xxhash
 
-from ..database import composing, writing
+from ...formats.composed.segments import ChildBytes, Segment
+from ..database import composing, insides, writing
+from ..database.moment import utc_now
 from ..database.transaction import driver_connection
 from ..errors import NameTakenError
 from ..names import check_name, file_name, legible
+from .compose import Composition, put_composition
+from .scan import DISKS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import sqlalchemy as sa
 
+    from ...formats.partitions.table import Partition
+    from ...formats.passes.look_inside import Inside
     from ...formats.reader import Scan
+    from ...formats.superblocks.file_system import FileSystem
+    from .scan import ScannedFile
+
+PARTITION = "partition"
+"""What a partition of a disk is called in the place of a format."""
 
 _KNOWN_SNAPSHOTS = """
     SELECT id, json_extract(header, '$.snapshot_id'), json_extract(header, '$.snapshot')
@@ -99,3 +112,76 @@ def _entry_name(holder: str, name: str, scan: Scan) -> str:
     except NameTakenError:
         return f"{holder}@{scan.info.header['snapshot_id']}"
     return wish
+
+
+def put_inside(connection: sa.Connection, image_id: int, scanned: ScannedFile) -> None:
+    """Write what was found inside of an image: its file system, or its partitions."""
+    driver = driver_connection(connection)
+    insides.replace_file_system(driver, image_id, scanned.inside.file_system)
+    if scanned.scan.info.format in DISKS:
+        put_partitions(connection, image_id, scanned.inside)
+
+
+def put_partitions(
+    connection: sa.Connection,
+    disk_id: int,
+    inside: Inside,
+    known_images: Mapping[int, int] | None = None,
+) -> None:
+    """Write the partition table of a disk, and each partition as an image of its own.
+
+    Args:
+        connection: in a transaction.
+        disk_id: the disk, which has been written.
+        inside: what was found in it.
+        known_images: ids of partitions that are images already, by the first byte of each.
+    """
+    driver = driver_connection(connection)
+    before = insides.partition_images(driver, disk_id)
+    (stored,) = driver.execute("SELECT name FROM images WHERE id = ?", (disk_id,)).fetchone()
+    disk = file_name(stored)
+    linked = known_images or {}
+    images: dict[int, int] = {}
+    partitions = inside.table.partitions if inside.table else ()
+    for each in partitions:
+        if each.is_container:
+            continue
+        if each.start in linked:
+            images[each.number] = linked[each.start]
+            continue
+        found = inside.within.get(each.number)
+        assert inside.table is not None
+        composition = _partition(disk, disk_id, each, inside.table.sector_size, found)
+        wish = f"{disk}.p{each.number}"
+        known = before.pop(each.number, None)
+        image_id, _outcome = put_composition(connection, composition, known=known, wish=wish)
+        writing.update_image(connection, image_id, parent_id=disk_id, looked_at=utc_now())
+        insides.replace_file_system(driver, image_id, found)
+        images[each.number] = image_id
+    for image_id in before.values():
+        writing.delete_image(connection, image_id)
+    insides.replace_table(driver, disk_id, inside.table, images)
+
+
+def _partition(
+    disk: str, disk_id: int, partition: Partition, sector_size: int, found: FileSystem | None
+) -> Composition:
+    size = partition.stop - partition.start
+    return Composition(
+        format=PARTITION,
+        fs_type=found.type if found else "unknown",
+        creator=None,
+        size=size,
+        block_size=sector_size,
+        header={
+            "number": partition.number,
+            "start": partition.start,
+            "type": partition.type,
+            "type_name": partition.type_name,
+            "uuid": partition.uuid,
+            "label": partition.name,
+        },
+        segments=(Segment(0, size, ChildBytes(disk, partition.start)),),
+        children={disk: disk_id},
+        warnings=(),
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import enum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...formats.codecs.seek_points import INDEX_VERSION, pages_digest
@@ -15,6 +14,7 @@ from ..opening.freshness import Freshness, freshness
 from ..opening.identity import is_untouched
 from ..records import FAILED, LIVE, STALE, ImageRecord
 from .moved import MovedImages
+from .outcome import Ingested, Outcome
 
 if TYPE_CHECKING:
     import sqlite3
@@ -23,32 +23,6 @@ if TYPE_CHECKING:
 
     from ..store import Catalog
     from .scan import ScannedFile
-
-
-class Outcome(enum.Enum):
-    """What came of an `add` or a `rescan`."""
-
-    ADDED = "added"
-    UPDATED = "updated"
-    MOVED = "moved"
-    UNCHANGED = "unchanged"
-    MISSING = "missing"
-    FAILED = "failed"
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Ingested:
-    """The result for one image.
-
-    Attributes:
-        outcome: what came of it.
-        record: the image as the catalog has it now.
-        is_right: its checksums were looked at while it was scanned, and nothing is wrong.
-    """
-
-    outcome: Outcome
-    record: ImageRecord
-    is_right: bool = False
 
 
 def needs_scan(catalog: Catalog, record: ImageRecord | None) -> bool:
@@ -131,7 +105,7 @@ def put(
     # Imported when there is something to write: SQLAlchemy is loaded while the scan runs.
     from ..database import composing, writing
     from ..database.transaction import driver_connection
-    from .derived import put_snapshots
+    from .derived import put_inside, put_snapshots
 
     if name is not None:
         check_name(name)
@@ -167,6 +141,7 @@ def put(
             composing.check_depth(connection, image_id)
         if is_new:
             put_snapshots(connection, image_id, scanned.scan.snapshots, values)
+        put_inside(connection, image_id, scanned)
         composing.refresh_above(connection, [image_id])
     return Ingested(outcome, catalog.get(image_id), scanned.scan.is_right)
 
@@ -186,7 +161,7 @@ def replace(catalog: Catalog, scanned: ScannedFile, *, before: ImageRecord) -> I
     """
     from ..database import composing, writing
     from ..database.transaction import driver_connection
-    from .derived import put_snapshots
+    from .derived import put_inside, put_snapshots
 
     image_id = before.row.id
     with catalog.database.writing() as connection:
@@ -204,6 +179,7 @@ def replace(catalog: Catalog, scanned: ScannedFile, *, before: ImageRecord) -> I
         writing.update_image(connection, image_id, **values)
         writing.replace_volumes(connection, image_id, scanned.volumes)
         put_snapshots(connection, image_id, scanned.scan.snapshots, values)
+        put_inside(connection, image_id, scanned)
         composing.refresh_above(connection, [image_id])
     return catalog.get(image_id)
 
@@ -251,7 +227,7 @@ def _values(scanned: ScannedFile) -> dict[str, Any]:
         "format": info.format,
         "format_version": info.format_version,
         "creator": info.creator,
-        "fs_type": info.fs_type,
+        "fs_type": scanned.fs_type,
         "size_bytes": info.size,
         "block_size": info.block_size,
         "total_blocks": info.total_blocks,
@@ -264,10 +240,11 @@ def _values(scanned: ScannedFile) -> dict[str, Any]:
         "content": info.content,
         "status": scanned.status,
         "status_detail": scanned.status_detail,
-        "warnings": list(info.warnings),
+        "warnings": scanned.warnings,
         "header": dict(info.header),
         "layout": dict(info.layout),
         "fingerprint": info.fingerprint,
         "scanned_at": utc_now(),
         "scan_seconds": round(scanned.seconds, 6),
+        "looked_at": utc_now(),
     }

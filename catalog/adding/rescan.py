@@ -14,7 +14,8 @@ from ..opening.freshness import Freshness, freshness
 from ..records import DAMAGED, FAILED, MISSING, ImageRecord
 from .add import with_parent
 from .clonezilla import DISK, PARTITION, put_directory
-from .put import Ingested, Outcome, needs_scan, put
+from .outcome import Ingested, Outcome
+from .put import needs_scan, put
 from .scan import How, scan_file
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def rescan(catalog: Catalog, image_id: int) -> Ingested:
 
 
 def _rescan_holder(catalog: Catalog, record: ImageRecord) -> Ingested:
-    """Look at the image again that a snapshot is one of."""
+    """Look at the image again that a snapshot or a partition is one of."""
     holder = record.segments[0].child_id if record.segments else None
     if holder is None:
         return Ingested(Outcome.UNCHANGED, record)
@@ -55,7 +56,8 @@ def _rescan_files(catalog: Catalog, record: ImageRecord) -> Ingested:
         paths = (volume.path for volume in record.volumes)
         gone = next((path for path in paths if not os.path.exists(path)), record.row.path)
         return _set_status(catalog, record, MISSING, f"{gone} is not there", Outcome.MISSING)
-    if not needs_scan(catalog, record) and record.row.status not in {MISSING, DAMAGED}:
+    is_settled = record.looked_at is not None and record.row.status not in {MISSING, DAMAGED}
+    if is_settled and not needs_scan(catalog, record):
         return Ingested(Outcome.UNCHANGED, record)
     how = How(
         is_raw=record.row.format == raw.NAME,
@@ -83,7 +85,7 @@ def _rescan_disk(catalog: Catalog, record: ImageRecord) -> Ingested:
         where = reading.directory_of_image(connection, record.row.id, DISK)
         found = {} if where is None else reading.directory_images(connection, where[0], PARTITION)
     if where is None:
-        return Ingested(Outcome.UNCHANGED, record)
+        return _rescan_holder(catalog, record)
     path, device = where
     if not os.path.isdir(path):
         return _set_status(catalog, record, MISSING, f"{path} is not there", Outcome.MISSING)

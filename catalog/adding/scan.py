@@ -12,6 +12,7 @@ from ...formats.codecs.seek_points import SPAN_BUDGET
 from ...formats.errors import CorruptImageError
 from ...formats.files import detect
 from ...formats.passes.chain import Chain
+from ...formats.passes.look_inside import Inside, look_inside
 from ...formats.passes.scan import scan_files
 from ..errors import ImageChangedError
 from ..opening.freshness import Freshness, compare, volume_from_stat
@@ -51,6 +52,14 @@ class How:
 
 USUAL = How()
 
+DISKS = frozenset({"raw", "qcow2", "vhd"})
+"""Formats that may hold a whole disk."""
+
+_NOTHING = Inside()
+
+_NEAR = 128 << 10
+"""Of what can only be decoded from its beginning on, no more than this is looked at."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ScannedFile:
@@ -64,6 +73,7 @@ class ScannedFile:
         streams: of a compressed one, its seek points.
         parent: what it is a difference to.
         parent_id: the id that this has in the catalog, once it is there.
+        inside: its partition table and file systems.
         is_live: it is a block device, and others may write to it.
     """
 
@@ -74,6 +84,7 @@ class ScannedFile:
     streams: tuple[StreamIndex, ...] = ()
     parent: FoundParent | None = None
     parent_id: int | None = None
+    inside: Inside = _NOTHING
     is_live: bool = False
 
     @property
@@ -94,6 +105,23 @@ class ScannedFile:
                 f"before it gets to its bytes: `imgcat repack` makes it fast to read"
             )
         return self.scan.info.damage
+
+    @property
+    def fs_type(self) -> str:
+        """What it holds: as the image says, and of a raw or virtual disk as was found."""
+        said = self.scan.info.fs_type
+        if self.scan.info.format not in DISKS:
+            return said
+        found = self.inside.file_system
+        return found.type if found else "disk" if self.inside.table else said
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is odd about the image, and about what is inside."""
+        found = [*self.scan.info.warnings]
+        if self.inside.problem is not None:
+            found.append(self.inside.problem)
+        return found + list(self.inside.table.warnings if self.inside.table else ())
 
     @property
     def largest_span(self) -> int:
@@ -126,6 +154,8 @@ def scan_file(path: str, progress: Progress | None = None, how: How = USUAL) -> 
         scan = scan_files(
             stored, progress, spacing=how.spacing, is_raw=how.is_raw, verify=how.verify
         )
+        streams = stored.indexes
+        inside = _look_inside(stored, scan, chain, volumes[0].path)
         if how.strict and scan.info.warnings:
             raise CorruptImageError("image", 0, "; ".join(scan.info.warnings))
         for file, volume in zip(stored.files, volumes, strict=True):
@@ -139,10 +169,23 @@ def scan_file(path: str, progress: Progress | None = None, how: How = USUAL) -> 
         volumes,
         scan,
         time.monotonic() - began,
-        stored.indexes,
+        streams,
         chain.parent_of(volumes[0].path, scan),
+        inside=inside,
         is_live=any(stat.S_ISBLK(file.stat.st_mode) for file in stored.files),
     )
+
+
+def _look_inside(stored: StoredFiles, scan: Scan, chain: Chain, path: str) -> Inside:
+    """Return what is inside of an image that was just scanned."""
+    spans = (index.largest_span for index in stored.indexes)
+    limit = _NEAR if max(spans, default=0) > SPAN_BUDGET else None
+    reader = chain.open_reader(path, stored, scan)
+    try:
+        return look_inside(reader, is_disk=scan.info.format in DISKS, limit=limit)
+    finally:
+        # It closes the files too, which are not read any more.
+        reader.close()
 
 
 def _volumes(stored: StoredFiles) -> tuple[Volume, ...]:

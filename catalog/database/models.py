@@ -188,6 +188,7 @@ images = sa.Table(
     sa.Column("verify_detail", Words),
     sa.Column("content", sa.Text, nullable=False, server_default=sa.text("'full'")),
     sa.Column("parent_id", sa.Integer, sa.ForeignKey("images.id", ondelete="CASCADE"), index=True),
+    sa.Column("looked_at", sa.Text),
     sa.CheckConstraint(
         "status IN ('ready', 'stale', 'missing', 'damaged', 'failed', 'needs-repack', 'live')",
         name="status",

@@ -48,7 +48,7 @@ _VOLUMES = f"SELECT image_id, {_VOLUME_COLUMNS} FROM volumes"  # noqa: S608
 _RECORD = f"""
     SELECT {_ROW_COLUMNS}, images.total_blocks, images.used_blocks, images.scan_seconds,
            images.warnings, images.header, images.layout, images.fingerprint,
-           images.index_id, indexes.kind, indexes.digest
+           images.index_id, indexes.kind, indexes.digest, images.looked_at
     FROM images JOIN indexes ON indexes.id = images.index_id
 """  # noqa: S608
 # Of an image that is made of others, what its files are: those of all images below it.
@@ -483,6 +483,7 @@ def _record(connection: sqlite3.Connection, row: tuple[Any, ...]) -> ImageRecord
     listed = _image_row(row[: len(_ROW_FIELDS)])
     (
         total, used, seconds, warnings, header, layout, fingerprint, index_id, kind, digest,
+        looked_at,
     ) = row[len(_ROW_FIELDS) :]  # fmt: skip
     bad = connection.execute(_BAD_RANGES, (listed.id,))
     volumes = _volumes_by_image(
@@ -506,6 +507,7 @@ def _record(connection: sqlite3.Connection, row: tuple[Any, ...]) -> ImageRecord
         segments=(
             _segments(connection, index_id) if kind in {IndexKind.SEGMENTS, IndexKind.MAP} else ()
         ),
+        looked_at=looked_at,
     )
 
 

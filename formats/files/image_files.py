@@ -10,7 +10,8 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Self
 
-from ..sources.file import FileSource, has_changed
+from ..sources.device import DeviceSource
+from ..sources.file import FileSource, has_changed, is_block_device
 from ..sources.file_pool import ChunkSource
 from ..sources.joined import JoinedSource, joined
 
@@ -71,7 +72,8 @@ class StoredFiles:
         kind = FileSource if len(paths) <= _FEW else ChunkSource
         try:
             for path in paths:
-                opened.append(kind(path))  # noqa: PERF401 - what is open is closed below
+                # What is open is closed below.
+                opened.append((DeviceSource if is_block_device(path) else kind)(path))  # noqa: PERF401
         except BaseException:
             for file in opened:
                 file.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 from ..errors import CorruptImageError
@@ -61,7 +62,7 @@ def _check_apart(partitions: tuple[Partition, ...]) -> None:
         CorruptImageError: two do.
     """
     plain = sorted((p.start, p.stop, p.number) for p in partitions if not p.is_container)
-    for (_start, stop, number), (start, _stop, other) in zip(plain, plain[1:], strict=False):
+    for (_start, stop, number), (start, _stop, other) in itertools.pairwise(plain):
         if start < stop:
             raise CorruptImageError(
                 "partitions", start, f"partitions {number} and {other} lie over each other"

@@ -77,12 +77,7 @@ class FileSource:
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Return ``length`` bytes at ``offset``; see `ByteSource.read_at`."""
-        if offset + length > self._size:
-            raise TruncatedImageError(
-                "source",
-                self._size,
-                f"the file ends here, {offset + length - self._size} bytes short",
-            )
+        self._check_inside(offset, length)
         data = os.pread(self._fd, length, offset)
         if len(data) == length:
             return data
@@ -90,6 +85,14 @@ class FileSource:
         whole = bytearray(length)
         self.readv([memoryview(whole)], offset)
         return bytes(whole)
+
+    def _check_inside(self, offset: int, length: int) -> None:
+        if offset + length > self._size:
+            raise TruncatedImageError(
+                "source",
+                self._size,
+                f"the file ends here, {offset + length - self._size} bytes short",
+            )
 
     def place(self, offset: int) -> Place:
         """Return the same place in the file."""
@@ -104,6 +107,15 @@ class FileSource:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+
+
+def is_block_device(path: str) -> bool:
+    """Tell whether a path leads to a block device.
+
+    Raises:
+        OSError: it cannot be looked at.
+    """
+    return stat.S_ISBLK(os.stat(path).st_mode)
 
 
 class OpenFile(Protocol):

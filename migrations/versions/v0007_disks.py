@@ -28,6 +28,7 @@ def upgrade() -> None:
         sa.Column("role", sa.Text, nullable=False, server_default=sa.text("'image'")),
     )
     _let_images_be_live()
+    op.add_column("images", sa.Column("looked_at", sa.Text))
     op.create_index("ix_images_parent_id", "images", ["parent_id"])
     op.create_table(
         "partition_tables",

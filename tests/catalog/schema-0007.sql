@@ -129,7 +129,7 @@ CREATE TABLE "images" (
     verify_result TEXT,
     verify_detail TEXT,
     content TEXT DEFAULT 'full' NOT NULL,
-    parent_id INTEGER,
+    parent_id INTEGER, looked_at TEXT,
     CONSTRAINT ck_images_status CHECK (status IN
         ('ready', 'stale', 'missing', 'damaged', 'failed', 'needs-repack', 'live')),
     CONSTRAINT fk_images_index_id_indexes FOREIGN KEY(index_id) REFERENCES indexes (id),

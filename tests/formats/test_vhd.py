@@ -118,6 +118,10 @@ def test_a_difference_is_never_zeros_without_its_parent(tmp_path: Path) -> None:
     data[header + 64 : header + 64 + len(name)] = name
     parent = uuid.UUID(int=7)
     data[header + 40 : header + 56] = parent.bytes
+    (table,) = struct.unpack_from(">Q", data, header + 16)
+    (block,) = struct.unpack_from(">I", data, table)
+    # Nothing of the first block is its own.
+    data[block * 512 : block * 512 + 512] = bytes(512)
     scan, reader = scan_and_open(MemorySource(bytes(data)))
     assert scan.info.parent == ParentName(("parent.vhd",), "vhd", str(parent))
     with pytest.raises(MissingParentError):

@@ -1,0 +1,137 @@
+"""Partition tables and file systems, as rows: written in a transaction, read as in `reading`."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from typing import TYPE_CHECKING
+
+from ..names import file_name, legible
+from ..records import FileSystemRow, InsideRows, PartitionRow, TableRow
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Mapping
+
+    from ...formats.partitions.table import DiskTable
+    from ...formats.superblocks.file_system import FileSystem
+
+_FILE_SYSTEM = """
+    SELECT type, uuid, label, block_size, size_bytes, features, journal, is_dirty, written_at,
+           detail
+    FROM file_systems WHERE image_id = ?
+"""
+_TABLE = "SELECT scheme, uuid, sector_size FROM partition_tables WHERE disk_id = ?"
+_PARTITIONS = """
+    SELECT number, start_byte, stop_byte, partitions.type, type_name, partitions.uuid,
+           partitions.label, is_bootable, is_container, image_id, images.name, file_systems.type
+    FROM partitions LEFT JOIN images ON images.id = image_id
+    LEFT JOIN file_systems USING (image_id)
+    WHERE disk_id = ? ORDER BY number
+"""
+
+
+def replace_file_system(
+    driver: sqlite3.Connection, image_id: int, found: FileSystem | None
+) -> None:
+    """Let this be the file system of an image."""
+    driver.execute("DELETE FROM file_systems WHERE image_id = ?", (image_id,))
+    if found is None:
+        return
+    driver.execute(
+        "INSERT INTO file_systems (image_id, type, uuid, label, block_size, size_bytes, features,"
+        " journal, is_dirty, written_at, detail) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            image_id, found.type, _text(found.uuid), _text(found.label), found.block_size,
+            found.size, json.dumps([legible(each) for each in found.features]),
+            found.journal.value, int(found.is_dirty), _moment(found.written_at),
+            json.dumps({key: _number(value) for key, value in found.detail.items()}),
+        ),
+    )  # fmt: skip
+
+
+def replace_table(
+    driver: sqlite3.Connection,
+    disk_id: int,
+    table: DiskTable | None,
+    images: Mapping[int, int],
+) -> None:
+    """Let this be the partition table of a disk.
+
+    Args:
+        driver: in a transaction.
+        disk_id: the disk.
+        table: its table; None where it has none.
+        images: the images that its partitions are, by their numbers.
+    """
+    driver.execute("DELETE FROM partitions WHERE disk_id = ?", (disk_id,))
+    driver.execute("DELETE FROM partition_tables WHERE disk_id = ?", (disk_id,))
+    if table is None:
+        return
+    driver.execute(
+        "INSERT INTO partition_tables (disk_id, scheme, uuid, sector_size) VALUES (?, ?, ?, ?)",
+        (disk_id, table.scheme, table.id, table.sector_size),
+    )
+    driver.executemany(
+        "INSERT INTO partitions (disk_id, number, start_byte, stop_byte, type, type_name, uuid,"
+        " label, is_bootable, is_container, image_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            (
+                disk_id, each.number, each.start, each.stop, each.type, each.type_name, each.uuid,
+                _text(each.name), int(each.is_bootable), int(each.is_container),
+                images.get(each.number),
+            )
+            for each in table.partitions
+        ),
+    )  # fmt: skip
+
+
+def partition_images(driver: sqlite3.Connection, disk_id: int) -> dict[int, int]:
+    """Return the images that are derived from a disk as its partitions, by their numbers."""
+    rows = driver.execute(
+        "SELECT number, image_id FROM partitions JOIN images ON images.id = image_id"
+        " WHERE disk_id = ?1 AND images.parent_id = ?1",
+        (disk_id,),
+    )
+    return dict(rows.fetchall())
+
+
+def inside(connection: sqlite3.Connection, image_id: int) -> InsideRows:
+    """Return what is known to be inside of an image. Three statements."""
+    row = connection.execute(_FILE_SYSTEM, (image_id,)).fetchone()
+    file_system = None
+    if row is not None:
+        kind, uuid, label, block_size, size, features, journal, is_dirty, written_at, detail = row
+        file_system = FileSystemRow(
+            kind, uuid, label, block_size, size, tuple(json.loads(features)), journal,
+            bool(is_dirty), written_at, json.loads(detail),
+        )  # fmt: skip
+    row = connection.execute(_TABLE, (image_id,)).fetchone()
+    table = None if row is None else TableRow(*row)
+    partitions = []
+    for number, start, stop, kind, type_name, uuid, label, boot, box, child, name, fs in (
+        connection.execute(_PARTITIONS, (image_id,))
+    ):  # fmt: skip
+        shown = None if name is None else file_name(name)
+        row = (
+            number, start, stop, kind, type_name, uuid, label, bool(boot), bool(box), child, shown,
+            fs,
+        )  # fmt: skip
+        partitions.append(PartitionRow(*row))
+    return InsideRows(file_system, table, tuple(partitions))
+
+
+def _text(value: str | None) -> str | None:
+    return None if value is None else legible(value)
+
+
+def _number(value: object) -> object:
+    """Return what JSON and SQLite can keep: feature words of 64 bits may be larger."""
+    return hex(value) if isinstance(value, int) and value >= 1 << 63 else value
+
+
+def _moment(seconds: int | None) -> str | None:
+    """Return a time as the catalog has it, None where it is none that a calendar has."""
+    if seconds is None or not 0 <= seconds < 253402300800:  # noqa: PLR2004 - the year 10000
+        return None
+    return dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from .arguments import JsonOption
-from .exit_codes import NOT_MOUNTED
+from .exit_codes import NOT_SERVED
 from .filesystems import FILE_SYSTEMS
 from .settings import open_catalog
 
@@ -46,7 +46,7 @@ def doctor(as_json: JsonOption = False) -> None:
             mend = f"  ->  {finding.mend}" if finding.mend else ""
             sys.stdout.write(f"{finding.level:<8} {finding.what}{mend}\n")
     if any(finding.level == "missing" for finding in findings):
-        raise typer.Exit(NOT_MOUNTED)
+        raise typer.Exit(NOT_SERVED)
 
 
 def _mounting() -> Iterator[Finding]:

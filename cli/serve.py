@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from .completion import complete_images
 from .settings import complain, notify, settings
-
-if TYPE_CHECKING:
-    import click
 
 _FOR_NBDKIT = "imgcat.nbdkit"
 """Where the words behind ``--`` are kept in a context."""
@@ -21,15 +18,16 @@ _FOR_NBDKIT = "imgcat.nbdkit"
 class ServeCommand(typer.core.TyperCommand):
     """A command whose words behind ``--`` are another program's."""
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - click
         """Set aside what is behind ``--``."""
         if "--" in args:
             place = args.index("--")
             ctx.meta[_FOR_NBDKIT] = tuple(args[place + 1 :])
             args = args[:place]
-        return super().parse_args(ctx, args)
+        rest: list[str] = super().parse_args(ctx, args)
+        return rest
 
-    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:  # noqa: ANN401 - click
         """Tell that there may be some."""
         return [*super().collect_usage_pieces(ctx), "[-- NBDKIT ARGS]"]
 

@@ -61,6 +61,7 @@ class NbdkitArguments:
         address: where it listens, if that was said.
         requires_tls: whether nobody connects without TLS.
         knows_clients: whether only those connect who have a key, or a certificate.
+        has_threads: whether the number of threads was said.
         keeping_filters: those that keep bytes of what they are put upon.
     """
 
@@ -69,6 +70,7 @@ class NbdkitArguments:
     address: str | None = None
     requires_tls: bool = False
     knows_clients: bool = False
+    has_threads: bool = False
     keeping_filters: tuple[str, ...] = ()
 
 
@@ -109,6 +111,7 @@ def parse(arguments: Sequence[str]) -> NbdkitArguments:
         address=said.get("-i"),
         requires_tls=requires_tls,
         knows_clients=requires_tls and ("--tls-psk" in said or "--tls-verify-peer" in said),
+        has_threads="-t" in said or "--threads" in said,
         keeping_filters=tuple(each for each in filters if each not in _STATELESS),
     )
 

@@ -30,7 +30,7 @@ from ..catalog.store import Catalog
 from ..catalog.upkeep.damage import DamageRecorder
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Mapping
 
     from ..catalog.opening.permissions import FileIdentity, Permissions
     from ..catalog.opening.watched import WatchedReader
@@ -74,7 +74,7 @@ class Export:
     """
 
     __slots__ = (
-        "content_key", "extents", "name", "read_into", "read_into_nowait", "reader", "size",
+        "content_key", "name", "read_into", "read_into_nowait", "reader", "size", "stored_ranges",
         "users",
     )  # fmt: skip
 
@@ -85,7 +85,7 @@ class Export:
         self.size = reader.size
         self.read_into = reader.read_into
         self.read_into_nowait = reader.read_into_nowait
-        self.extents = reader.extents
+        self.stored_ranges = reader.stored_ranges
         self.users = 1
 
 
@@ -249,7 +249,7 @@ class Exports:
                 f"{entry.name}: was scanned anew at {utc_now()} or before: start the server again"
             )
 
-    def _public_files(self, entry: MountEntry) -> Collection[FileIdentity]:
+    def _public_files(self, entry: MountEntry) -> frozenset[FileIdentity]:
         """Return the files of an image that everybody may read."""
         judged = self._permissions.look(entry.image_id)
         if not everybody_may(judged.permissions):

@@ -153,7 +153,8 @@ def extents(export: Export, count: int, offset: int, flags: int) -> list[Block]:
     """Return what guest bytes are, from `offset` on; maybe of fewer bytes than `count`."""
     try:
         stop = min(offset + count, export.size)
-        return blocks_of(export.extents(offset, stop), only_one=bool(flags & nbdkit.FLAG_REQ_ONE))
+        stored = export.stored_ranges(offset, stop)
+        return blocks_of(stored, offset, stop, only_one=bool(flags & nbdkit.FLAG_REQ_ONE))
     except Exception as error:
         _refuse(export.name, error)
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .request import PluginRequest
 
 _SITE_NAMES = ("site-packages", "dist-packages")
+_WHERE_USERS_DO_NOT_LOOK = "/usr/sbin:/usr/local/sbin"
 _PATIENCE_SECONDS = 30
 
 CALLBACKS = (
@@ -34,7 +35,7 @@ def find_nbdkit() -> str:
     Raises:
         ServeError: something is missing; the message names the package.
     """
-    program = shutil.which("nbdkit") or shutil.which("nbdkit", path="/usr/sbin:/usr/bin")
+    program = shutil.which("nbdkit") or shutil.which("nbdkit", path=_WHERE_USERS_DO_NOT_LOOK)
     if program is None:
         raise ServeError(
             "nbdkit is not there: install the packages nbdkit and nbdkit-plugin-python (Debian, "

@@ -9,6 +9,7 @@ is raised becomes an error of that one request, with the errno that a mount woul
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -30,6 +31,16 @@ if TYPE_CHECKING:
 API_VERSION = 2
 
 log = logging.getLogger("imgcat.nbd")
+
+
+_ERRNOS = frozenset({
+    errno.EPERM, errno.EIO, errno.ENOMEM, errno.EINVAL, errno.ENOSPC, errno.EOVERFLOW,
+    errno.EOPNOTSUPP, errno.ESHUTDOWN, errno.ENOENT,
+})  # fmt: skip
+"""What the protocol has; nbdkit makes "invalid argument" of others. Source: its proto.md, "Error
+values"; ENOENT is what a client is told of an export that is not there."""
+
+_INSTEAD = {errno.EACCES: errno.EPERM}
 
 
 class _Serving:
@@ -161,7 +172,8 @@ def extents(export: Export, count: int, offset: int, flags: int) -> list[Block]:
 
 def _refuse(name: str, error: Exception) -> NoReturn:
     """Let a request fail, and the log say why."""
-    nbdkit.set_error(errno_of(error))
+    number = errno_of(error)
+    nbdkit.set_error(number if number in _ERRNOS else _INSTEAD.get(number, errno.EIO))
     text = str(error)
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror

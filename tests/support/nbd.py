@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import select
 import signal
 import subprocess
-import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ class Server:
     def of(self, name: str) -> str:
         """Return the URI of an export, its name encoded, by that of the server."""
         head, mark, tail = self.uri.partition("?")
-        return f"{head.rstrip('/') if head.count('/') > 3 else head}{name}{mark}{tail}"
+        host = head.index("/", head.index("://") + 3)
+        return f"{head[:host]}/{name}{mark}{tail}"
 
     def stop(self, number: int = signal.SIGTERM, code: int = 0) -> str:
         """Stop it, assert its exit code, and return what it said on standard error."""
@@ -49,15 +50,9 @@ def serving(program: Program, *arguments: object, **options: Any) -> Iterator[Se
     process = program.start("serve", *arguments, **options)
     try:
         assert process.stdout is not None
-        lines = []
-        deadline = time.monotonic() + 30
-        # A URI for each image; the others follow the first at once.
-        while select.select([process.stdout], [], [], 0.2 if lines else 30)[0]:
-            line = process.stdout.readline()
-            if not line:
-                break
-            lines.append(line.decode().rstrip("\n"))
-            assert time.monotonic() < deadline
+        assert select.select([process.stdout], [], [], 30)[0], "it does not get ready"
+        # All that it prints is written at once.
+        lines = os.read(process.stdout.fileno(), 1 << 16).decode().splitlines()
         assert lines, process.communicate(timeout=20)[1].decode()
         yield Server(process, lines)
     finally:
@@ -96,5 +91,3 @@ def joined(pieces: Any) -> list[tuple[int, int, bool]]:
         else:
             found.append((start, length, kind))
     return found
-
-

@@ -202,7 +202,8 @@ def test_a_stale_and_a_missing_image_harm_no_other(program: Program, image: Path
             client("nbdinfo", server.of(name), code=1)
         assert copied(server.of("a"), image.with_name("copy")) == GUEST
         said = server.stop()
-    assert "stale.img: changed since it was scanned" in said or "stale" in said
+    assert "stale: " in said
+    assert "missing: " in said
     assert "Traceback" not in said
 
 
@@ -274,7 +275,8 @@ def test_when_nbdkit_dies_that_is_an_error(program: Program, image: Path) -> Non
     with serving(program, "a") as server:
         path = server.uri.partition("socket=")[2]
         os.kill(nbdkit_pid(server), signal.SIGKILL)
-        assert "nbdkit has ended" in server.stop(code=8) if server.process.wait(10) else False
+        assert server.process.wait(10) == 8
+        assert "nbdkit has ended" in server.stop(code=8)
         assert not os.path.exists(path)
 
 

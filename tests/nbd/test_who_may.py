@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 GUEST = b"A" * (8 * BLOCK)
 
+BECOME_NOBODY = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
+
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="not root")
 
 
@@ -111,8 +113,7 @@ def test_what_the_user_cannot_open_is_not_served(program: Program, shelf: Path) 
     home = shelf / "other"
     home.mkdir()
     (home / "run").mkdir()
-    for each in (shelf / "home" / "catalog.db",):
-        (home / "catalog.db").write_bytes(each.read_bytes())
+    (home / "catalog.db").write_bytes(program.catalog.read_bytes())
     for each in (home, home / "run", home / "catalog.db"):
         os.chown(each, NOBODY, NOBODY)
     environment = {
@@ -120,38 +121,21 @@ def test_what_the_user_cannot_open_is_not_served(program: Program, shelf: Path) 
         "XDG_RUNTIME_DIR": str(home / "run"),
     }  # fmt: skip
     tried = subprocess.run(
-        ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *COMMAND, "ls"],
-        env=environment, capture_output=True, check=False,
-    )  # fmt: skip
+        [*BECOME_NOBODY, *COMMAND, "ls"], env=environment, capture_output=True, check=False
+    )
     if tried.returncode:
         pytest.skip("another user cannot run this Python")
-    process = program.start("--help", env=environment)
-    process.wait(20)
-    runner = Program(home)
-    runner.environment = environment
-    with runner, serving_as(runner) as uri:
+    process = subprocess.Popen(
+        [*BECOME_NOBODY, *COMMAND, "serve"], env=environment, stdout=subprocess.PIPE
+    )
+    try:
+        assert process.stdout is not None
+        uri = process.stdout.readline().decode().strip()
         assert list(exports(uri)) == ["open"]
         client("nbdinfo", uri.replace("///?", "///secret?"), code=1)
-
-
-def serving_as(program: Program):  # type: ignore[no-untyped-def]
-    import contextlib
-
-    @contextlib.contextmanager
-    def run() -> Iterator[str]:
-        process = subprocess.Popen(
-            ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *COMMAND,
-             "serve"],
-            env=program.environment, stdout=subprocess.PIPE,
-        )  # fmt: skip
-        try:
-            assert process.stdout is not None
-            yield process.stdout.readline().decode().strip()
-        finally:
-            process.terminate()
-            process.communicate(timeout=20)
-
-    return run()
+    finally:
+        process.terminate()
+        process.communicate(timeout=20)
 
 
 @as_root
@@ -204,7 +188,7 @@ def test_what_would_open_it_to_others_is_refused(
 @as_root
 def test_a_catalog_of_somebody_else(program: Program, shelf: Path) -> None:
     os.chown(program.catalog, NOBODY, NOBODY)
-    assert "cannot be trusted" in (said := program.run("serve", code=8).stderr) or "belongs" in said
+    assert "--trust-catalog" in program.run("serve", code=8).stderr
     with serving(program, "--trust-catalog") as server:
         assert sorted(exports(server.uri)) == ["open", "secret"]
 

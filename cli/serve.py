@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from .completion import complete_images
-from .settings import complain, notify, settings
+from .settings import notify, settings
 
 _FOR_NBDKIT = "imgcat.nbdkit"
 """Where the words behind ``--`` are kept in a context."""
@@ -88,9 +88,9 @@ def serve(
         arguments=extra,
     )
     try:
-        run_server(request, _tell, complain if settings.verbose else notify)
+        run_server(request, _tell, notify)
     except ArgumentsError as error:
-        raise typer.BadParameter(str(error), param_hint="NBDKIT ARGS") from error
+        raise typer.BadParameter(str(error)) from error
 
 
 def _tell(uris: list[str]) -> None:

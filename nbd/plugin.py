@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import resource
 import sys
 import traceback
 from typing import TYPE_CHECKING, NoReturn
@@ -79,6 +80,9 @@ def thread_model() -> int:
 def after_fork() -> None:
     """Open the catalog, and tell whoever started this how that went."""
     request = _Serving.request
+    # Each image that is open takes a file, and each connection another.
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
         _Serving.exports = Exports(request)
     except (CatalogError, OSError) as error:

@@ -52,6 +52,7 @@ _GRACE_SECONDS = 1.0
 _READY_SECONDS = 120.0
 _POLL_SECONDS = 0.1
 _LINES_KEPT = 20
+_MOST_NAMED = 50
 _FIRST_PASSED_FD = 3
 """As systemd passes sockets: from 3 on. Source: sd_listen_fds(3)."""
 
@@ -61,7 +62,8 @@ class _Place(NamedTuple):
 
     Attributes:
         options: what tells nbdkit.
-        socket: the path of a socket that it makes.
+        socket: the path of a socket.
+        is_made: whether nbdkit makes that socket.
         host: the host and the port of TCP, as a URI has them.
         passed: descriptors of sockets that somebody else listens on for us.
         is_private: whether only this user, and root, can connect.
@@ -69,6 +71,7 @@ class _Place(NamedTuple):
 
     options: tuple[str, ...] = ()
     socket: str | None = None
+    is_made: bool = False
     host: str = ""
     passed: tuple[int, ...] = ()
     is_private: bool = False
@@ -159,7 +162,7 @@ def _place(request: ServeRequest, extra: NbdkitArguments, directory: str) -> _Pl
             raise ArgumentsError("an address is one of TCP: give --port too")
         path = os.path.abspath(request.socket) if request.socket else f"{directory}/nbd.sock"
         _check_socket(path)
-        return _Place(("-U", path), socket=path, is_private=True)
+        return _Place(("-U", path), socket=path, is_made=True, is_private=True)
     address = extra.address or arguments.LOOPBACK
     if not arguments.is_loopback(address) and not extra.requires_tls:
         raise ArgumentsError(
@@ -179,9 +182,7 @@ def _place_of_passed(passed: tuple[int, ...], extra: NbdkitArguments) -> _Place:
             name = each.getsockname()
             if each.family == socket.AF_UNIX:
                 path = os.fsdecode(name)
-                status = os.stat(path)
-                is_ours = status.st_uid in {0, os.geteuid()}
-                is_private = is_private and is_ours and not status.st_mode & 0o077
+                is_private = is_private and _is_private(path)
             else:
                 is_private = False
                 host = f"{name[0]}:{name[1]}"
@@ -189,7 +190,16 @@ def _place_of_passed(passed: tuple[int, ...], extra: NbdkitArguments) -> _Place:
                     raise ArgumentsError(
                         f"{name[0]}: others could connect: only with `-- --tls=require`"
                     )
-    return _Place((), None, host or path or "", passed, is_private)
+    return _Place(socket=None if host else path, host=host, passed=passed, is_private=is_private)
+
+
+def _is_private(path: str) -> bool:
+    """Tell whether only this user, and root, can connect to a socket."""
+    if not path.startswith("/"):
+        # One without a file, to which everybody can.
+        return False
+    status = os.stat(path)
+    return status.st_uid in {0, os.geteuid()} and not status.st_mode & 0o077
 
 
 def _passed_sockets() -> tuple[int, ...]:
@@ -231,7 +241,7 @@ def _check_socket(path: str) -> None:
 
 def _remove_socket(place: _Place) -> None:
     """Remove a socket that nbdkit has left, as it does when it is killed."""
-    if place.socket is not None:
+    if place.socket is not None and place.is_made:
         with contextlib.suppress(ServeError):
             _check_socket(place.socket)
 
@@ -272,12 +282,15 @@ def _choose(
         served = [
             each for each in entries if everybody_may(permissions.look(each.image_id).permissions)
         ]
-        for entry in entries:
-            if entry not in served:
-                notify(
-                    f"{entry.name}: is not served: not everybody may read its files, and on this "
-                    "port nobody knows who asks: use --socket"
-                )
+        ids = {each.image_id for each in served}
+        private = [each.name for each in entries if each.image_id not in ids]
+        for name in private[:_MOST_NAMED]:
+            notify(
+                f"{name}: is not served: not everybody may read its files, and on this port nobody "
+                "knows who asks: use --socket"
+            )
+        if private[_MOST_NAMED:]:
+            notify(f"nor are {len(private) - _MOST_NAMED} others, for the same reason")
         if entries and not served:
             raise ServeError("no image can be served to everybody: use --socket")
         entries = served
@@ -378,14 +391,13 @@ def _running(
             script = command[command.index("python") + 1]
             with open(script, "w", encoding="ascii") as file:
                 file.write(script_text(dataclasses.replace(plugin, ready_fd=writing)))
-            environment = {**os.environ, "TMPDIR": os.environ.get("TMPDIR", "/var/tmp")}  # noqa: S108
             if place.passed:
                 # It must name the process that serves, which has no number yet.
                 command = ["/bin/sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh", *command]
             process = subprocess.Popen(  # noqa: S603 - a fixed program
                 command, stdin=subprocess.DEVNULL, stdout=sys.stderr.fileno(),
                 stderr=subprocess.PIPE, pass_fds=(writing, *place.passed), umask=0o077,
-                env=environment, start_new_session=True,
+                start_new_session=True,
             )  # fmt: skip
         except OSError as error:
             raise ServeError(f"{error.filename}: {error.strerror}") from error
@@ -412,7 +424,7 @@ def _watch(nbdkit: _Nbdkit, stopping: threading.Event, on_ready: Callable[[], No
     """Serve until a signal comes, or nbdkit ends."""
     if not nbdkit.wait_ready(stopping):
         return
-    if nbdkit.place.socket is not None:
+    if nbdkit.place.socket is not None and nbdkit.place.is_made:
         # It may only be connected to by whoever may write it.
         os.chmod(nbdkit.place.socket, 0o600)
     on_ready()

@@ -189,6 +189,20 @@ def test_images_come_and_go_while_they_are_served(program: Program, image: Path)
         assert list(exports(f"nbd+unix:///?{tail}")) == ["later"]
 
 
+def test_a_catalog_that_takes_the_place_of_another(program: Program, image: Path) -> None:
+    catalogue(program, image)
+    other = image.with_name("other") / "a.img"
+    other.parent.mkdir()
+    other.write_bytes(solid(b"B", 8))
+    with serving(program) as server:
+        assert copied(server.of("a"), image.with_name("copy")) == GUEST
+        for path in program.home.glob("catalog.db*"):
+            path.rename(path.with_name(f"before-{path.name}"))
+        catalogue(program, other)
+        assert copied(server.of("a"), image.with_name("copy")) == b"B" * (8 * BLOCK)
+        assert "from now on, that one is served" in server.stop()
+
+
 def test_a_stale_and_a_missing_image_harm_no_other(program: Program, image: Path) -> None:
     stale, missing = image.with_name("stale.img"), image.with_name("missing.img")
     stale.write_bytes(solid(b"S", 8))

@@ -19,6 +19,10 @@ class CatalogBusyError(CatalogError):
     """Another process holds the catalog for longer than one waits."""
 
 
+class UntrustedCatalogError(CatalogError):
+    """Somebody else could have written the catalog, and so chosen which files are read."""
+
+
 class CatalogSchemaError(CatalogError):
     """The file is not a catalog, or its schema cannot be used as it is."""
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from .arguments import JsonOption
-from .exit_codes import NOT_MOUNTED
+from .exit_codes import NOT_SERVED
 from .filesystems import FILE_SYSTEMS
 from .settings import open_catalog
 
@@ -38,7 +38,7 @@ def doctor(as_json: JsonOption = False) -> None:
     """
     from .render import write_json
 
-    findings = [*_mounting(), *_packages(), *_catalog()]
+    findings = [*_mounting(), *_serving(), *_packages(), *_catalog()]
     if as_json:
         write_json([dataclasses.asdict(finding) for finding in findings])
     else:
@@ -46,7 +46,7 @@ def doctor(as_json: JsonOption = False) -> None:
             mend = f"  ->  {finding.mend}" if finding.mend else ""
             sys.stdout.write(f"{finding.level:<8} {finding.what}{mend}\n")
     if any(finding.level == "missing" for finding in findings):
-        raise typer.Exit(NOT_MOUNTED)
+        raise typer.Exit(NOT_SERVED)
 
 
 def _mounting() -> Iterator[Finding]:
@@ -75,6 +75,18 @@ def _mounting() -> Iterator[Finding]:
         yield Finding("ok", "read-ahead can be set")
     else:
         yield Finding("note", "only root can set the read-ahead, which makes buffered reads faster")
+
+
+def _serving() -> Iterator[Finding]:
+    from ..nbd.errors import ServeError
+    from ..nbd.program import find_nbdkit
+
+    try:
+        find_nbdkit()
+    except ServeError as error:
+        yield Finding("note", str(error), "apt-get install nbdkit nbdkit-plugin-python libnbd-bin")
+    else:
+        yield Finding("ok", "nbdkit and its Python plugin can be used")
 
 
 _PACKAGES = (

@@ -11,6 +11,7 @@ from ..formats import errors as formats
 from ..formats.index.rank_chunk import ChunkMissingError
 from ..formats.sources.file import NotAFileError
 from ..fusefs import errors as fusefs
+from ..nbd import errors as nbd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +24,7 @@ NOT_SUPPORTED = 4
 DAMAGED = 5
 SCHEMA = 6
 BUSY = 7
-NOT_MOUNTED = 8
+NOT_SERVED = 8
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 """As of a process that SIGPIPE has ended: what was asked for was written in part only."""
@@ -39,10 +40,12 @@ _CODES: dict[type[Exception], int] = {
     catalog.NeedsRepackError: NOT_SUPPORTED,
     catalog.NameTakenError: USAGE,
     catalog.CatalogBusyError: BUSY,
+    catalog.UntrustedCatalogError: NOT_SERVED,
     catalog.CatalogError: SCHEMA,
     ChunkMissingError: DAMAGED,
     fusefs.NotMountedError: NOT_FOUND,
-    fusefs.MountError: NOT_MOUNTED,
+    fusefs.MountError: NOT_SERVED,
+    nbd.ServeError: NOT_SERVED,
     FileNotFoundError: NOT_FOUND,
     IsADirectoryError: NOT_SUPPORTED,
     NotAFileError: NOT_SUPPORTED,

@@ -105,12 +105,16 @@ _COMMANDS = {
     "mount": "mount:mount",
     "unmount": "mount:unmount",
     "mounts": "mount:mounts",
+    "serve": "serve:serve",
     "sql": "db:sql",
     "db": "db:app",
     "doctor": "doctor:doctor",
     "completion": "completion:completion",
 }
 """Where each command is: the module, and the function in it, or the group of commands."""
+
+_CLASSES = {"serve": "ServeCommand"}
+"""The classes of commands that read their command lines in a way of their own."""
 
 _FLAGS = frozenset({"-q", "--quiet", "-v", "--verbose", "-qv", "-vq"})
 
@@ -137,12 +141,13 @@ def make_app(only: str | None = None) -> Typer:
     )
     app.callback()(options.options)
     for name in _COMMANDS if only is None else (only,):
-        module, _, function = _COMMANDS[name].partition(":")
-        command = getattr(importlib.import_module(f".{module}", __package__), function)
+        module_name, _, function = _COMMANDS[name].partition(":")
+        module = importlib.import_module(f".{module_name}", __package__)
+        command = getattr(module, function)
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name)
         else:
-            app.command(name)(command)
+            app.command(name, cls=getattr(module, _CLASSES.get(name, ""), None))(command)
     return app
 
 

@@ -8,7 +8,7 @@ data is read.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from .index.kind import IndexKind
 
@@ -194,6 +194,35 @@ def read_bytes(reader: ImageReader, offset: int, length: int) -> bytes:
     data = bytearray(length)
     reader.read_into(memoryview(data), offset)
     return bytes(data)
+
+
+class _HasExtents(Protocol):
+    """A reader, or what a reader is made of."""
+
+    def extents(self, start: int, stop: int) -> Iterator[Extent]:
+        """Yield adjacent extents; see `ImageReader`."""
+
+
+class _KnowsRanges(Protocol):
+    """One that can tell what is stored without where, which takes far less time."""
+
+    def stored_ranges(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """Yield ascending, non-empty guest ranges ``[start, stop)`` that are not zeros."""
+
+
+def stored_ranges(reader: _HasExtents, start: int, stop: int) -> Iterator[tuple[int, int]]:
+    """Yield ascending, non-empty guest ranges inside ``[start, stop)`` of what is not ZERO.
+
+    Neighbours may touch. An image with a checksum behind every block has an extent for each block;
+    whoever does not ask where they lie need not go over all of them.
+
+    Raises:
+        ValueError: not ``0 <= start <= stop <= size``.
+    """
+    if hasattr(reader, "stored_ranges"):
+        return cast("_KnowsRanges", reader).stored_ranges(start, stop)
+    extents = reader.extents(start, stop)
+    return ((each.start, each.stop) for each in extents if each.is_stored)
 
 
 def check_range(start: int, stop: int, size: int) -> None:

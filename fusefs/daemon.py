@@ -18,6 +18,7 @@ from ..catalog.database.moment import utc_now
 from ..catalog.errors import CatalogError
 from ..catalog.opening.open import open_watched
 from ..catalog.opening.permissions import KnownPermissions
+from ..catalog.opening.trust import check_catalog
 from ..catalog.store import Catalog, default_path
 from ..catalog.upkeep.damage import DamageRecorder
 from . import mounts, receiving
@@ -28,7 +29,6 @@ from .mount_target import MountTarget
 from .operations import Operations
 from .request import STOPPING
 from .tree import Planner
-from .trust import check_catalog
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -73,7 +73,8 @@ def serve(
         notify: told in words what the user should know.
 
     Raises:
-        MountError: the mount could not be made, or the catalog is not to be trusted.
+        MountError: the mount could not be made.
+        UntrustedCatalogError: somebody else could have written the catalog.
         ImageNotFoundError: an image that is asked for is not in the catalog.
         CatalogError: the catalog cannot be used.
     """

@@ -18,11 +18,11 @@ import shlex
 import shutil
 import signal
 import subprocess
-import tempfile
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from ..catalog.database import runtime
 from .errors import MountError, NotMountedError
 
 if TYPE_CHECKING:
@@ -285,17 +285,10 @@ def runtime_directory() -> str:
     Raises:
         MountError: it belongs to somebody else.
     """
-    base = os.environ.get("XDG_RUNTIME_DIR")
-    if base:
-        path = os.path.join(base, "imgcat")
-    elif os.geteuid() == 0:
-        path = "/run/imgcat"
-    else:
-        path = os.path.join(tempfile.gettempdir(), f"imgcat-{os.geteuid()}")
-    os.makedirs(path, mode=0o700, exist_ok=True)
-    if os.lstat(path).st_uid != os.geteuid():
-        raise MountError(f"{path}: belongs to somebody else: set XDG_RUNTIME_DIR")
-    return path
+    try:
+        return runtime.runtime_directory()
+    except runtime.NotOursError as error:
+        raise MountError(str(error)) from error
 
 
 def state_directory() -> str:

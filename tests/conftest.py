@@ -23,7 +23,8 @@ _LONGEST = (
     "test_bad_catalogs", "test_real_volumes", "test_repack", "test_meanwhile",
     "test_real_partimage", "test_real_ntfsclone", "test_faults", "test_bad_mounts",
     "test_replaced_catalog", "test_completion", "test_kill", "test_inspect", "test_commands",
-    "test_fleet", "test_fuzz_partclone", "test_fuzz_ntfsclone", "test_readme",
+    "test_fleet", "test_serving", "test_who_may", "test_fuzz_partclone", "test_fuzz_ntfsclone",
+    "test_readme",
 )  # fmt: skip
 """The files that take longest come first: begun last, one of them would run alone at the end."""
 

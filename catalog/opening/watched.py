@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from ...formats.errors import FormatError
 from ...formats.index.rank_chunk import ChunkMissingError
+from ...formats.reader import stored_ranges
 from ...formats.sources.file import state_of
 from ...formats.sources.file_pool import ChunkSource
 from ...formats.sources.locality import is_local
@@ -169,6 +170,10 @@ class WatchedReader:
     def extents(self, start: int, stop: int) -> Iterator[Extent]:
         """Yield what guest bytes ``[start, stop)`` are made of; see `ImageReader.extents`."""
         return self._reader.extents(start, stop)
+
+    def stored_ranges(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """Yield what is stored of guest bytes ``[start, stop)``; see `reader.stored_ranges`."""
+        return stored_ranges(self._reader, start, stop)
 
     def close(self) -> None:
         """Close the files."""

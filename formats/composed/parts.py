@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from ..errors import FormatError, TruncatedImageError, UnreadablePartError
 from ..extent import Extent, data, unreadable, zero
 from ..index.cache import IndexCache
+from ..reader import stored_ranges
 from ..sources.place import Place
 from ..stored.scatter import fill_zero
 
@@ -183,6 +184,18 @@ class Child:
             return
         if end < stop:
             yield zero(end, stop)
+
+    def stored_ranges(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """Yield what is stored, or cannot be told any more; see `reader.stored_ranges`."""
+        position = start
+        try:
+            reader = self._opened()
+            end = max(start, min(stop, reader.size))
+            for first, last in stored_ranges(reader, start, end) if start < end else ():
+                yield first, last
+                position = last
+        except (FormatError, OSError):
+            yield position, stop
 
     def close(self) -> None:
         """Close the child if it is open."""

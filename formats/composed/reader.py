@@ -6,7 +6,7 @@ import bisect
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..extent import zero
-from ..reader import check_range
+from ..reader import check_range, stored_ranges
 from ..stored.scatter import fill_zero
 from .parts import Child, Literal
 from .segments import LiteralBytes
@@ -80,6 +80,18 @@ class ComposedReader:
         """
         check_range(start, stop, self._size)
         return self._extents(start, stop)
+
+    def stored_ranges(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """Yield what is stored of ``[start, stop)``; see `reader.stored_ranges`.
+
+        What cannot be had is among it. Children in the range are opened.
+        """
+        check_range(start, stop, self._size)
+        for piece_start, piece_stop, part, at in self._cut(start, stop):
+            if part is not None:
+                shift = piece_start - at
+                for first, last in stored_ranges(part, at, at + piece_stop - piece_start):
+                    yield first + shift, last + shift
 
     def read_into(self, view: memoryview, offset: int) -> None:
         """Fill `view` from guest byte `offset` on; see `ImageReader.read_into`."""

@@ -128,6 +128,11 @@ class StoredBlocksReader:
         if position < stop:
             yield zero(position, stop)
 
+    def stored_ranges(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """Yield what is stored of guest bytes ``[start, stop)``; see `reader.stored_ranges`."""
+        check_range(start, stop, self._blocks.size)
+        return ((first, last) for first, last, _data in self._runs(start, stop))
+
     def read_into(self, view: memoryview, offset: int) -> None:
         """Fill `view` from guest byte `offset` on; see `ImageReader.read_into`."""
         check_range(offset, offset + len(view), self._blocks.size)

@@ -72,6 +72,11 @@ class StoredClustersReader:
         if position < stop:
             yield zero(position, stop)
 
+    def stored_ranges(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """Yield what is stored of guest bytes ``[start, stop)``; see `reader.stored_ranges`."""
+        check_range(start, stop, self._clusters.size)
+        return ((first, last) for first, last, _offset, _within in self._runs(start, stop))
+
     def read_into(self, view: memoryview, offset: int) -> None:
         """Fill `view` from guest byte `offset` on; see `ImageReader.read_into`."""
         check_range(offset, offset + len(view), self._clusters.size)

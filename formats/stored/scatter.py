@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import contextlib
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -45,6 +45,7 @@ class Scatter:
         "_filled",
         "_most_junk",
         "_next_source",
+        "_scratch_buffer",
         "_scratch_used",
         "_view",
         "copies",
@@ -59,6 +60,7 @@ class Scatter:
         self.reads: list[tuple[list[memoryview], int]] = []
         self.copies: list[_Copy] = []
         self._scratch_used = 0
+        self._scratch_buffer: memoryview | None = None
 
     def piece(self, start: int, stop: int, source_offset: int) -> None:
         """Let ``view[start:stop]`` come from the source at `source_offset`."""
@@ -104,16 +106,21 @@ class Scatter:
         """Fill the pieces, waiting where needed."""
         for buffers, offset in self.reads:
             source.readv(buffers, offset)
-        for copy in self.copies:
-            copy.run()
+        self._copy()
 
     def read_nowait(self, source: ByteSource) -> bool:
         """Fill the pieces unless that needs waiting."""
         if not all(source.readv_nowait(buffers, offset) for buffers, offset in self.reads):
             return False
+        self._copy()
+        return True
+
+    def _copy(self) -> None:
         for copy in self.copies:
             copy.run()
-        return True
+        buffer, self._scratch_buffer = self._scratch_buffer, None
+        if buffer is not None and len(_free) < _MOST_FREE:
+            _free.append(buffer)
 
     def _read(self, buffer: memoryview, source_offset: int) -> None:
         gap = source_offset - self._next_source
@@ -128,12 +135,17 @@ class Scatter:
         self._next_source = source_offset + len(buffer)
 
     def _scratch(self, size: int) -> memoryview:
-        """Return a buffer that is good until this thread's next `Scatter`."""
+        """Return a buffer that is good until this is done."""
         start = self._scratch_used
         self._scratch_used += size
         if self._scratch_used > _SCRATCH_SIZE:
             return memoryview(bytearray(size))
-        return _scratch.view[start : start + size]
+        if self._scratch_buffer is None:
+            with contextlib.suppress(IndexError):
+                self._scratch_buffer = _free.pop()
+        if self._scratch_buffer is None:
+            self._scratch_buffer = memoryview(bytearray(_SCRATCH_SIZE))
+        return self._scratch_buffer[start : start + size]
 
 
 class _Copy(NamedTuple):
@@ -166,11 +178,7 @@ class _Copy(NamedTuple):
             view[len(view) - tail :] = raw[position : position + tail]
 
 
-class _Scratch(threading.local):
-    """A buffer for each thread."""
+_free: list[memoryview] = []
+"""Buffers for who needs one next; nbdkit's threads are new to Python at each call."""
 
-    def __init__(self) -> None:
-        self.view = memoryview(bytearray(_SCRATCH_SIZE))
-
-
-_scratch = _Scratch()
+_MOST_FREE = 8

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 from imgcat.formats.extent import ExtentKind, check_cover
-from imgcat.formats.reader import read_bytes
+from imgcat.formats.reader import read_bytes, stored_ranges
 from imgcat.formats.sources.byte_source import ByteSource
 from support.reader_cases import CASES
 
@@ -174,6 +174,26 @@ def _stored(extent: Extent) -> bytes:
     if isinstance(extent.source, ByteSource):
         return extent.source.read_at(extent.offset, extent.length)
     return read_bytes(cast("ImageReader", extent.source), extent.offset, extent.length)
+
+
+def test_stored_ranges_are_the_extents_that_are_stored(subject: Subject) -> None:
+    for start, stop in [(0, subject.reader.size), *_ranges(subject, 30, seed=5)]:
+        extents = subject.reader.extents(start, stop)
+        expected = [(extent.start, extent.stop) for extent in extents if extent.is_stored]
+        found = list(stored_ranges(subject.reader, start, stop))
+        assert all(start <= first < last <= stop for first, last in found)
+        assert _joined(found) == _joined(expected)
+
+
+def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return ascending ranges, those that touch as one."""
+    found: list[tuple[int, int]] = []
+    for start, stop in ranges:
+        if found and found[-1][1] == start:
+            found[-1] = (found[-1][0], stop)
+        else:
+            found.append((start, stop))
+    return found
 
 
 def test_extents_of_the_whole_add_up_to_the_used_bytes(subject: Subject) -> None:

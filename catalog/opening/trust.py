@@ -1,7 +1,8 @@
 """Whether a catalog may be served to others: whoever can write it chooses which files are read.
 
 A row of a catalog names a file, and the daemon opens it with its own rights. So a mount by root,
-and one that lets other users in, is made only of a catalog that nobody else could have written.
+and one that lets other users in, is made only of a catalog that nobody else could have written; and
+a network block device likewise.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ import pwd
 import stat
 from typing import TYPE_CHECKING
 
-from ..catalog.opening.permissions import has_acl
-from .errors import MountError
+from ..errors import UntrustedCatalogError
+from .permissions import has_acl
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +33,7 @@ def check_catalog(path: str) -> None:
         path: the catalog's database. One that is not there is nobody's.
 
     Raises:
-        MountError: somebody could; the message says what to do.
+        UntrustedCatalogError: somebody could; the message says what to do.
     """
     try:
         directories, real = _passed(os.path.abspath(path))
@@ -43,7 +44,7 @@ def check_catalog(path: str) -> None:
             if os.path.lexists(real + end):
                 _check(path, real + end, os.stat(real + end, follow_symlinks=False))
     except OSError as error:
-        raise MountError(
+        raise UntrustedCatalogError(
             f"{path}: cannot be trusted: {error.filename}: {error.strerror}"
         ) from error
 
@@ -65,7 +66,7 @@ def _passed(path: str) -> tuple[list[str], str]:
                 found[each] = None
         else:
             return list(found), path
-    raise MountError(f"{path}: leads through too many links: name the file itself")
+    raise UntrustedCatalogError(f"{path}: leads through too many links: name the file itself")
 
 
 def _without_dots(path: str) -> str:
@@ -87,7 +88,7 @@ def _check(catalog: str, path: str, status: os.stat_result) -> None:
     trusted = {_ROOT, os.geteuid(), *_caller("UID")}
     what = "" if path == catalog else f"{path} "
     if status.st_uid not in trusted:
-        raise MountError(
+        raise UntrustedCatalogError(
             f"{catalog}: {what}belongs to {_name(status.st_uid)}, who could have it name any file: "
             f"take it over with chown, use another catalog with --db, {_OVERRIDE}"
         )
@@ -97,17 +98,17 @@ def _check(catalog: str, path: str, status: os.stat_result) -> None:
         and not is_sticky
         and status.st_gid not in {_ROOT, os.getegid(), *_caller("GID")}
     ):
-        raise MountError(
+        raise UntrustedCatalogError(
             f"{catalog}: {what}can be written by the group {status.st_gid}, which could have it "
             f"name any file: `chmod g-w` it and look at what `imgcat ls` shows, {_OVERRIDE}"
         )
     if status.st_mode & stat.S_IWGRP and has_acl(path):
-        raise MountError(
+        raise UntrustedCatalogError(
             f"{catalog}: {what}can be written by those whom its ACL names, who could have it name "
             f"any file: `setfacl -b` it and look at what `imgcat ls` shows, {_OVERRIDE}"
         )
     if status.st_mode & stat.S_IWOTH and not is_sticky:
-        raise MountError(
+        raise UntrustedCatalogError(
             f"{catalog}: {what}can be written by everybody, who could have it name any file: "
             f"`chmod o-w` it and look at what `imgcat ls` shows, {_OVERRIDE}"
         )

@@ -1,127 +1,23 @@
-"""map and read: where an image's bytes are, and what they are."""
+"""read: some bytes of an image."""
 
 from __future__ import annotations
 
-import json
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .arguments import ImageArgument, JsonOption, parse_size
-from .exit_codes import BROKEN_PIPE, DAMAGED, naming
-from .settings import complain, open_catalog
+from .arguments import ImageArgument, parse_size
+from .exit_codes import BROKEN_PIPE, naming
+from .settings import open_catalog
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from ..formats.extent import Extent
     from ..formats.reader import ImageReader
 
 _STDOUT = 1
 _PIECE_SIZE = 1 << 20
 _HEX_PIECE_SIZE = 1 << 16
 _COLUMNS = ("START", "LENGTH", "KIND", "OFFSET")
-
-
-def map_extents(image: ImageArgument, as_json: JsonOption = False) -> None:
-    """Show which bytes of the partition are stored, and which are zeros because nobody used them.
-
-    The JSON is that of `qemu-img map --output=json`: `offset` is where the first byte lies in the
-    file `filename`, or where that is compressed, in what unpacking it gives; checksums may lie
-    between the bytes of one piece. `depth` counts the images that an image is made of others by.
-
-    What cannot be read is named, and the exit code is then 5.
-
-    \b
-    Examples:
-      imgcat map sda1
-      imgcat map --json sda1
-    """
-    from ..catalog.opening.open import open_image
-    from ..formats.extent import joined_in_place
-
-    with open_catalog() as catalog:
-        opened = open_image(catalog, catalog.resolve(image), at_any_cost=True)
-        try:
-            size = opened.reader.size
-            watch = _Watch(joined_in_place(opened.reader.extents(0, size)))
-            with naming(opened.spec.name):
-                if as_json:
-                    _write_map_json(watch)
-                else:
-                    _write_map_table(watch, size)
-        finally:
-            opened.close()
-    sys.stdout.flush()
-    for extent in watch.unreadable:
-        complain(f"{opened.spec.name}: {unreadable_text(extent.start, extent.stop, extent.reason)}")
-    if watch.unreadable:
-        raise typer.Exit(DAMAGED)
-
-
-class _Watch:
-    """Extents, and those of them that cannot be read."""
-
-    def __init__(self, extents: Iterable[Extent]) -> None:
-        self._extents = extents
-        self.unreadable: list[Extent] = []
-
-    def __iter__(self) -> Iterator[Extent]:
-        for extent in self._extents:
-            if extent.reason:
-                self.unreadable.append(extent)
-            yield extent
-
-
-def _write_map_json(extents: Iterable[Extent]) -> None:
-    """Write the array an object at a time: there may be millions."""
-    separator = "["
-    for extent in extents:
-        sys.stdout.write(f"{separator}{json.dumps(_map_fields(extent))}")
-        separator = ",\n"
-    sys.stdout.write("]\n" if separator != "[" else "[]\n")
-
-
-def _map_fields(extent: Extent) -> dict[str, Any]:
-    """Return what `qemu-img map --output=json` has of an extent, and why it cannot be read."""
-    from ..formats.extent import ExtentKind
-    from ..formats.sources.byte_source import ByteSource
-
-    fields: dict[str, Any] = {
-        "start": extent.start,
-        "length": extent.length,
-        "depth": 0,
-        "present": extent.is_stored,
-        "zero": not extent.is_stored,
-        "data": extent.kind in {ExtentKind.DATA, ExtentKind.COMPRESSED},
-        "compressed": extent.kind is ExtentKind.COMPRESSED,
-    }
-    if extent.kind is ExtentKind.UNREADABLE:
-        return fields | {"unreadable": extent.reason}
-    if not extent.is_stored:
-        return fields
-    origin = extent.origin
-    assert isinstance(origin.source, ByteSource)
-    place = origin.source.place(origin.offset)
-    fields["depth"] = origin.depth
-    fields["compressed"] = fields["compressed"] or place.is_compressed
-    fields["offset"] = origin.offset if place.offset is None else place.offset
-    if place.path is not None:
-        fields["filename"] = place.path
-    return fields
-
-
-def _write_map_table(extents: Iterable[Extent], size: int) -> None:
-    width = max(len(str(size)), *map(len, _COLUMNS))
-    start, length, kind, offset = _COLUMNS
-    sys.stdout.write(f"{start:>{width}}  {length:>{width}}  {kind:<10}  {offset:>{width}}\n")
-    for extent in extents:
-        offset = str(_map_fields(extent).get("offset", "-"))
-        sys.stdout.write(
-            f"{extent.start:>{width}}  {extent.length:>{width}}  {extent.kind.value:<10}  "
-            f"{offset:>{width}}\n"
-        )
 
 
 def unreadable_text(start: int, stop: int, reason: str) -> str:

@@ -156,15 +156,13 @@ def scan_file(path: str, progress: Progress | None = None, how: How = USUAL) -> 
         )
         streams = stored.indexes
         inside = _look_inside(stored, scan, chain, volumes[0].path)
-        if how.strict and scan.info.warnings:
-            raise CorruptImageError("image", 0, "; ".join(scan.info.warnings))
         for file, volume in zip(stored.files, volumes, strict=True):
             size = file.size if file.size != file.stat.st_size else None
             if compare(volume, os.stat(file.path), size) is not Freshness.FRESH:
                 raise ImageChangedError(
                     f"{file.path}: was changed while it was scanned: try again later"
                 )
-    return ScannedFile(
+    scanned = ScannedFile(
         volumes[0].path,
         volumes,
         scan,
@@ -174,6 +172,9 @@ def scan_file(path: str, progress: Progress | None = None, how: How = USUAL) -> 
         inside=inside,
         is_live=any(stat.S_ISBLK(file.stat.st_mode) for file in stored.files),
     )
+    if how.strict and scanned.warnings:
+        raise CorruptImageError("image", 0, "; ".join(scanned.warnings))
+    return scanned
 
 
 def _look_inside(stored: StoredFiles, scan: Scan, chain: Chain, path: str) -> Inside:

@@ -79,7 +79,7 @@ class _NamedReader:
     """A reader whose errors name the part that it reads. See `ImageReader`."""
 
     def __init__(self, name: str, reader: ImageReader) -> None:
-        self._name = name
+        self.name = name
         self._reader = reader
         self.read_into_nowait = reader.read_into_nowait
         self.close = reader.close
@@ -94,7 +94,7 @@ class _NamedReader:
         except UnreadablePartError:
             raise
         except (CatalogError, ChunkMissingError, FormatError) as error:
-            raise _named(self._name, error) from error
+            raise _named(self.name, error) from error
 
     def extents(self, start: int, stop: int) -> Iterator[Extent]:
         try:
@@ -102,7 +102,7 @@ class _NamedReader:
         except UnreadablePartError:
             raise
         except (CatalogError, ChunkMissingError, FormatError) as error:
-            raise _named(self._name, error) from error
+            raise _named(self.name, error) from error
 
 
 def _named(name: str, error: Exception) -> UnreadablePartError:

@@ -68,6 +68,7 @@ class WatchedReader:
             if isinstance(file, ChunkSource):
                 file.on_change = self._doubt
         self.files = image.identities
+        self.name = image.spec.name
         self.size = image.reader.size
         self.was_touched = image.was_touched
 

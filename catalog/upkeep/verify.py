@@ -14,7 +14,7 @@ from ...formats.sources.sealing import SealingSource
 from ..database.moment import utc_now
 from ..errors import ImageChangedError, ImageNotFoundError, NeedsRepackError
 from ..opening.open import open_image
-from ..records import DAMAGED, READY, BadRange
+from ..records import DAMAGED, LIVE, READY, BadRange
 from .seals import Seal, broken_pages
 
 if TYPE_CHECKING:
@@ -246,7 +246,9 @@ def _record(
     with catalog.database.writing() as connection:
         if reading.record_of_id(driver_connection(connection), image_id).index_id != index_id:
             raise ImageChangedError(f"{name}: was scanned anew while it was verified")
-        if seal is not None and report.ok and index_id is not None:
+        # Of what has no file of its own, or may be written at any time, no hash is kept.
+        may_be_sealed = record.row.path is not None and record.row.status != LIVE
+        if seal is not None and report.ok and index_id is not None and may_be_sealed:
             writing.insert_seal(connection, index_id, seal.size, seal.hashes)
         writing.replace_bad_ranges(connection, image_id, report.bad_ranges)
         values: dict[str, object] = {

@@ -139,7 +139,12 @@ def has_changed(file: OpenFile) -> bool:
 
 
 def state_of(status: os.stat_result) -> tuple[int, int]:
-    """Return what changes when a file is written: time in nanoseconds, and size."""
+    """Return what changes when a file is written: time in nanoseconds, and size.
+
+    Of a block device nothing is told by that: it is written behind everybody's back.
+    """
+    if stat.S_ISBLK(status.st_mode):
+        return 0, 0
     return status.st_mtime_ns, status.st_size
 
 

@@ -14,7 +14,7 @@ import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
-from .volumes import MIB, quiet
+from .volumes import MIB, mounted, quiet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,11 +30,17 @@ _COMPRESSORS = {
     "uncomp": ("cat",),
 }
 _FDISK_TYPES = {
-    "gpt": {"swap": "S", "raw": "L", "ext4": "L", "vfat": "U",
+    "gpt": {"swap": "S", "raw": "L", "ext4": "L", "xfs": "L", "vfat": "U",
             "ntfs": "EBD0A0A2-B9E5-4433-87C0-68B6B72699C7"},
-    "dos": {"swap": "82", "raw": "83", "ext4": "83", "vfat": "c", "ntfs": "7", "extended": "5"},
+    "dos": {"swap": "82", "raw": "83", "ext4": "83", "xfs": "83", "vfat": "c", "ntfs": "7",
+            "extended": "5"},
 }  # fmt: skip
-_PARTCLONE = {"ext4": "partclone.extfs", "vfat": "partclone.vfat", "ntfs": "partclone.ntfs"}
+_PARTCLONE = {
+    "ext4": "partclone.extfs",
+    "vfat": "partclone.vfat",
+    "ntfs": "partclone.ntfs",
+    "xfs": "partclone.xfs",
+}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -42,7 +48,8 @@ class Part:
     """A partition to be made.
 
     Attributes:
-        kind: ``ext4``, ``vfat``, ``ntfs``, ``swap``, ``raw`` or ``extended``.
+        kind: ``ext4``, ``xfs`` (which needs a loop device), ``vfat``, ``ntfs``, ``swap``, ``raw``
+            or ``extended``.
         size: bytes.
         saver: ``partclone``, ``ntfsclone`` or ``dd`` (partclone.dd); swap is never saved.
         compression: the suffix that Clonezilla uses: ``zst``, ``gz``, ``xz``, ``uncomp``.
@@ -229,6 +236,11 @@ def _make(part: Part, raw: Path, where: Path) -> None:
         quiet("mkntfs", "-q", "-F", "-Q", raw)
         for path in sorted(content.iterdir()):
             quiet("ntfscp", "-f", raw, path, path.name)
+    elif part.kind == "xfs":
+        quiet("mkfs.xfs", "-q", "-f", raw)
+        point = where / "filled"
+        with mounted(["mount", "-o", "loop", raw, point], point):
+            shutil.copytree(content, point, dirs_exist_ok=True)
     elif part.kind == "swap":
         quiet("mkswap", "-L", "swap", "-U", "0b8b2c1e-1111-4222-8333-444455556666", raw)
     else:

@@ -1,0 +1,1 @@
+"""shell: a look into the structures of an image."""

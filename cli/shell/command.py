@@ -1,0 +1,44 @@
+"""The command `shell`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from ..arguments import ImageArgument
+from ..settings import open_catalog
+
+
+def shell(
+    image: ImageArgument,
+    commands: Annotated[
+        str | None,
+        typer.Option("-c", metavar="COMMANDS", help="Run these, separated by ; or lines, and end."),
+    ] = None,
+) -> None:
+    """Look into an image's structures, by commands of its own; `help` lists them.
+
+    With history and completion on a terminal; commands may come from a pipe too.
+
+    \b
+    Examples:
+      imgcat shell vm.qcow2
+      imgcat shell -c 'header; l1; l2 0' vm.qcow2
+      imgcat shell -c 'partitions; use p1; hexdump 1K 64' disk
+      imgcat shell -c 'where 1M' vm.qcow2
+    """
+    from .session import Session
+
+    with open_catalog() as catalog, Session(catalog, catalog.resolve(image)) as session:
+        if commands is not None:
+            session.run_script(commands)
+        elif sys.stdin.isatty():
+            from .prompt import run_prompt
+
+            run_prompt(session)
+        else:
+            session.run_script(sys.stdin.read())
+        code = session.code
+    raise typer.Exit(code)

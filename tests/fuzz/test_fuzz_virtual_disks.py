@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+import uuid
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,8 @@ from imgcat.formats.extent import check_cover
 from imgcat.formats.reader import read_bytes
 from support.memory_source import MemorySource
 from support.opening import open_scanned
-from support.virtual_disks import KIB, qemu_img, write_raw
+from support.vhd_writer import Difference, write_difference
+from support.virtual_disks import KIB, qemu_img, qemu_io, write_raw
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +31,10 @@ HOWS = (
     ("qcow2", ("-o", "cluster_size=16k,extended_l2=on")),
     ("vpc", ("-o", "subformat=dynamic,force_size=on")),
     ("vpc", ("-o", "subformat=fixed,force_size=on")),
+    ("qcow2", ("-o", "cluster_size=4k")),
+    ("vpc", ("-o", "force_size=on")),
 )
+_WITH_SNAPSHOTS, _DIFFERENCE = 6, 7
 
 
 @cache
@@ -39,6 +44,15 @@ def image(number: int) -> bytes:
         raw = write_raw(Path(directory) / "raw", SIZE, number, writes=5)
         path = Path(directory) / "image"
         qemu_img("convert", "-f", "raw", "-O", driver, *how, raw, path)
+        if number == _WITH_SNAPSHOTS:
+            for name in ("one", "two"):
+                qemu_img("snapshot", "-c", name, path)
+                qemu_io(path, driver, ["write -P 1 0 64k"])
+        if number == _DIFFERENCE:
+            parent = uuid.UUID(bytes=path.read_bytes()[-512:][68:84])
+            sectors = {at: bytes([at]) * 512 for at in range(0, 200, 7)}
+            disk = Difference(SIZE, uuid.UUID(int=5), parent, "image", sectors, 128 * KIB)
+            return write_difference(disk)
         return path.read_bytes()
 
 
@@ -75,3 +89,7 @@ def test_only_format_errors_come_of_damage(
         for start in range(0, stop, 50_000):
             with contextlib.suppress(FormatError):
                 read_bytes(reader, start, min(70_000, stop - start))
+        for _name, snapshot in scan.snapshots:
+            with contextlib.suppress(FormatError):
+                earlier = open_scanned(source, snapshot)
+                read_bytes(earlier, 0, min(earlier.size, SIZE))

@@ -9,15 +9,17 @@ import dataclasses
 import functools
 import itertools
 import random
+import uuid
 from typing import TYPE_CHECKING
 
 from imgcat.formats.files import detect
+from imgcat.formats.image import open_image
 from imgcat.formats.partimage import reader as partimage
 from imgcat.formats.passes.scan import scan_files
 from imgcat.formats.sources.file import FileSource
 from imgcat.formats.sources.joined import JoinedSource
 
-from . import composed_cases, ntfsclone_writer, partimage_writer, samples
+from . import composed_cases, ntfsclone_writer, partimage_writer, samples, vhd_writer
 from .memory_source import MemorySource
 from .opening import open_scanned, scan_and_open
 from .partclone_writer import Recipe, write
@@ -194,6 +196,56 @@ def _virtual_disk_cases() -> Iterator[ReaderCase]:
     yield ReaderCase("vhd-file", functools.partial(_virtual_disk, "vpc", [], False))
 
 
+def _on_others(how: str, directory: Path) -> Subject:
+    """Open a disk that stands upon others: a chain, one with a data file, or a VHD difference."""
+    size = 3_500_032
+    raw = write_raw(directory / "base.raw", size, seed=1, writes=12)
+    path = directory / "top"
+    driver = "qcow2"
+    if how == "data":
+        file = directory / "data"
+        qemu_img("create", "-f", driver, "-o", f"data_file={file},data_file_raw=off", path, size)
+    elif how == "vhd":
+        driver = "vpc"
+        base = directory / "base.vhd"
+        qemu_img("convert", "-f", "raw", "-O", "vpc", "-o", "force_size=on", raw, base)
+        return _vhd_difference(path.with_suffix(".vhd"), base, raw.read_bytes())
+    else:
+        middle = directory / "middle"
+        qemu_img("create", "-f", driver, "-b", "base.raw", "-F", "raw", middle)
+        qemu_io(middle, driver, changes(size, seed=3, count=8))
+        how = "cluster_size=4k"
+        qemu_img("create", "-f", driver, "-b", "middle", "-F", driver, "-o", how, path, size + 9216)
+    qemu_io(path, driver, changes(size, seed=2, count=8))
+    return _opened(path, guest_of(path, driver))
+
+
+def _vhd_difference(path: Path, base: Path, below: bytes) -> Subject:
+    rng = random.Random(5)
+    guest = bytearray(below)
+    sectors = {rng.randrange(len(below) // 512): rng.randbytes(512) for _ in range(300)}
+    for number, data in sectors.items():
+        guest[number * 512 : number * 512 + 512] = data
+    parent = uuid.UUID(bytes=base.read_bytes()[-512:][68:84])
+    disk = vhd_writer.Difference(len(below), uuid.uuid4(), parent, base.name, sectors)
+    path.write_bytes(vhd_writer.write_difference(disk))
+    return _opened(path, bytes(guest))
+
+
+def _opened(path: Path, guest: bytes) -> Subject:
+    image = open_image(path)
+    extents = image.extents()
+    # What an image says of itself is without what it stands upon.
+    used = sum(extent.length for extent in extents if extent.is_stored)
+    info = dataclasses.replace(image.info, used_bytes=used)
+    return Subject(image.reader, info, image.stored.source, guest, None, never_waits=False)
+
+
+def _cases_on_others() -> Iterator[ReaderCase]:
+    for how in ("chain", "data", "vhd"):
+        yield ReaderCase(f"on-others-{how}", functools.partial(_on_others, how))
+
+
 _ON_DISK = {"xxh128-k3", "none", "tail", "no-bitmap", "0001", "0001-wide", "one-byte-blocks"}
 """The recipes that are also read from a file, where a read goes through the operating system."""
 
@@ -269,6 +321,7 @@ def _cases() -> Iterator[ReaderCase]:
     yield from _ntfsclone_cases()
     yield from _partimage_cases()
     yield from _virtual_disk_cases()
+    yield from _cases_on_others()
     yield from composed_cases.cases()
 
 

@@ -39,6 +39,13 @@ class ImageFormat(enum.StrEnum):
     RAW = "raw"
 
 
+class VhdSize(enum.StrEnum):
+    """What tells how large a VHD is: its footer, or as Virtual PC has it, its geometry."""
+
+    FOOTER = "footer"
+    GEOMETRY = "geometry"
+
+
 def add(
     paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Image files.")],
     name: Annotated[str | None, typer.Option(help="The image's name, for a single PATH.")] = None,
@@ -73,6 +80,9 @@ def add(
             help="Let backing and data files lie in this directory too.",
         ),
     ] = None,
+    vhd_size: Annotated[
+        VhdSize, typer.Option(help="What tells the size of a VHD.")
+    ] = VhdSize.FOOTER,
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse images with wrong checksums, or marked dirty.")
     ] = False,
@@ -100,6 +110,7 @@ def add(
         raise typer.BadParameter("--name goes with a single PATH", param_hint="--name")
     options = Options(
         force=force, jobs=jobs, verify=verify, spacing=seek_spacing, strict=strict,
+        by_geometry=vhd_size is VhdSize.GEOMETRY,
         allowed=tuple(map(os.path.abspath, allow_backing or ())),
     )  # fmt: skip
     is_raw = image_format is ImageFormat.RAW

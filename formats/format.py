@@ -85,6 +85,8 @@ class Format:
         fingerprint: returns, from a few reads, what `ImageInfo.fingerprint` of the scan would be.
         open_reader: returns a reader from the source, `ImageInfo.layout` of the scan and its index;
             it does not touch the source until data is read.
+        scan_by_geometry: scans, and takes a disk's size from cylinders, heads and sectors; None
+            where that is not known.
         open_difference: does the same of what is a difference, with the reader of its parent too;
             None where no image is one.
         verify: checks every checksum.
@@ -107,6 +109,7 @@ class Format:
     stream: Callable[[ForwardSource], ImageStream] | None = None
     volume_header_size: int = 0
     ends_like: Callable[[ByteSource], bool] | None = None
+    scan_by_geometry: ScanSource | None = None
     open_difference: (
         Callable[[ByteSource, Mapping[str, int], StoredIndex, ImageReader], ImageReader] | None
     ) = None

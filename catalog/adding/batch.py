@@ -53,6 +53,7 @@ class Options:
         verify: look at the checksums too, where that needs no pass of its own.
         spacing: plain bytes between two seek points of compressed images; the codec's own if None.
         strict: refuse what would only be warned about.
+        by_geometry: take the size of a VHD from cylinders, heads and sectors.
         allowed: directories into which the names of backing and data files may lead, beside the
             image's own.
     """
@@ -62,6 +63,7 @@ class Options:
     verify: bool = False
     spacing: int | None = None
     strict: bool = False
+    by_geometry: bool = False
     allowed: tuple[str, ...] = ()
 
 
@@ -236,6 +238,7 @@ def _how(catalog: Catalog, item: Item, options: Options) -> How:
         is_raw=item.is_raw,
         verify=options.verify,
         strict=options.strict,
+        by_geometry=options.by_geometry,
         allowed=options.allowed,
         by_id=catalog.path_of_uuid,
     )

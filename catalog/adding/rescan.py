@@ -61,6 +61,7 @@ def _rescan_files(catalog: Catalog, record: ImageRecord) -> Ingested:
         return Ingested(Outcome.UNCHANGED, record)
     how = How(
         is_raw=record.row.format == raw.NAME,
+        by_geometry="size_rule" in record.header,
         allowed=_allowed(catalog, record),
         by_id=catalog.path_of_uuid,
     )

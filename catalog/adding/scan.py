@@ -37,6 +37,7 @@ class How:
         is_raw: take it for the partition's bytes as they are.
         verify: look at the checksums too, where that needs no pass of its own.
         strict: refuse what would only be warned about.
+        by_geometry: take the size of a VHD from cylinders, heads and sectors.
         allowed: directories into which the names of backing and data files may lead, beside the
             image's own.
         by_id: tells where a VHD with a UUID lies; None if that is not known.
@@ -46,6 +47,7 @@ class How:
     is_raw: bool = False
     verify: bool = False
     strict: bool = False
+    by_geometry: bool = False
     allowed: tuple[str, ...] = ()
     by_id: Callable[[str], str | None] = lambda _id: None
 
@@ -152,8 +154,9 @@ def scan_file(path: str, progress: Progress | None = None, how: How = USUAL) -> 
     with detect.open_files(os.path.abspath(path), is_raw=how.is_raw, allowed=how.allowed) as stored:
         volumes = _volumes(stored)
         scan = scan_files(
-            stored, progress, spacing=how.spacing, is_raw=how.is_raw, verify=how.verify
-        )
+            stored, progress, spacing=how.spacing, is_raw=how.is_raw, verify=how.verify,
+            by_geometry=how.by_geometry,
+        )  # fmt: skip
         streams = stored.indexes
         inside = _look_inside(stored, scan, chain, volumes[0].path)
         for file, volume in zip(stored.files, volumes, strict=True):

@@ -28,6 +28,7 @@ def scan_files(
     spacing: int | None = None,
     is_raw: bool = False,
     verify: bool = False,
+    by_geometry: bool = False,
 ) -> Scan:
     """Scan the image that `open_files` has opened, decompressing it once where it is compressed.
 
@@ -37,6 +38,7 @@ def scan_files(
         spacing: plain bytes between two seek points; the codec's own choice if None.
         is_raw: take it for the partition's bytes as they are, whatever it begins like.
         verify: look at the checksums too, where that needs no pass of its own.
+        by_geometry: take the size of a VHD from cylinders, heads and sectors.
 
     Raises:
         As `scan`.
@@ -47,7 +49,9 @@ def scan_files(
         progress = None
     damage = "; ".join(index.damage for index in stored.indexes if index.damage)
     try:
-        found = passed.scan or _scan_plain_files(stored, progress, is_raw=is_raw)
+        found = passed.scan or _scan_plain_files(
+            stored, progress, is_raw=is_raw, by_geometry=by_geometry
+        )
     except FormatError as error:
         if not damage:
             raise
@@ -85,7 +89,9 @@ def _scan_streams(
     return Passed() if is_damaged else passed
 
 
-def _scan_plain_files(stored: StoredFiles, progress: Progress | None, *, is_raw: bool) -> Scan:
+def _scan_plain_files(
+    stored: StoredFiles, progress: Progress | None, *, is_raw: bool, by_geometry: bool
+) -> Scan:
     # Headers have checksums of their own, and what a damaged image is, is told all the same.
     source = every_byte(stored.source)
     if is_raw:
@@ -98,4 +104,7 @@ def _scan_plain_files(stored: StoredFiles, progress: Progress | None, *, is_raw:
                 "container", 0, f"compressed twice: unpack the outer {stored.codec} first"
             ) from error
         raise
-    return found.scan(source, progress)
+    scan = found.scan
+    if by_geometry and found.scan_by_geometry is not None:
+        scan = found.scan_by_geometry
+    return scan(source, progress)

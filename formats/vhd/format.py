@@ -15,5 +15,6 @@ FORMAT = Format(
     open_reader=reader.open_reader,
     verify=verify.verify,
     open_difference=reader.open_reader,
+    scan_by_geometry=reader.scan_by_geometry,
     ends_like=reader.ends_like,
 )

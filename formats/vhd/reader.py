@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from ..stored.geometry import Geometry
 
 NAME = "vhd"
+BY_GEOMETRY = "geometry"
+"""In a header of the catalog: the size is that of cylinders, heads and sectors."""
 
 _LONGEST_PATH = 1 << 16
 """Bytes of a parent's path that are looked at."""
@@ -64,15 +66,38 @@ def scan(source: ByteSource, progress: Progress | None = None) -> Scan:
         FormatError: it cannot be read.
         OSError: the operating system could not read.
     """
+    return _scan(source, read_footer(source), progress)
+
+
+def scan_by_geometry(source: ByteSource, progress: Progress | None = None) -> Scan:
+    """Do as `scan`, and take the size from cylinders, heads and sectors, as Virtual PC does.
+
+    A geometry that is the largest that there is tells nothing: then the footer's size counts.
+
+    Args:
+        source: the stored bytes.
+        progress: told the stored bytes that are done.
+
+    Raises:
+        FormatError: it cannot be read.
+        OSError: the operating system could not read.
+    """
     found = read_footer(source)
-    found_scan = (
-        _scan_fixed(source, found)
-        if found.footer.kind == layout.FIXED
-        else (_scan_blocks(source, found))
-    )
+    footer = found.footer
+    if not footer.is_geometry_full and footer.geometry_size:
+        footer = dataclasses.replace(footer, current_size=footer.geometry_size)
+    scan = _scan(source, found._replace(footer=footer), progress)
+    info = scan.info
+    header = dict(info.header) | {"size_rule": BY_GEOMETRY}
+    return dataclasses.replace(scan, info=dataclasses.replace(info, header=header))
+
+
+def _scan(source: ByteSource, found: FoundFooter, progress: Progress | None) -> Scan:
+    is_fixed = found.footer.kind == layout.FIXED
+    scan = _scan_fixed(source, found) if is_fixed else _scan_blocks(source, found)
     if progress is not None:
         progress(source.size)
-    return found_scan
+    return scan
 
 
 def fingerprint(source: ByteSource) -> bytes:

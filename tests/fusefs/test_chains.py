@@ -419,6 +419,30 @@ def test_a_difference_is_refused_where_its_bytes_cannot_be(
     assert "checksum" in found.stderr
 
 
+def test_the_size_may_be_that_of_the_geometry(program: Program, tmp_path: Path) -> None:
+    raw = write_raw(tmp_path / "raw", SIZE, 8)
+    path = tmp_path / "d.vhd"
+    qemu_img("convert", "-f", "raw", "-O", "vpc", "-o", "force_size=on", raw, path)
+    data = bytearray(path.read_bytes())
+    # 100 cylinders, 4 heads, 17 sectors: what QEMU goes by where Virtual PC has made it.
+    for at in (0, len(data) - 512):
+        data[at + 28 : at + 32] = b"vpc "
+        struct.pack_into(">HBB", data, at + 56, 100, 4, 17)
+        data[at + 64 : at + 68] = bytes(4)
+        struct.pack_into(">I", data, at + 64, ~sum(data[at : at + 512]) & 0xFFFFFFFF)
+    path.write_bytes(bytes(data))
+    guest = guest_of(path, "vpc")
+    assert len(guest) == 100 * 4 * 17 * 512
+    program.run("add", path)
+    assert program.json("ls")[0]["size_bytes"] == SIZE
+    program.run("add", "--force", "--vhd-size", "geometry", path)
+    mount = program.mount_all(tmp_path / "mnt")
+    assert (mount / "d.vhd").read_bytes() == guest
+    os.utime(path)
+    program.run("rescan")
+    assert program.json("ls")[0]["size_bytes"] == len(guest)
+
+
 def _spoilt(directory: Path, whole: bytes) -> Path:
     """Write a VHD with a wrong checksum."""
     data = bytearray(whole)

@@ -33,7 +33,7 @@ def steps(session: Session, offset: int) -> Iterator[str]:
             yield "zeros: nothing is stored"
             return
         if isinstance(extent.source, ByteSource):
-            yield from _stored(extent, offset)
+            yield from _stored(extent)
             return
         # What a child is called its reader says.
         inner: Any = extent.source
@@ -42,7 +42,7 @@ def steps(session: Session, offset: int) -> Iterator[str]:
         yield f"byte {offset} of {getattr(inner, 'name', 'another image')}"
 
 
-def _stored(extent: Extent, offset: int) -> Iterator[str]:
+def _stored(extent: Extent) -> Iterator[str]:
     source = cast("ByteSource", extent.source)
     place = source.place(extent.offset)
     if extent.kind is ExtentKind.COMPRESSED:
@@ -58,4 +58,3 @@ def _stored(extent: Extent, offset: int) -> Iterator[str]:
         yield f"decoded from {place.path}"
     else:
         yield f"byte {place.offset} of {place.path}"
-    del offset

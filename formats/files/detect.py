@@ -44,7 +44,8 @@ def open_files(path: str, *, is_raw: bool = False, allowed: Sequence[str] = ()) 
         if chunks != [path]:
             head, codec = _look_into(*chunks)
         if is_raw or not head.startswith(partimage_layout.MAGIC):
-            data_file = None if is_raw else _data_file(chunks, codec, allowed)
+            is_qcow2 = not is_raw and codec is None and head.startswith(qcow2_layout.MAGIC)
+            data_file = _data_file(chunks, allowed) if is_qcow2 else None
             if data_file is not None:
                 return StoredFiles(
                     [*chunks, data_file], stream_volumes=[len(chunks), 1], data_streams=[1]
@@ -100,16 +101,13 @@ def _is_split(path: str, looks: _Looks) -> bool:
     return bool(others) and not any(map(looks.begins_an_image, others))
 
 
-def _data_file(chunks: list[str], codec: str | None, allowed: Sequence[str]) -> str | None:
+def _data_file(chunks: list[str], allowed: Sequence[str]) -> str | None:
     """Return the file that has the data of a QCOW2 image, None where that is the image itself."""
-    with StoredFiles(chunks) as stored:
-        source = stored.source
-        if codec is not None or source.read_at(0, min(4, source.size)) != qcow2_layout.MAGIC:
-            return None
-        # Loads numpy, which no other format needs here.
-        from ..qcow2.reader import read_header
+    # Loads numpy, which no other format needs here.
+    from ..qcow2.reader import read_header
 
-        header = read_header(source)
+    with StoredFiles(chunks) as stored:
+        header = read_header(stored.source)
     if not header.incompatible & qcow2_layout.EXTERNAL_DATA:
         return None
     if header.data_file is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import json
 import os
@@ -235,6 +236,23 @@ def test_a_name_that_leads_elsewhere_is_refused(
         os.utime(tmp_path / "base.raw")
         program.run("rescan")
         assert set(statuses(program).values()) == {"ready"}
+
+
+def test_a_data_file_that_lies_elsewhere_is_refused(program: Program, tmp_path: Path) -> None:
+    home = tmp_path / "images"
+    home.mkdir()
+    path = home / "disk.qcow2"
+    os.chdir(home)
+    qemu_img("create", "-f", "qcow2", "-o", "data_file=aaaa.raw", path, SIZE)
+    data = path.read_bytes()
+    assert data.count(b"aaaa.raw") == 1
+    (tmp_path / "s.raw").write_bytes(bytes(SIZE))
+    path.write_bytes(data.replace(b"aaaa.raw", b"../s.raw"))
+    assert "leads out of its directory" in program.run("add", path, code=4).stderr
+    program.run("add", "--allow-backing", tmp_path, path)
+    with gzip.open(home / "disk.gz", "wb") as file:
+        file.write(data)
+    assert "its data are in another file" in program.run("add", home / "disk.gz", code=4).stderr
 
 
 def test_chains_that_do_not_end_are_refused(program: Program, tmp_path: Path) -> None:

@@ -26,8 +26,6 @@ SECTOR_SIZES = (512, 4096)
 
 _HEADER = struct.Struct("<8sIIIIQQQQ16sQIII")
 _CRC_AT = 16
-_OTHER = struct.Struct("<Q")
-_OTHER_AT = 32
 _ENTRY = struct.Struct("<16s16sQQQ72s")
 _MOST_ENTRIES = 1024
 _LARGEST_ENTRY = 4096
@@ -72,6 +70,7 @@ class _Fault:
         offset: where it lies.
         what: is wrong.
         is_absent: there is nothing like a header.
+        is_unread: it lies on the disk, but could not be read.
         other: where it says that its copy lies, None where it does not say.
     """
 
@@ -79,15 +78,16 @@ class _Fault:
     offset: int
     what: str
     is_absent: bool = False
+    is_unread: bool = False
     other: int | None = None
 
     def __str__(self) -> str:
         return f"{self.structure} @0x{self.offset:x}: {self.what}"
 
 
-def begins_gpt(read: Read, sector_size: int | None) -> bool:
+def begins_gpt(read: Read, size: int, sector_size: int | None) -> bool:
     """Tell whether the first header and its entries are whole."""
-    return any(isinstance(_header(read, each, each), _Header) for each in _sizes(sector_size))
+    return any(isinstance(_header(read, size, each, each), _Header) for each in _sizes(sector_size))
 
 
 def read_gpt(read: Read, size: int, sector_size: int | None) -> PartitionTable | None:
@@ -103,13 +103,13 @@ def read_gpt(read: Read, size: int, sector_size: int | None) -> PartitionTable |
     """
     damaged: list[tuple[int, _Fault]] = []
     for each in _sizes(sector_size):
-        first = _header(read, each, each)
+        first = _header(read, size, each, each)
         if isinstance(first, _Header):
             return _table(first, each, size, _compare(read, size, each, first))
         damaged.append((each, first))
     faults: list[tuple[_Fault, _Fault]] = []
     for each, fault in damaged:
-        copy = _copy(read, each, [_last(size, each), fault.other])
+        copy = _copy(read, size, each, [_last(size, each), fault.other])
         if isinstance(copy, _Header):
             warning = f"the GPT is damaged ({fault}): its copy at byte {copy.offset} is read"
             return _table(copy, each, size, [warning])
@@ -130,45 +130,55 @@ def _last(size: int, sector_size: int) -> int:
     return size // sector_size - 1
 
 
-def _header(read: Read, offset: int, sector_size: int) -> _Header | _Fault:
+def _header(read: Read, size: int, offset: int, sector_size: int) -> _Header | _Fault:
+    """Return a header with its entries, or what is wrong with either."""
     data = read(offset, sector_size)
     if data[:8] != MAGIC or len(data) < sector_size:
-        return _Fault("gpt.header", offset, "is not there", is_absent=True)
+        is_unread = len(data) < sector_size and offset + sector_size <= size
+        what = "cannot be read" if is_unread else "is not there"
+        return _Fault("gpt.header", offset, what, is_absent=True, is_unread=is_unread)
     (
         _magic, _revision, length, crc, _reserved, own, other, first, last, guid, entries_lba,
         count, entry_size, entries_crc,
     ) = _HEADER.unpack_from(data)  # fmt: skip
-    what = None
+    what = ""
     if not _HEADER.size <= length <= sector_size:
         what = f"has {length} bytes"
     elif zlib.crc32(data[:_CRC_AT] + bytes(4) + data[_CRC_AT + 4 : length]) != crc:
         what = "has a wrong checksum"
     elif own * sector_size != offset:
         what = f"says that it lies in sector {own}"
-    elif (
-        not 0 < count <= _MOST_ENTRIES
-        or not _ENTRY.size <= entry_size <= _LARGEST_ENTRY
-        or entry_size % 8
-    ):
+    elif not _can_be(count, entry_size):
         what = f"has {count} entries of {entry_size} bytes"
-    if what is not None:
+    if what:
         return _Fault("gpt.header", offset, what, other=other)
-    entries_offset = entries_lba * sector_size
-    entries = read(entries_offset, count * entry_size)
-    if len(entries) < count * entry_size:
-        return _Fault("gpt.entries", entries_offset, "lie behind the disk", other=other)
-    if zlib.crc32(entries) != entries_crc:
-        return _Fault("gpt.entries", entries_offset, "have a wrong checksum", other=other)
-    return _Header(offset, guid, other, (first, last), entries_offset, entries, entry_size)
+    entries_offset, length = entries_lba * sector_size, count * entry_size
+    entries = read(entries_offset, length)
+    if len(entries) == length and zlib.crc32(entries) == entries_crc:
+        return _Header(offset, guid, other, (first, last), entries_offset, entries, entry_size)
+    is_unread = len(entries) < length and entries_offset + length <= size
+    if len(entries) == length:
+        what = "have a wrong checksum"
+    else:
+        what = "cannot be read" if is_unread else "lie behind the disk"
+    return _Fault("gpt.entries", entries_offset, what, is_unread=is_unread, other=other)
 
 
-def _copy(read: Read, sector_size: int, places: Sequence[int | None]) -> _Header | _Fault:
+def _can_be(count: int, entry_size: int) -> bool:
+    """Tell whether there may be as many entries as long: they are read at once."""
+    is_sane = _ENTRY.size <= entry_size <= _LARGEST_ENTRY and entry_size % 8 == 0
+    return is_sane and 0 < count <= _MOST_ENTRIES
+
+
+def _copy(
+    read: Read, size: int, sector_size: int, places: Sequence[int | None]
+) -> _Header | _Fault:
     """Return the copy of a header, or what is wrong with the one at the first of these places."""
     faults = []
     for place in places:
         if place is None or place < _FIRST_FREE:
             continue
-        found = _header(read, place * sector_size, sector_size)
+        found = _header(read, size, place * sector_size, sector_size)
         if isinstance(found, _Header):
             return found
         faults.append(found)
@@ -176,10 +186,13 @@ def _copy(read: Read, sector_size: int, places: Sequence[int | None]) -> _Header
 
 
 def _compare(read: Read, size: int, sector_size: int, header: _Header) -> list[str]:
-    """Return what is odd about the copy of a header."""
+    """Return what is odd about the copy of a header, as far as it can be read."""
     last = _last(size, sector_size)
-    copy = _copy(read, sector_size, [header.other, last])
+    copy = _copy(read, size, sector_size, [header.other, last])
     if isinstance(copy, _Fault):
+        if copy.is_unread:
+            # Nothing is known of it.
+            return []
         if header.other > last:
             where = header.other * sector_size
             return [f"the copy of the GPT would lie at byte {where}, behind the disk"]

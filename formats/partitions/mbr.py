@@ -226,9 +226,13 @@ class _Chain:
             return entries
         # An extended partition that nothing was made in begins with zeros.
         if record != self._start or data != bytes(SECTOR):
-            where = "lies behind the disk" if record >= self._size else "has no signature"
+            if len(data) == SECTOR:
+                what = "has no signature"
+            else:
+                is_inside = record + SECTOR <= self._size
+                what = "cannot be read" if is_inside else "lies behind the disk"
             self._warnings.append(
-                f"the boot record at byte {record} {where}: logical partitions from there on "
+                f"the boot record at byte {record} {what}: logical partitions from there on "
                 "are not known"
             )
         return ()

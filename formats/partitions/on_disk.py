@@ -31,7 +31,8 @@ def read_table(read: Read, size: int, sector_size: int | None = None) -> Partiti
     neither are entries that begin outside of the disk. Of a hybrid table, the GPT counts.
 
     Args:
-        read: reads the disk, by offset and length; fewer bytes at its end.
+        read: reads the disk, by offset and length; fewer bytes at its end, and where it cannot be
+            read: a copy that is not needed may be out of reach.
         size: bytes of the disk.
         sector_size: bytes in a sector; if None, what a GPT shows it to be, and 512 of an MBR, which
             does not show it.
@@ -50,14 +51,14 @@ def read_table(read: Read, size: int, sector_size: int | None = None) -> Partiti
         return None
     protective = [each for each in entries if each.type == PROTECTIVE]
     # What a file system left in the first sector says nothing against a GPT that is whole.
-    if begins_file_system(sector) and not (protective and begins_gpt(within, sector_size)):
+    if begins_file_system(sector) and not (protective and begins_gpt(within, size, sector_size)):
         return None
     if protective:
         table = read_gpt(within, size, sector_size)
         if table is None and any(each.start == 1 for each in protective):
             raise CorruptImageError(
                 "gpt.header", sector_size or SECTOR,
-                "the boot record says that there is a GPT, but neither it nor its copy is there",
+                "by the boot record there is a GPT, but neither it nor its copy can be found",
             )  # fmt: skip
     else:
         table = read_mbr(within, size, sector, sector_size or SECTOR)

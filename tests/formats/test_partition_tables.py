@@ -335,7 +335,7 @@ def test_both_headers_are_gone(gpt: bytes) -> None:
     damaged[HEADER : HEADER + 512] = bytes(512)
     assert "is not there" in found_in(bytes(damaged)).warnings[0]
     damaged[COPY:] = bytes(512)
-    with pytest.raises(CorruptImageError, match="neither it nor its copy") as caught:
+    with pytest.raises(CorruptImageError, match="neither it nor its copy can be found") as caught:
         look(bytes(damaged))
     assert (caught.value.structure, caught.value.offset) == ("gpt.header", HEADER)
     # No program makes a GPT that is kept by an entry elsewhere.
@@ -376,6 +376,30 @@ def test_a_disk_that_was_made_larger_or_smaller(gpt: bytes) -> None:
     with pytest.raises(CorruptImageError, match="partition 5 lies in sectors 24576 to") as caught:
         look(gpt[: 24576 * 512])
     assert (caught.value.structure, caught.value.offset) == ("gpt.entries", ENTRIES + 4 * 128)
+
+
+def reaching(data: bytes, stop: int) -> PartitionTable | None:
+    """Return the table of a disk of which only what lies before `stop` can be read."""
+    return read_table(lambda at, length: data[:stop][at : at + length], len(data))
+
+
+def test_what_cannot_be_read(gpt: bytes, dos: bytes) -> None:
+    # That the copy of what is whole is out of reach says nothing of the disk.
+    assert reaching(gpt, MIB) == found_in(gpt)
+    assert reaching(gpt, COPY) == found_in(gpt)
+    damaged = bytearray(gpt)
+    damaged[HEADER + 60] ^= 1
+    with pytest.raises(CorruptImageError, match=r"gpt\.header @0xfffe00: cannot be read"):
+        reaching(bytes(damaged), MIB)
+    with pytest.raises(CorruptImageError, match="neither it nor its copy can be found"):
+        reaching(gpt, HEADER)
+    with pytest.raises(CorruptImageError, match=r"gpt\.entries @0x400: cannot be read"):
+        reaching(gpt, ENTRIES)
+    for stop, count, place in ((MIB, 4, CONTAINER), (SECOND + 511, 5, SECOND)):
+        found = reaching(dos, stop)
+        assert found is not None
+        assert found.partitions == found_in(dos).partitions[:count]
+        assert f"the boot record at byte {place} cannot be read" in found.warnings[0]
 
 
 def test_entries_of_other_sizes(gpt: bytes) -> None:
@@ -607,6 +631,9 @@ def test_a_table_is_no_file_system(gpt: bytes, dos: bytes, volumes: dict[str, by
     assert not begins_file_system(gpt[:512])
     assert not begins_file_system(dos[:512])
     assert not begins_file_system(b"")
+    # A boot manager begins with a jump, too, and has no such numbers behind it.
+    manager = b"\xeb\x63\x90" + dos[3:]
+    assert found_in(manager) == found_in(dos)
     for data in volumes.values():
         assert not begins_file_system(bytes(3) + data[3:512])
         assert not begins_file_system(data[:11] + b"\xff" * 53 + data[64:512])

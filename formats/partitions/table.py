@@ -16,14 +16,14 @@ class Partition:
     Attributes:
         number: as Linux numbers it.
         start: its first byte.
-        stop: the byte after its last.
-        type: as sfdisk writes it: a GUID, or a byte in hexadecimal.
+        stop: the byte after its last; cut at the end of the disk.
+        type: as sfdisk writes it: a GUID in upper case, or a byte in hexadecimal.
         type_name: what that is called, where it is known.
-        uuid: as blkid has it as PARTUUID.
+        uuid: as blkid has it as PARTUUID; None in an MBR without an identifier.
         name: its name by its user; only a GPT has one.
         is_bootable: whether it is marked so.
         is_container: it only holds logical partitions.
-        attributes: the bits of a GPT.
+        attributes: the 64 bits of a GPT.
     """
 
     number: int
@@ -39,19 +39,32 @@ class Partition:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class DiskTable:
+class PartitionTable:
     """A partition table.
 
     Attributes:
-        scheme: ``gpt`` or ``dos``, as sfdisk calls them.
-        id: of the disk, as sfdisk writes it.
+        scheme: ``gpt`` or ``mbr``.
+        id: of the disk, as sfdisk writes it; None in an MBR that has none.
         sector_size: bytes that it counts by.
         partitions: in order of their numbers.
         warnings: what is odd.
     """
 
     scheme: str
-    id: str
+    id: str | None
     sector_size: int
     partitions: tuple[Partition, ...]
     warnings: tuple[str, ...] = ()
+
+
+DiskTable = PartitionTable
+"""What it is called where `text_tables.PartitionTable` is about, too."""
+
+
+def cut(number: int, stop: int, size: int, warnings: list[str]) -> int:
+    """Return where a partition ends on a disk of `size` bytes; warn if it would end behind it."""
+    if stop > size:
+        warnings.append(
+            f"partition {number} ends {stop - size} bytes behind the disk, and is cut there"
+        )
+    return min(stop, size)

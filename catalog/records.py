@@ -182,11 +182,17 @@ class FileSystemRow(NamedTuple):
 
 
 class TableRow(NamedTuple):
-    """The partition table of a disk: ``gpt`` or ``dos``, its id, and bytes in a sector."""
+    """The partition table of a disk: ``gpt`` or ``mbr``, its id, and bytes in a sector."""
 
     scheme: str
     uuid: str | None
     sector_size: int
+
+    @property
+    def words(self) -> str:
+        """What it is, in words."""
+        known = self.uuid or "without an id"
+        return f"{self.scheme}, {known}, sectors of {self.sector_size} bytes"
 
 
 class PartitionRow(NamedTuple):

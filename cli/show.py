@@ -169,10 +169,7 @@ def _inside(inside: InsideRows) -> _Sections:
             "Last written": found.written_at,
         }
     if inside.table is not None:
-        table = inside.table
-        words: dict[str, object] = {
-            "Table": f"{table.scheme}, {table.uuid}, sectors of {table.sector_size} bytes"
-        }
+        words: dict[str, object] = {"Table": inside.table.words}
         words |= {
             f"{each.number}{' *' if each.is_bootable else ''}": _partition_words(each)
             for each in inside.partitions

@@ -158,9 +158,7 @@ def _partitions(session: Session, words: list[str]) -> None:
     if inside.table is None:
         session.not_found(f"{session.name}: no partition table was found in it")
         return
-    write(
-        f"{inside.table.scheme}, {inside.table.uuid}, sectors of {inside.table.sector_size} bytes"
-    )
+    write(inside.table.words)
     columns = ("NUMBER", "START", "STOP", "TYPE", "HOLDS", "LABEL", "IMAGE")
     rows = [
         (

@@ -12,7 +12,7 @@ import zlib
 from typing import TYPE_CHECKING
 
 from ..errors import CorruptImageError
-from .table import Partition, PartitionTable, cut
+from .table import DiskTable, Partition, cut
 from .types import GPT_TYPES
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def begins_gpt(read: Read, size: int, sector_size: int | None) -> bool:
     return any(isinstance(_header(read, size, each, each), _Header) for each in _sizes(sector_size))
 
 
-def read_gpt(read: Read, size: int, sector_size: int | None) -> PartitionTable | None:
+def read_gpt(read: Read, size: int, sector_size: int | None) -> DiskTable | None:
     """Return the table of a disk whose boot record says that it has one; None without any header.
 
     Args:
@@ -207,7 +207,7 @@ def _compare(read: Read, size: int, sector_size: int, header: _Header) -> list[s
     return warnings
 
 
-def _table(header: _Header, sector_size: int, size: int, warnings: list[str]) -> PartitionTable:
+def _table(header: _Header, sector_size: int, size: int, warnings: list[str]) -> DiskTable:
     """Return the table of a header.
 
     Raises:
@@ -240,7 +240,7 @@ def _table(header: _Header, sector_size: int, size: int, warnings: list[str]) ->
                 attributes=attributes,
             )
         )
-    return PartitionTable("gpt", _guid(header.guid), sector_size, tuple(found), tuple(warnings))
+    return DiskTable("gpt", _guid(header.guid), sector_size, tuple(found), tuple(warnings))
 
 
 def _guid(data: bytes) -> str:

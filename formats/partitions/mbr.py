@@ -13,7 +13,7 @@ import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import CorruptImageError
-from .table import Partition, PartitionTable, cut
+from .table import DiskTable, Partition, cut
 from .types import MBR_TYPES
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def entries_of(sector: bytes) -> tuple[Entry, ...] | None:
     return tuple(found)
 
 
-def read_mbr(read: Read, size: int, sector: bytes, sector_size: int) -> PartitionTable | None:
+def read_mbr(read: Read, size: int, sector: bytes, sector_size: int) -> DiskTable | None:
     """Return the table of a disk, None where the entries cannot be one.
 
     Args:
@@ -109,7 +109,7 @@ def read_mbr(read: Read, size: int, sector: bytes, sector_size: int) -> Partitio
             if each.entry.type:
                 table.add_logical(number, each, stop)
             number += 1
-    return PartitionTable(
+    return DiskTable(
         scheme="mbr",
         id=f"0x{disk_id:08x}" if disk_id else None,
         sector_size=sector_size,

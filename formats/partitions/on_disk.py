@@ -14,7 +14,7 @@ from .mbr import PROTECTIVE, SECTOR, SIGNATURE, SIGNATURE_AT, entries_of, read_m
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .table import Partition, PartitionTable, Read
+    from .table import DiskTable, Partition, Read
 
 _LAST_PRIMARY = 4
 _JUMP_SHORT, _JUMP_NEAR, _NOP = 0xEB, 0xE9, 0x90
@@ -24,7 +24,7 @@ _NTFS_SECTORS = frozenset({256, 512, 1024, 2048, 4096})
 _EXFAT_SHIFTS = range(9, 13)
 
 
-def read_table(read: Read, size: int, sector_size: int | None = None) -> PartitionTable | None:
+def read_table(read: Read, size: int, sector_size: int | None = None) -> DiskTable | None:
     """Return the partition table of a disk, None where there is none.
 
     A first sector that is the boot sector of a file system is no table, though it ends like one;
@@ -95,7 +95,7 @@ def _has_fat_size(sector: bytes) -> bool:
     return bool((total or new_total) and (table or new_table))
 
 
-def _check_apart(table: PartitionTable) -> None:
+def _check_apart(table: DiskTable) -> None:
     """Check that no two partitions share a byte, but for what lies in a container.
 
     Raises:

@@ -39,7 +39,7 @@ class Partition:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class PartitionTable:
+class DiskTable:
     """A partition table.
 
     Attributes:
@@ -55,10 +55,6 @@ class PartitionTable:
     sector_size: int
     partitions: tuple[Partition, ...]
     warnings: tuple[str, ...] = ()
-
-
-DiskTable = PartitionTable
-"""What it is called where `text_tables.PartitionTable` is about, too."""
 
 
 def cut(number: int, stop: int, size: int, warnings: list[str]) -> int:

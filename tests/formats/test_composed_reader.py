@@ -14,7 +14,7 @@ from imgcat.formats.composed import parts
 from imgcat.formats.composed.reader import ComposedReader, Slice
 from imgcat.formats.composed.segments import ChildBytes, LiteralBytes, Segment
 from imgcat.formats.errors import CorruptImageError
-from imgcat.formats.extent import Extent, ExtentKind, check_cover, data, merged, zero
+from imgcat.formats.extent import Extent, ExtentKind, Origin, check_cover, data, merged, zero
 from imgcat.formats.index.cache import IndexCache
 from imgcat.formats.reader import read_bytes
 
@@ -122,8 +122,10 @@ def test_extents_lead_to_the_children() -> None:
         for stop in range(start, 301, 7):
             check_cover(reader.extents(start, stop), start, stop)
     by_start = {extent.start: extent for extent in reader.extents(0, 300)}
-    assert by_start[61] == Extent(61, 62, DATA, children["long"], 1, 1)
-    assert by_start[131] == Extent(131, 132, DATA, children["long"], 71, 1)
+    long, inner = children["long"], Origin(1, "stored", 1)
+    assert by_start[61] == Extent(61, 62, DATA, long, 1, 1, inner=inner)
+    inner = inner._replace(offset=71)
+    assert by_start[131] == Extent(131, 132, DATA, long, 71, 1, inner=inner)
     assert by_start[76].kind is ZERO
     assert (by_start[0].kind, by_start[0].stop, by_start[0].offset) == (DATA, 30, 0)
     assert [e.kind for e in merged(reader.extents(200, 300))] == [ZERO]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from imgcat.formats.partitions.table import PartitionTable
+    from imgcat.formats.partitions.table import DiskTable
 
 MIB = 1 << 20
 SIZE = 16 * MIB
@@ -93,12 +93,12 @@ def looped(path: Path, *options: str) -> Iterator[str]:
         subprocess.run(["losetup", "-d", device], check=True)
 
 
-def look(data: bytes, sector_size: int | None = None) -> PartitionTable | None:
+def look(data: bytes, sector_size: int | None = None) -> DiskTable | None:
     """Return the table of a disk in memory."""
     return read_table(lambda at, length: data[at : at + length], len(data), sector_size)
 
 
-def found_in(data: bytes, sector_size: int | None = None) -> PartitionTable:
+def found_in(data: bytes, sector_size: int | None = None) -> DiskTable:
     """Return the table of a disk that has one."""
     table = look(data, sector_size)
     assert table is not None
@@ -144,7 +144,7 @@ def seal(data: bytearray, at: int, sector: int = 512) -> None:
 # What tools say.
 
 
-def check_against_sfdisk(table: PartitionTable, target: str | Path, prefix: str) -> None:
+def check_against_sfdisk(table: DiskTable, target: str | Path, prefix: str) -> None:
     """Compare a table with both forms of what sfdisk says of a file or a device."""
     said: dict[str, Any] = json.loads(said_by("sfdisk", "--json", target))["partitiontable"]
     label = {"gpt": "gpt", "mbr": "dos"}[table.scheme]
@@ -179,7 +179,7 @@ def check_against_sfdisk(table: PartitionTable, target: str | Path, prefix: str)
 
 
 def check_against_partx(
-    table: PartitionTable, target: str | Path, untyped: frozenset[str] = frozenset()
+    table: DiskTable, target: str | Path, untyped: frozenset[str] = frozenset()
 ) -> None:
     """Compare a table with what partx, and so libblkid, says; but for partitions without a type."""
     said = said_by("partx", "--raw", "-g", "-o", "NR,START,SECTORS,UUID", target)
@@ -378,7 +378,7 @@ def test_a_disk_that_was_made_larger_or_smaller(gpt: bytes) -> None:
     assert (caught.value.structure, caught.value.offset) == ("gpt.entries", ENTRIES + 4 * 128)
 
 
-def reaching(data: bytes, stop: int) -> PartitionTable | None:
+def reaching(data: bytes, stop: int) -> DiskTable | None:
     """Return the table of a disk of which only what lies before `stop` can be read."""
     return read_table(lambda at, length: data[:stop][at : at + length], len(data))
 

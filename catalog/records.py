@@ -237,8 +237,8 @@ class MountEntry:
         used_bytes: guest bytes that are stored.
         index_id: its index, another one whenever what it holds was scanned anew.
         content_key: a random number that no other content has, in this or any other catalog.
-        mtime_ns: when the newest of its files was changed.
         is_live: it is a block device: nothing that was read may be kept.
+        mtime_ns: when the newest of its files was changed.
     """
 
     image_id: int
@@ -247,8 +247,8 @@ class MountEntry:
     used_bytes: int
     index_id: int
     content_key: int
+    is_live: bool
     mtime_ns: int
-    is_live: bool = False
 
 
 class ImageFiles(NamedTuple):

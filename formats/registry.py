@@ -60,6 +60,7 @@ def looks_raw(source: ByteSource) -> bool:
     """Tell whether a source begins with a partition table, or with a file system. One read.
 
     Raises:
+        CorruptImageError: it begins with a partition table that contradicts itself.
         OSError: the operating system could not read.
     """
     head = source.read_at(0, min(source.size, _LOOKED_AT))
@@ -70,9 +71,12 @@ def looks_raw(source: ByteSource) -> bool:
     try:
         if read_table(read, source.size) is not None:
             return True
-    except CorruptImageError:
-        # A table all the same.
-        return True
+    except CorruptImageError as error:
+        raise CorruptImageError(
+            error.structure,
+            error.offset,
+            f"{error.detail}: `add --format raw` takes it for a disk all the same",
+        ) from error
     return find_file_system(read, source.size) is not None
 
 
@@ -87,6 +91,7 @@ def sniff(source: ByteSource) -> Format:
     Raises:
         NotThisFormatError: it begins like no format that is known.
         UnsupportedFeatureError: it begins like one that is known, and is not read.
+        CorruptImageError: it begins with a partition table that contradicts itself.
         OSError: the operating system could not read.
     """
     head = source.read_at(0, min(source.size, PROBE_SIZE))

@@ -225,12 +225,11 @@ def _put_partitions(connection: sa.Connection, disk_id: int, composition: Compos
 
     reader = ComposedReader.of_segments(composition.size, composition.segments, refuse)
     inside = look_inside(reader, is_disk=True, sector_size=composition.block_size)
+    # Of a part whose image could not be read just now, there is none.
     images = {
-        segment.start: composition.children[segment.content.name]
+        segment.start: composition.children.get(segment.content.name)
         for segment in composition.segments
-        if isinstance(segment.content, ChildBytes)
-        and segment.content.offset == 0
-        and segment.content.name in composition.children
+        if isinstance(segment.content, ChildBytes) and segment.content.offset == 0
     }
     put_partitions(connection, disk_id, inside, images)
     writing.update_image(connection, disk_id, looked_at=utc_now())

@@ -126,7 +126,7 @@ def put_partitions(
     connection: sa.Connection,
     disk_id: int,
     inside: Inside,
-    known_images: Mapping[int, int] | None = None,
+    known_images: Mapping[int, int | None] | None = None,
 ) -> None:
     """Write the partition table of a disk, and each partition as an image of its own.
 
@@ -134,7 +134,8 @@ def put_partitions(
         connection: in a transaction.
         disk_id: the disk, which has been written.
         inside: what was found in it.
-        known_images: ids of partitions that are images already, by the first byte of each.
+        known_images: ids of partitions that are images of their own, by the first byte of each;
+            None of one that is, and is not there.
     """
     driver = driver_connection(connection)
     before = insides.partition_images(driver, disk_id)
@@ -147,17 +148,18 @@ def put_partitions(
         if each.is_container:
             continue
         if each.start in linked:
-            images[each.number] = linked[each.start]
+            image_id = linked[each.start]
+            images |= {} if image_id is None else {each.number: image_id}
             continue
         found = inside.within.get(each.number)
         assert inside.table is not None
         composition = _partition(disk, disk_id, each, inside.table.sector_size, found)
         wish = f"{disk}.p{each.number}"
         known = before.pop(each.number, None)
-        image_id, _outcome = put_composition(connection, composition, known=known, wish=wish)
-        writing.update_image(connection, image_id, parent_id=disk_id, looked_at=utc_now())
-        insides.replace_file_system(driver, image_id, found)
-        images[each.number] = image_id
+        child, _outcome = put_composition(connection, composition, known=known, wish=wish)
+        writing.update_image(connection, child, parent_id=disk_id, looked_at=utc_now())
+        insides.replace_file_system(driver, child, found)
+        images[each.number] = child
     for image_id in before.values():
         writing.delete_image(connection, image_id)
     insides.replace_table(driver, disk_id, inside.table, images)

@@ -68,7 +68,7 @@ def mount_entries(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
 def mount_entry(image_id: int, name: str | bytes, *rest: Any) -> MountEntry:  # noqa: ANN401 - a row
     """Return what a mount shows of a row."""
     size, used, index_id, key, is_live, mtime_ns = rest
-    return MountEntry(image_id, file_name(name), size, used, index_id, key, mtime_ns, bool(is_live))
+    return MountEntry(image_id, file_name(name), size, used, index_id, key, bool(is_live), mtime_ns)
 
 
 def image_files(connection: sqlite3.Connection, image_id: int) -> ImageFiles:

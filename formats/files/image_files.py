@@ -8,10 +8,11 @@ may be compressed: what an image's format sees are the plain bytes.
 from __future__ import annotations
 
 import itertools
+import stat
 from typing import TYPE_CHECKING, Self
 
 from ..sources.device import DeviceSource
-from ..sources.file import FileSource, has_changed, is_block_device
+from ..sources.file import FileSource, has_changed
 from ..sources.file_pool import ChunkSource
 from ..sources.joined import JoinedSource, joined
 
@@ -72,8 +73,7 @@ class StoredFiles:
         kind = FileSource if len(paths) <= _FEW else ChunkSource
         try:
             for path in paths:
-                # What is open is closed below.
-                opened.append((DeviceSource if is_block_device(path) else kind)(path))  # noqa: PERF401
+                opened.append(_open(path, kind))  # noqa: PERF401 - what is open is closed below
         except BaseException:
             for file in opened:
                 file.close()
@@ -121,3 +121,12 @@ class StoredFiles:
     def __exit__(self, *exc: object) -> None:
         """Close every file."""
         self.close()
+
+
+def _open(path: str, kind: type[FileSource | ChunkSource]) -> FileSource | ChunkSource:
+    """Open a file; a block device in a way of its own."""
+    file = kind(path)
+    if not stat.S_ISBLK(file.stat.st_mode):
+        return file
+    file.close()
+    return DeviceSource(path)

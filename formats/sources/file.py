@@ -109,15 +109,6 @@ class FileSource:
             os.close(fd)
 
 
-def is_block_device(path: str) -> bool:
-    """Tell whether a path leads to a block device.
-
-    Raises:
-        OSError: it cannot be looked at.
-    """
-    return stat.S_ISBLK(os.stat(path).st_mode)
-
-
 class OpenFile(Protocol):
     """A file that was opened, and what was told of it then."""
 

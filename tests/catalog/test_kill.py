@@ -87,7 +87,7 @@ def test_killed_at_any_moment(program: Program, shelf: dict[Path, Written], mome
         process.send_signal(signal.SIGKILL)
         process.communicate()
         counts.append(check_catalog(program, shelf))
-    assert len(set(counts)) > 3, f"all were killed at the same point: {counts}"
+    assert len(set(counts)) > min(3, moments // 2), f"all were killed at the same point: {counts}"
     assert program.run("add", *shelf).stderr == ""
     assert check_catalog(program, shelf) == COUNT
     assert program.run("db", "check").stdout == "ok\n"

@@ -40,7 +40,7 @@ class Files:
 
 
 def entries(count: int) -> list[MountEntry]:
-    return [MountEntry(n, f"i{n:05d}", 1000, 1000, n, n, 0) for n in range(1, count + 1)]
+    return [MountEntry(n, f"i{n:05d}", 1000, 1000, n, n, False, 0) for n in range(1, count + 1)]
 
 
 def operations(files: Files, count: int) -> Operations:

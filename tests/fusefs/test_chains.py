@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 import pyvhdi
 from support.program import wait_until
-from support.shortcuts import statuses
+from support.shortcuts import catalogue, statuses
 from support.vhd_writer import SECTOR, Difference, write_difference
 from support.virtual_disks import KIB, MIB, changes, guest_of, map_of, qemu_img, qemu_io, write_raw
 
@@ -58,7 +58,7 @@ def test_a_chain_of_three_is_what_qemu_says(
     hows: list[str], program: Program, tmp_path: Path
 ) -> None:
     paths = chain(tmp_path, hows)
-    program.run("add", paths[-1])
+    catalogue(program, paths[-1])
     # Everything that it stands upon is there too, by a name of its own.
     assert len(program.json("ls")) == len(paths)
     mount = program.mount_all(tmp_path / "mnt")
@@ -92,7 +92,7 @@ def test_a_data_file_has_the_data(is_raw: bool, program: Program, tmp_path: Path
     how = f"data_file=disk.data,data_file_raw={'on' if is_raw else 'off'},preallocation=off"
     qemu_img("create", "-f", "qcow2", "-o", how, path, SIZE)
     qemu_io(path, "qcow2", changes(SIZE, 3, 12))
-    program.run("add", path)
+    catalogue(program, path)
     mount = program.mount_all(tmp_path / "mnt")
     guest = guest_of(path, "qcow2")
     assert (mount / "disk.qcow2").read_bytes() == guest
@@ -119,7 +119,7 @@ def test_snapshots_are_entries_of_their_own(program: Program, tmp_path: Path) ->
     for number, name in enumerate(["before", "a/b", "1"]):
         qemu_img("snapshot", "-c", name, disk)
         qemu_io(disk, "qcow2", changes(SIZE, 5 + number, 6))
-    program.run("add", disk)
+    catalogue(program, disk)
     expected = {}
     for name in ("before", "a/b", "1"):
         raw = tmp_path / "expected"
@@ -157,7 +157,7 @@ def test_what_was_changed_below_makes_all_above_stale(
     what: str, program: Program, tmp_path: Path
 ) -> None:
     base, first, second = chain(tmp_path, ["cluster_size=64k", "cluster_size=64k"])
-    program.run("add", second)
+    catalogue(program, second)
     mount = program.mount_all(tmp_path / "mnt")
     guest = guest_of(second, "qcow2")
     with (mount / second.name).open("rb", buffering=0) as open_file:
@@ -207,7 +207,7 @@ def test_a_moved_chain_keeps_its_names(program: Program, tmp_path: Path) -> None
     guest = guest_of(top, "qcow2")
     here.rename(there)
     assert statuses(program)["mine"] == "missing"
-    program.run("add", there / top.name)
+    catalogue(program, there / top.name)
     assert statuses(program) == {"base": "ready", "mine": "ready"}
     mount = program.mount_all(tmp_path / "mnt")
     assert (mount / "mine").read_bytes() == guest
@@ -268,7 +268,7 @@ def test_chains_that_do_not_end_are_refused(program: Program, tmp_path: Path) ->
         path = tmp_path / str(number)
         qemu_img("create", "-f", "qcow2", "-u", "-b", number - 1, "-F", driver, path, SIZE)
     assert "lie below each other" in program.run("add", tmp_path / "18", code=5).stderr
-    program.run("add", tmp_path / "16")
+    catalogue(program, tmp_path / "16")
 
 
 def test_a_backing_file_without_a_format_is_raw_or_refused(
@@ -292,7 +292,7 @@ def test_a_private_backing_file_is_not_read_through_a_public_image(
 ) -> None:
     base, top = chain(tmp_path, ["cluster_size=64k"])
     base.chmod(0o600)
-    program.run("add", top)
+    catalogue(program, top)
     mount = program.mount_all(tmp_path / "mnt")
     assert (mount / top.name).stat().st_mode & 0o777 == 0o400
     assert (mount / "base").stat().st_mode & 0o777 == 0o400
@@ -349,7 +349,7 @@ def test_differencing_vhds(
     vhds: tuple[list[Path], list[bytes]], program: Program, tmp_path: Path
 ) -> None:
     paths, guests = vhds
-    program.run("add", paths[-1])
+    catalogue(program, paths[-1])
     mount = program.mount_all(tmp_path / "mnt")
     for path, guest in zip(paths, guests, strict=True):
         assert (mount / path.name).read_bytes() == guest
@@ -389,7 +389,7 @@ def test_each_bit_of_a_bitmap_is_a_sector(
     guest = bytearray(raw.read_bytes())
     for at, data in sectors.items():
         guest[at * SECTOR : (at + 1) * SECTOR] = data
-    program.run("add", top)
+    catalogue(program, top)
     mount = program.mount_all(tmp_path / "mnt")
     assert (mount / "top.vhd").read_bytes() == guest
 
@@ -400,7 +400,7 @@ def test_a_parent_is_found_by_its_uuid_or_named(
     (base, first, second), guests = vhds
     # Renamed, beside its child: by its UUID. Elsewhere: only if the catalog knows it.
     base.rename(tmp_path / "renamed.vhd")
-    program.run("add", first)
+    catalogue(program, first)
     assert set(statuses(program)) == {"renamed.vhd", "d0.vhd"}
     program.run("rm", "*")
     elsewhere = tmp_path / "elsewhere"
@@ -409,8 +409,8 @@ def test_a_parent_is_found_by_its_uuid_or_named(
     found = program.run("add", first, code=3)
     assert "base.vhd" in found.stderr
     assert str(id_of(elsewhere / "base.vhd")) in found.stderr
-    program.run("add", elsewhere / "base.vhd")
-    program.run("add", second)
+    catalogue(program, elsewhere / "base.vhd")
+    catalogue(program, second)
     mount = program.mount_all(tmp_path / "mnt")
     assert (mount / "d1.vhd").read_bytes() == guests[2]
     # Another one by the same name is not taken for it.
@@ -451,7 +451,7 @@ def test_the_size_may_be_that_of_the_geometry(program: Program, tmp_path: Path) 
     path.write_bytes(bytes(data))
     guest = guest_of(path, "vpc")
     assert len(guest) == 100 * 4 * 17 * 512
-    program.run("add", path)
+    catalogue(program, path)
     assert program.json("ls")[0]["size_bytes"] == SIZE
     program.run("add", "--force", "--vhd-size", "geometry", path)
     mount = program.mount_all(tmp_path / "mnt")

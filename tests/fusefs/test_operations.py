@@ -29,7 +29,7 @@ from imgcat.fusefs.tree import Planner, handle_of, inode_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ENTRY = MountEntry(1, "x", 1 << 30, 1 << 20, 1, 77, 0)
+ENTRY = MountEntry(1, "x", 1 << 30, 1 << 20, 1, 77, False, 0)
 ROOT: Any = types.SimpleNamespace(uid=0, gid=0, pid=os.getpid())
 
 

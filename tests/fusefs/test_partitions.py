@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from support.clonezilla_writer import Part, write_directory
 from support.program import wait_until
-from support.shortcuts import statuses
+from support.shortcuts import catalogue, statuses
 from support.virtual_disks import MIB, qemu_img, qemu_io
 from support.volumes import mounted, quiet, sha256
 
@@ -89,7 +89,7 @@ def test_each_partition_is_a_file(
         with saved.disk.open("rb") as source, gzip.open(disk, "wb", 1) as target:
             shutil.copyfileobj(source, target, MIB)
     if how == "clonezilla":
-        program.run("add", saved.directory)
+        catalogue(program, saved.directory)
         name = f"saved/{saved.name}.disk"
     else:
         program.run("add", disk, "--name", "disk")
@@ -124,9 +124,9 @@ def test_what_no_image_was_saved_of_is_a_partition_of_the_disk(
 ) -> None:
     parts = (Part("ext4", 16 * MIB), Part("swap", 16 * MIB))
     saved = write_directory(tmp_path, parts, label="gpt", size=64 * MIB, image_name="small")
-    program.run("add", saved.directory)
+    catalogue(program, saved.directory)
     assert set(statuses(program)) == {"small/sda1", "small/sda.disk", "small/sda.disk.p2"}
-    program.run("add", saved.directory)
+    catalogue(program, saved.directory)
     assert len(statuses(program)) == 3
 
 
@@ -142,7 +142,7 @@ def partitioned(path: Path, *sizes: int) -> Path:
 
 def test_a_table_that_changed(program: Program, tmp_path: Path) -> None:
     path = partitioned(tmp_path / "disk", 16, 8, 8)
-    program.run("add", path)
+    catalogue(program, path)
     ids = {row["name"]: row["id"] for row in program.json("ls")}
     assert set(ids) == {"disk", "disk.p1", "disk.p2", "disk.p3"}
     mount = program.mount_all(tmp_path / "mnt")
@@ -175,15 +175,17 @@ def test_a_table_that_cannot_be_is_told(program: Program, tmp_path: Path) -> Non
     with path.open("r+b") as file:
         file.seek(-512 + 60, os.SEEK_END)
         file.write(b"\xff\xff")
-    found = program.run("add", path)
+    found = program.run("add", path, code=5)
+    assert "--format raw" in found.stderr
+    found = program.run("add", "--format", "raw", path)
     assert "its partition table" in found.stderr
     assert set(statuses(program)) == {"disk"}
-    program.run("add", "--strict", "--force", path, code=5)
+    program.run("add", "--strict", "--force", "--format", "raw", path, code=5)
 
 
 def test_what_is_inside_is_in_the_catalog(program: Program, tmp_path: Path) -> None:
     path = partitioned(tmp_path / "disk", 16, 8)
-    program.run("add", path)
+    catalogue(program, path)
     inside = json.loads(program.run("show", "disk.p1", "--json").stdout)["file_system"]
     said = quiet("blkid", "-p", "-o", "export", "-O", str(MIB), path)
     assert f"UUID={inside['uuid']}" in said
@@ -210,7 +212,7 @@ def test_file_systems_of_partclone_images_are_told_too(program: Program, tmp_pat
         file.truncate(32 * MIB)
     quiet("mkfs.ext4", "-q", "-F", "-L", "root", raw)
     quiet("partclone.extfs", "-c", "-s", raw, "-o", image, "-L", tmp_path / "log")
-    program.run("add", image)
+    catalogue(program, image)
     (row,) = program.sql("SELECT type, label FROM file_systems")
     assert row == {"type": "ext4", "label": "root"}
 
@@ -221,7 +223,7 @@ def test_a_raw_image_is_known_by_what_is_in_it(program: Program, tmp_path: Path)
         with path.open("wb") as file:
             file.truncate(16 * MIB)
         quiet(*command.split(), path)
-        program.run("add", path)
+        catalogue(program, path)
     noise = tmp_path / "noise"
     noise.write_bytes(os.urandom(MIB))
     program.run("add", noise, code=4)
@@ -276,7 +278,7 @@ def test_a_partition_of_a_chain_is_stale_with_it(program: Program, tmp_path: Pat
     top = tmp_path / "top.qcow2"
     qemu_img("create", "-f", "qcow2", "-b", "base", "-F", "raw", top)
     qemu_io(top, "qcow2", [f"write -P 9 {20 * MIB} 64k"])
-    program.run("add", top)
+    catalogue(program, top)
     mount = program.mount_all(tmp_path / "mnt")
     quiet("e2fsck", "-fn", mount / "top.qcow2.p1")
     assert set(statuses(program)) == {

@@ -80,6 +80,11 @@ def _table(disk: Path) -> str:
     )
 
 
+def _number(saved: SavedDisk, name: str) -> int:
+    """Return the number of a partition."""
+    return int(name.rpartition("p" if saved.name[-1].isdigit() else saved.name)[2])
+
+
 @pytest.mark.parametrize("which", ["gpt", "dos"])
 def test_partitions_and_disks_are_what_was_saved(
     which: str, request: pytest.FixtureRequest, program: Program, tmp_path: Path
@@ -88,7 +93,12 @@ def test_partitions_and_disks_are_what_was_saved(
     program.run("add", saved.directory)
     mount = program.mount_all(tmp_path / "mnt") / saved.directory.name
     images = {name for name, each in saved.partitions.items() if each.image is not None}
-    assert set(os.listdir(mount)) == images | {f"{saved.name}.disk"}
+    # The swap, of which nothing was saved, is a partition of the disk.
+    unsaved = {
+        f"{saved.name}.disk.p{_number(saved, name)}" for name in saved.partitions.keys() - images
+    }
+    assert len(unsaved) == 1
+    assert set(os.listdir(mount)) == images | {f"{saved.name}.disk"} | unsaved
     for name in images:
         each = saved.partitions[name]
         if each.part.kind == "raw" or each.part.saver == "dd":
@@ -99,15 +109,12 @@ def test_partitions_and_disks_are_what_was_saved(
     assert disk.stat().st_size == saved.disk.stat().st_size
     assert _table(disk) == _table(saved.disk)
     with _loop_partitions(disk) as nodes:
-        numbers = {
-            int(name.rpartition("p" if saved.name[-1].isdigit() else saved.name)[2])
-            for name in saved.partitions
-        }
+        numbers = {_number(saved, name) for name in saved.partitions}
         assert numbers <= set(nodes)
         for name, each in saved.partitions.items():
             if each.part.kind != "ext4":
                 continue
-            number = int(name.rpartition("p" if saved.name[-1].isdigit() else saved.name)[2])
+            number = _number(saved, name)
             here = tmp_path / f"disk-{name}"
             with (
                 mounted(["mount", "-t", "ext4", "-o", "ro,noload", nodes[number], here], here),
@@ -148,7 +155,8 @@ def test_adding_again_changes_nothing_and_removing_all_forgets_it(
     program.run("add", gpt.directory)
     before = program.json("ls")
     again = program.run("add", gpt.directory).stdout
-    assert again.count("unchanged") == len(before)
+    # What is derived from the disk is not told of by itself.
+    assert again.count("unchanged") == len([row for row in before if row["parent"] is None])
     assert [row["id"] for row in program.json("ls")] == [row["id"] for row in before]
     program.run("rm", "laptop-2026/*")
     assert program.sql("SELECT * FROM image_directories") == []
@@ -167,7 +175,9 @@ def test_one_bad_partition_does_not_stop_the_others(
     assert "sda2" in result.stderr
     assert "sda3" in result.stderr
     names = {row["name"] for row in program.json("ls")}
-    assert names == {"laptop-2026/sda1", "laptop-2026/sda5", "laptop-2026/sda.disk"}
+    assert names == {
+        "laptop-2026/sda1", "laptop-2026/sda5", "laptop-2026/sda.disk", "laptop-2026/sda.disk.p4",
+    }  # fmt: skip
     assert program.sql("SELECT is_broken FROM image_directories") == [{"is_broken": 1}]
     mount = program.mount_all(tmp_path / "mnt")
     disk = mount / "laptop-2026" / "sda.disk"
@@ -201,7 +211,8 @@ def test_recursive_add_finds_directories_and_files(
     program.run("add", "-r", tmp_path / "tree")
     names = {row["name"] for row in program.json("ls")}
     assert {"alone", "laptop-2026/sda1", "laptop-2026/sda.disk", "server/nvme0n1p5"} <= names
-    assert len(names) == 1 + 5 + 4
+    # A file, and of each directory its partitions and its disk.
+    assert len(names) == 1 + 6 + 5
 
 
 def test_sums_are_checked(gpt: SavedDisk, program: Program, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ _NAMES = st.lists(_PARTS, min_size=1, max_size=3).map("/".join)
 
 def entry(image_id: int, name: str, index_id: int = 0, mtime_ns: int = 0) -> MountEntry:
     index_id = index_id or 100 + image_id
-    return MountEntry(image_id, name, 1000, 500, index_id, 7 * index_id, mtime_ns)
+    return MountEntry(image_id, name, 1000, 500, index_id, 7 * index_id, False, mtime_ns)
 
 
 def row(of: MountEntry) -> tuple[Any, ...]:

@@ -22,12 +22,14 @@ ImageArgument = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON, and nothing else.")]
 
 
-_SIZE = re.compile(r"(0x[0-9a-f]{1,30}|\d{1,30})\s*(?:([KMGT])(?:iB|i)?)?", re.IGNORECASE)
+_SIZE = re.compile(
+    r"(0x_?[0-9a-f](?:_?[0-9a-f]){0,29}|\d(?:_?\d){0,29})\s*(?:([KMGT])(?:iB|i)?)?", re.IGNORECASE
+)
 _SHIFTS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 
 
 def parse_size(text: str) -> int:
-    """Return the bytes that a user means by ``4096``, ``0x1000``, ``4K``, ``4KiB`` or ``1G``.
+    """Return the bytes that a user means by ``4096``, ``4_096``, ``0x1000``, ``4K`` or ``4KiB``.
 
     Raises:
         typer.BadParameter: it means none.

@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..formats.text import printable
 from .arguments import ImagesArgument, JsonOption
-from .exit_codes import DAMAGED, naming
+from .exit_codes import DAMAGED, OF_ONE_IMAGE, code_of, message_of, naming
 from .inspect import unreadable_text
 from .settings import complain, open_catalog, settings
+from .signals import ending_on_signals
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from ..catalog.store import Catalog
     from ..formats.extent import Extent
-    from .picture import Cells
+    from .picture import Cells, Sheet
 
 _COLUMNS = ("START", "LENGTH", "KIND", "OFFSET")
 
@@ -53,6 +55,8 @@ def map_extents(
     with open_catalog() as catalog:
         ids = catalog.resolve_many(images)
         if png is not None or picture:
+            if as_json:
+                raise typer.BadParameter("not with --png or --picture", param_hint="--json")
             _draw(catalog, ids, png, picture=picture, force=force)
             return
         if len(ids) > 1:
@@ -83,42 +87,93 @@ def _write_map(catalog: Catalog, image_id: int, *, as_json: bool) -> None:
 
 
 def _draw(catalog: Catalog, ids: list[int], png: str | None, *, picture: bool, force: bool) -> None:
-    from . import picture as drawing
-
-    if picture:
-        drawing.write_in_terminal(_cells(catalog, ids, drawing.cells_in_terminal()))
+    """Draw images; those that cannot be opened are named, and the others drawn all the same."""
     if png is None:
-        return
-    from ..formats.files.new_file import TargetError, new_file
+        worst = _draw_each(catalog, ids, None, picture=picture)
+    else:
+        worst = _draw_into(catalog, ids, png, picture=picture, force=force)
+    if worst:
+        raise typer.Exit(worst)
 
-    image = drawing.draw_png(_cells(catalog, ids, drawing.cells_in_png()))
+
+def _draw_into(catalog: Catalog, ids: list[int], png: str, *, picture: bool, force: bool) -> int:
+    from ..catalog.upkeep.targets import check_no_image
+    from ..formats.files.new_file import TargetError, new_file
+    from .picture import Sheet
+
     try:
-        with new_file(png, force=force) as fd, open(fd, "wb", closefd=False) as out:
-            image.save(out, "PNG")
+        check_no_image(catalog, png)
+        with ending_on_signals(), new_file(png, force=force) as fd:
+            sheet = Sheet(len(ids))
+            worst = _draw_each(catalog, ids, sheet, picture=picture)
+            image = sheet.finished()
+            if image is None:
+                # Nothing stays of the file.
+                raise typer.Exit(worst)
+            with open(fd, "wb", closefd=False) as out:
+                image.save(out, "PNG")
     except TargetError as error:
         raise typer.BadParameter(str(error), param_hint="--png") from None
     if not settings.quiet:
-        from ..formats.text import printable
-
         sys.stdout.write(f"drawn     {printable(png)}\n")
+    return worst
 
 
-def _cells(catalog: Catalog, ids: list[int], count: int) -> list[Cells]:
+def _draw_each(catalog: Catalog, ids: list[int], sheet: Sheet | None, *, picture: bool) -> int:
+    """Draw images into a sheet and in the terminal; return the exit code of the worst."""
+    from . import picture as drawing
+
+    worst = 0
+    for image_id in ids:
+        name = catalog.get(image_id).row.name
+        try:
+            if picture:
+                cells, lost = _cells(catalog, image_id, drawing.cells_in_terminal())
+                drawing.write_in_terminal(cells)
+            if sheet is not None:
+                cells, lost = _cells(catalog, image_id, drawing.cells_in_png())
+                sheet.add(cells)
+        except BrokenPipeError:
+            raise
+        except OF_ONE_IMAGE as error:
+            complain(f"{name}: {message_of(error)}")
+            worst = max(worst, code_of(error))
+            continue
+        if lost:
+            complain(f"{name}: {lost} bytes cannot be read: `imgcat map` lists them")
+            worst = max(worst, DAMAGED)
+    if picture:
+        drawing.write_legend()
+        sys.stdout.flush()
+    return worst
+
+
+def _cells(catalog: Catalog, image_id: int, count: int) -> tuple[Cells, int]:
+    """Return an image as cells, and how many of its bytes cannot be read."""
     from ..catalog.opening.open import open_image
     from .picture import cells_of
 
-    found = []
-    for image_id in ids:
-        opened = open_image(catalog, image_id, at_any_cost=True)
-        try:
-            size = opened.reader.size
-            with naming(opened.spec.name):
-                found.append(
-                    cells_of(opened.spec.name, size, opened.reader.extents(0, size), count)
-                )
-        finally:
-            opened.close()
-    return found
+    opened = open_image(catalog, image_id, at_any_cost=True)
+    try:
+        size = opened.reader.size
+        watch = _Count(opened.reader.extents(0, size))
+        return cells_of(opened.spec.name, size, watch, count), watch.unreadable
+    finally:
+        opened.close()
+
+
+class _Count:
+    """Extents, and the number of bytes of them that cannot be read."""
+
+    def __init__(self, extents: Iterable[Extent]) -> None:
+        self._extents = extents
+        self.unreadable = 0
+
+    def __iter__(self) -> Iterator[Extent]:
+        for extent in self._extents:
+            if extent.reason:
+                self.unreadable += extent.length
+            yield extent
 
 
 class _Watch:

@@ -14,7 +14,7 @@ from ..formats.text import printable
 from .render import human_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     import numpy.typing as npt
     from PIL.Image import Image
@@ -26,11 +26,16 @@ _WIDTH, _HEIGHT = 256, 256
 _ROWS = 4
 """Lines of the terminal that an image takes."""
 
+_PER_LINE = 8
+"""Images that a PNG has side by side; more of them go below."""
+
 _MARGIN, _CAPTION = 12, 34
+_SWATCH, _LEGEND_LINE, _LEGEND_COLUMN = 10, 16, 128
 _BACKGROUND = (255, 255, 255)
 _UNUSED = (226, 230, 235)
 _COLOURS = ((31, 99, 180), (38, 143, 92), (205, 42, 42))
 _TEXT = (40, 40, 40)
+_LEGEND = ("unused", "stored", "stored compressed", "cannot be read")
 
 _SHADES, _PLAIN_SHADES = "·░▒▓█", ".-+*#"
 _ANSI = {0: "\x1b[34m", 1: "\x1b[32m", 2: "\x1b[31m"}
@@ -61,21 +66,21 @@ def cells_of(name: str, size: int, extents: Iterable[Extent], count: int) -> Cel
         extents: those that cover it.
         count: how many cells.
     """
-    used = np.zeros((len(_KINDS), count))
+    shares = np.zeros((len(_KINDS), count))
     for extent in extents:
         if extent.kind is ExtentKind.ZERO:
             continue
-        row = used[_KINDS.index(extent.kind)]
-        first = extent.start * count // size
-        last = (extent.stop - 1) * count // size
+        row = shares[_KINDS.index(extent.kind)]
+        # Whole numbers: a byte is `count` of what a cell has `size` of.
+        start, stop = extent.start * count, extent.stop * count
+        first, last = start // size, (stop - 1) // size
         if first == last:
-            row[first] += extent.length
+            row[first] += (stop - start) / size
             continue
-        row[first] += -(-(first + 1) * size // count) - extent.start
-        row[last] += extent.stop - last * size / count
-        row[first + 1 : last] += size / count
-    width = size / count if size else 1
-    return Cells(name, size, np.minimum(used / width, 1.0))
+        row[first] += ((first + 1) * size - start) / size
+        row[first + 1 : last] = 1.0
+        row[last] += (stop - last * size) / size
+    return Cells(name, size, np.minimum(shares, 1.0))
 
 
 def cells_in_png() -> int:
@@ -88,24 +93,67 @@ def cells_in_terminal() -> int:
     return shutil.get_terminal_size().columns * _ROWS
 
 
-def draw_png(images: Sequence[Cells]) -> Image:
-    """Return a picture of images side by side, each a square that is read line by line."""
-    from PIL import Image, ImageDraw
+class Sheet:
+    """A picture of images side by side, each a square that is read line by line.
 
-    step = _WIDTH + _MARGIN
-    picture = Image.new(
-        "RGB", (_MARGIN + step * len(images), _HEIGHT + _CAPTION + _MARGIN), _BACKGROUND
-    )
-    draw = ImageDraw.Draw(picture)
-    for number, image in enumerate(images):
-        left = _MARGIN + number * step
-        colours = _colours(image.shares).reshape(_HEIGHT, _WIDTH, 3)
-        picture.paste(Image.fromarray(colours), (left, _CAPTION))
+    Args:
+        most: how many images there will be, at the most.
+    """
+
+    def __init__(self, most: int) -> None:
+        from PIL import Image, ImageDraw
+
+        self._count = 0
+        self._picture = Image.new("RGB", _size_of(most), _BACKGROUND)
+        self._draw = ImageDraw.Draw(self._picture)
+
+    def add(self, image: Cells) -> None:
+        """Draw one more image, of `cells_in_png` cells."""
+        from PIL import Image
+
+        line, column = divmod(self._count, _PER_LINE)
+        left = _MARGIN + column * (_WIDTH + _MARGIN)
+        top = line * (_CAPTION + _HEIGHT + _MARGIN)
+        self._count += 1
         # The font that comes with the library has no more than these.
         name = printable(image.name).encode("ascii", "replace").decode()
-        draw.text((left, 4), name[:40], fill=_TEXT)
-        draw.text((left, 18), caption(image).encode("ascii", "replace").decode(), fill=_TEXT)
-    return picture
+        self._draw.text((left, top + 4), self._cut(name), fill=_TEXT)
+        self._draw.text((left, top + 18), self._cut(caption(image)), fill=_TEXT)
+        pixels = _colours(image.shares).reshape(_HEIGHT, _WIDTH, 3)
+        self._picture.paste(Image.fromarray(pixels), (left, top + _CAPTION))
+
+    def finished(self) -> Image | None:
+        """Return the picture of what was drawn, and what its colours mean; None of nothing."""
+        from PIL import ImageDraw
+
+        if not self._count:
+            return None
+        picture = self._picture.crop((0, 0, *_size_of(self._count)))
+        draw = ImageDraw.Draw(picture)
+        top = picture.height - 2 * _LEGEND_LINE - _MARGIN // 2
+        for number, (word, colour) in enumerate(zip(_LEGEND, (_UNUSED, *_COLOURS), strict=True)):
+            line, column = divmod(number, 2)
+            left, at = _MARGIN + column * _LEGEND_COLUMN, top + line * _LEGEND_LINE
+            draw.rectangle((left, at, left + _SWATCH, at + _SWATCH), fill=colour)
+            draw.text((left + _SWATCH + 6, at - 1), word, fill=_TEXT)
+        return picture
+
+    def _cut(self, text: str) -> str:
+        """Return a text that is no wider than an image."""
+        if self._draw.textlength(text) <= _WIDTH:
+            return text
+        text = text[:_WIDTH]
+        while text and self._draw.textlength(f"{text}...") > _WIDTH:
+            text = text[:-1]
+        return f"{text}..."
+
+
+def _size_of(count: int) -> tuple[int, int]:
+    """Return width and height of a picture of so many images."""
+    lines = -(-count // _PER_LINE)
+    width = _MARGIN + min(count, _PER_LINE) * (_WIDTH + _MARGIN)
+    height = lines * (_CAPTION + _HEIGHT + _MARGIN)
+    return width, height + 2 * _LEGEND_LINE + _MARGIN // 2
 
 
 def caption(image: Cells) -> str:
@@ -114,17 +162,38 @@ def caption(image: Cells) -> str:
     return f"{human_size(image.size)}, {100 * used:.1f} % used"
 
 
-def write_in_terminal(images: Sequence[Cells]) -> None:
-    """Write images one below the other, each in a few lines that are as long as the terminal."""
+def write_in_terminal(image: Cells) -> None:
+    """Write an image of `cells_in_terminal` cells in a few lines as long as the terminal."""
+    shades, is_coloured = _shades(), _is_coloured()
+    columns = image.shares.shape[1] // _ROWS
+    title = f"{printable(image.name)}: {caption(image)}"
+    if len(title) > columns:
+        # The size is at the end.
+        title = f"...{title[3 - columns :]}" if columns > 3 else title[:columns]  # noqa: PLR2004
+    sys.stdout.write(f"{title}\n")
+    for row in range(_ROWS):
+        cells = image.shares[:, row * columns : (row + 1) * columns]
+        sys.stdout.write(f"{_line(cells, shades, is_coloured=is_coloured)}\n")
+
+
+def write_legend() -> None:
+    """Write what letters and colours in the terminal mean."""
+    shades = _shades()
+    parts = [f"{shades[0]} unused", f"{shades[1:]} stored, part of it to all", "! cannot be read"]
+    if _is_coloured():
+        words = zip(("stored", "compressed", "cannot be read"), _ANSI.values(), strict=True)
+        parts += [f"{colour}{word}{_RESET}" for word, colour in words]
+    sys.stdout.write(f"{', '.join(parts)}\n")
+
+
+def _shades() -> str:
     encoding = (sys.stdout.encoding or "").lower().replace("-", "")
-    shades = _SHADES if encoding == "utf8" else _PLAIN_SHADES
-    is_coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    for image in images:
-        sys.stdout.write(f"{printable(image.name)}: {caption(image)}\n")
-        columns = image.shares.shape[1] // _ROWS
-        for row in range(_ROWS):
-            cells = image.shares[:, row * columns : (row + 1) * columns]
-            sys.stdout.write(f"{_line(cells, shades, is_coloured=is_coloured)}\n")
+    return _SHADES if encoding == "utf8" else _PLAIN_SHADES
+
+
+def _is_coloured() -> bool:
+    is_plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return sys.stdout.isatty() and not is_plain
 
 
 def _line(shares: npt.NDArray[np.float64], shades: str, *, is_coloured: bool) -> str:

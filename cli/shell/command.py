@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -39,6 +40,6 @@ def shell(
 
             run_prompt(session)
         else:
-            session.run_script(sys.stdin.read())
+            session.run_script(os.fsdecode(sys.stdin.buffer.read()))
         code = session.code
     raise typer.Exit(code)

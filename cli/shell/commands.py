@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     _Run = Callable[[Session, list[str]], None]
 
-_LINE = 16
 _PIECE = 64 << 10
 _USUAL_LENGTH = 256
 
@@ -28,11 +27,13 @@ class Command(NamedTuple):
         usage: what it takes.
         help: what it does, in a line.
         run: does it.
+        examples: how it is used.
     """
 
     usage: str
     help: str
     run: _Run
+    examples: tuple[str, ...] = ()
 
 
 def usage_of(name: str) -> str:
@@ -183,22 +184,34 @@ def _verify(session: Session, words: list[str]) -> None:
     with open_catalog(write=True) as catalog:
         code, _report = verify_one(catalog, session.record.row.id)
     session.code = max(session.code, code)
+    session.look_again()
 
 
 def _export(session: Session, words: list[str]) -> None:
     from ..export import export
 
-    _take(words, 1, least=1)
-    export(str(session.record.row.id), words[0])
+    paths = [word for word in words if word != "--force"]
+    _take(paths, 1, least=1)
+    export(str(session.record.row.id), paths[0], force=len(paths) < len(words))
 
 
 def _help(_session: Session, words: list[str]) -> None:
     _take(words, 1)
-    for name in words or COMMANDS:
-        if name not in COMMANDS:
-            raise UsageError(f"{name}: no such command")
-        command = COMMANDS[name]
-        write(f"{f'{name} {command.usage}':<24} {command.help}")
+    if not words:
+        for name in COMMANDS:
+            write(_help_of(name))
+        return
+    name = words[0]
+    if name not in COMMANDS:
+        raise UsageError(f"{name}: no such command")
+    write(_help_of(name))
+    for example in COMMANDS[name].examples:
+        write(f"  {example}")
+
+
+def _help_of(name: str) -> str:
+    command = COMMANDS[name]
+    return f"{f'{name} {command.usage}':<24} {command.help}"
 
 
 def _quit(_session: Session, words: list[str]) -> None:
@@ -231,28 +244,58 @@ def _range(words: list[str], size: int) -> tuple[int, int]:
 
 
 def _numbers(words: list[str]) -> tuple[int, int | None]:
-    """Return first and behind the last of what ``3`` or ``3-7`` means; all where there is none."""
+    """Return first and behind the last of what ``3``, ``3-7`` or ``3-`` means, all of nothing.
+
+    Numbers of entries are counted as people do: the last one is among them.
+    """
     if not words:
         return 0, None
     first, dash, last = words[0].partition("-")
     start = parse_size(first)
-    return start, (parse_size(last) if last else None) if dash else start + 1
+    if not dash:
+        return start, start + 1
+    stop = parse_size(last) + 1 if last else None
+    if stop is not None and stop <= start:
+        raise UsageError(f"{words[0]} is no range")
+    return start, stop
 
 
 COMMANDS = {
-    "info": Command("", "what the image is, and its files", _info),
-    "header": Command("", "its header, every field", _header),
-    "footer": Command("", "of a VHD: its footer, every field", _footer),
-    "bat": Command("[N[-M]]", "of a VHD: where its blocks lie", _bat),
-    "l1": Command("", "of a QCOW2: the first table", _l1),
-    "l2": Command("N", "of a QCOW2: the table that entry N of the first leads to", _l2),
-    "map": Command("[START[-STOP]]", "which guest bytes are stored, and where", _map),
-    "where": Command("OFFSET", "where a guest byte lies, through all that is between", _where),
-    "hexdump": Command("OFFSET [LENGTH]", "guest bytes", _hexdump),
-    "partitions": Command("", "the partition table", _partitions),
-    "use": Command("pN|IMAGE|..", "look into a partition, into another image, or back", _use),
-    "verify": Command("", "check all that is stored, and record the result", _verify),
-    "export": Command("OUT", "write the guest bytes to a file", _export),
-    "help": Command("[COMMAND]", "this", _help),
-    "quit": Command("", "end; so does Ctrl-D", _quit),
-}
+    "info": Command("", "what the image is, and its files", _info, ("info",)),
+    "header": Command("", "its header, every field", _header, ("header",)),
+    "footer": Command(
+        "", "of a VHD: its footer and dynamic header, every field", _footer, ("footer",)
+    ),
+    "bat": Command(
+        "[N[-M]]", "of a VHD: where its blocks lie, all or those from N to M", _bat,
+        ("bat", "bat 7", "bat 7-12", "bat 7-"),
+    ),
+    "l1": Command("", "of a QCOW2: the first table", _l1, ("l1",)),
+    "l2": Command(
+        "N", "of a QCOW2: the table that entry N of the first leads to", _l2, ("l2 0",)
+    ),
+    "map": Command(
+        "[START[-STOP]]", "which guest bytes are stored, and where: all, one, or before STOP", _map,
+        ("map", "map 0x1000", "map 1M-2M", "map 1_000_000-"),
+    ),
+    "where": Command(
+        "OFFSET", "where a guest byte lies, through all that is between", _where,
+        ("where 0", "where 0x100000", "where 1M"),
+    ),
+    "hexdump": Command(
+        "OFFSET [LENGTH]", f"guest bytes, {_USUAL_LENGTH} if it is not said how many", _hexdump,
+        ("hexdump 0", "hexdump 1K 64"),
+    ),
+    "partitions": Command("", "the partition table", _partitions, ("partitions",)),
+    "use": Command(
+        "pN|IMAGE|..", "look into a partition, into another image, or back", _use,
+        ("use p1", "use ..", "use base.qcow2"),
+    ),
+    "verify": Command("", "check all that is stored, and record the result", _verify, ("verify",)),
+    "export": Command(
+        "[--force] OUT", "write the guest bytes to a file", _export,
+        ("export disk.raw", "export --force disk.raw"),
+    ),
+    "help": Command("[COMMAND]", "this, or how one of them is used", _help, ("help bat",)),
+    "quit": Command("", "end; so does Ctrl-D", _quit, ("quit",)),
+}  # fmt: skip

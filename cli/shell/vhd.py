@@ -15,20 +15,26 @@ if TYPE_CHECKING:
     from .session import Session
 
 
+_FEATURES = ("temporary", "reserved, always set")
+_PIECE = 1 << 18
+"""Entries of the table that are read at a time: it may have as many as 2^32."""
+
+
 def write_footer(session: Session) -> None:
-    """Write every field of the footer, and where it lies."""
+    """Write every field of the footer, and where it lies; of a disk that grows, the header too."""
     found = read_footer(_source(session))
     footer = found.footer
     cylinders, heads, sectors = footer.geometry
     write_fields(
         {
             "offset": found.offset,
-            "features": f"0x{footer.features:08x}",
-            "version": f"0x{footer.version:08x}",
+            "cookie": layout.MAGIC.decode(),
+            "features": _features(footer.features),
+            "version": _version(footer.version),
             "header offset": footer.header_offset,
             "created": _time(footer.seconds),
             "creator": footer.creator,
-            "creator version": f"0x{footer.creator_version:08x}",
+            "creator version": _version(footer.creator_version),
             "creator system": footer.creator_system,
             "original size": footer.original_size,
             "current size": footer.current_size,
@@ -42,25 +48,29 @@ def write_footer(session: Session) -> None:
     )
     for warning in found.warnings:
         write(f"warning: {warning}")
+    if footer.header_offset is not None:
+        write_header(session)
 
 
 def write_header(session: Session) -> None:
     """Write every field of the dynamic header, and what it says of a parent."""
     header = _header(session)
+    source = _source(session)
     write_fields(
         {
+            "dynamic header": f"at {read_footer(source).footer.header_offset}",
+            "header cookie": layout.HEADER_MAGIC.decode(),
             "table offset": header.table_offset,
-            "version": f"0x{header.version:08x}",
+            "header version": _version(header.version),
             "blocks": header.entries,
             "block size": header.block_size,
             "bitmap size": header.bitmap_size,
-            "checksum": _checksum(header.checksum, header.computed),
+            "header checksum": _checksum(header.checksum, header.computed),
             "parent UUID": header.parent_id if header.parent_id.int else None,
             "parent changed": _time(header.parent_seconds) if header.parent_id.int else None,
             "parent name": header.parent_name or None,
         }
     )
-    source = _source(session)
     for number, locator in enumerate(header.locators):
         path = ""
         is_there = locator.offset + locator.length <= source.size
@@ -75,14 +85,21 @@ def write_table(session: Session, numbers: tuple[int, int | None]) -> None:
 
     Args:
         session: which image.
-        numbers: the first block, and the block behind the last; None for all.
+        numbers: the first block, and the block behind the last; None for the end of the table.
     """
     header = _header(session)
     first, stop = numbers
     stop = header.entries if stop is None else min(stop, header.entries)
     if first >= header.entries:
         raise UsageError(f"the table has {header.entries} entries")
-    data = _source(session).read_at(header.table_offset + first * 4, (stop - first) * 4)
+    source = _source(session)
+    for start in range(first, stop, _PIECE):
+        count = min(_PIECE, stop - start)
+        data = source.read_at(header.table_offset + start * 4, count * 4)
+        _write_entries(header, start, data)
+
+
+def _write_entries(header: layout.DynamicHeader, first: int, data: bytes) -> None:
     for number, (entry,) in enumerate(struct.iter_unpack(">I", data), first):
         guest = number * header.block_size
         if entry == layout.ABSENT:
@@ -106,6 +123,19 @@ def _header(session: Session) -> layout.DynamicHeader:
 
 def _source(session: Session) -> ByteSource:
     return session.opened.stored.source
+
+
+def _features(bits: int) -> str:
+    words = [
+        _FEATURES[bit] if bit < len(_FEATURES) else f"bit {bit}"
+        for bit in range(32)
+        if bits >> bit & 1
+    ]
+    return f"0x{bits:08x}" + (f" ({', '.join(words)})" if words else "")
+
+
+def _version(number: int) -> str:
+    return f"0x{number:08x} ({number >> 16}.{number & 0xFFFF})"
 
 
 def _time(seconds: int) -> str:

@@ -10,6 +10,7 @@ import xxhash
 
 from ..errors import CorruptImageError, FormatError, TruncatedImageError
 from ..sources.distrusted import Distrusted
+from ..sources.encoded import Encoded
 from ..sources.fingerprint import hash_samples
 from ..sources.pages import HASH_SIZE, HASHES_IN_GROUP, PAGE_SIZE, page_hash
 from ..sources.place import Place
@@ -30,6 +31,8 @@ _LOCKS = 16
 """Places of one stream that are decoded at the same time, at the most."""
 
 _RECENT_SPANS = 8
+
+_BY_BITS = frozenset({"gzip", "bzip2"})
 
 
 class Page(NamedTuple):
@@ -144,6 +147,20 @@ class DecodedSource:
     def place(self, offset: int) -> Place:  # noqa: ARG002
         """Return the file that the stream begins in: a plain byte has no place of its own."""
         return Place(self._stored.place(0).path, None, is_compressed=True)
+
+    def encoded(self, offset: int) -> Encoded:
+        """Return the piece of the compressed stream that a plain byte comes out of."""
+        span = self._table.span_at(offset)
+        stored_stop = self._stored.size
+        if span.stop < self._size:
+            following = self._table.span_at(span.stop).point
+            # The state of a codec that goes by bits says where in its first byte a piece begins.
+            is_within = self._codec.NAME in _BY_BITS and following.state & 7 > 0
+            stored_stop = min(stored_stop, following.stored_offset + is_within)
+        return Encoded(
+            self._codec.NAME, offset, span.point.plain_offset, span.stop, self._stored,
+            span.point.stored_offset, stored_stop,
+        )  # fmt: skip
 
     def distrusted(self, start: int, stop: int) -> Iterator[Distrusted]:
         """Yield what of plain bytes ``[start, stop)`` is refused, since nothing vouches for it."""
@@ -318,6 +335,9 @@ class _EveryByte:
 
     def place(self, offset: int) -> Place:
         return self._source.place(offset)
+
+    def encoded(self, offset: int) -> Encoded:
+        return self._source.encoded(offset)
 
     def close(self) -> None:
         """Close nothing: the source is closed by whoever opened it."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import struct
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import (
     CorruptImageError,
@@ -15,6 +15,9 @@ from ..errors import (
     TruncatedImageError,
     UnsupportedFeatureError,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MAGIC = b"QFI\xfb"
 VERSION_2, VERSION_3 = 2, 3
@@ -54,6 +57,15 @@ _SNAPSHOT = struct.Struct(">QIHHIIQII")
 
 _END, _BACKING_FORMAT, _DATA_FILE = 0, 0xE2792ACA, 0x44415441
 _FEATURE_NAMES = 0x6803F857
+EXTENSIONS = {
+    _BACKING_FORMAT: "backing format",
+    _DATA_FILE: "data file",
+    _FEATURE_NAMES: "feature names",
+    0x23852875: "bitmaps",
+    0x0537BE77: "encryption",
+}
+"""What extensions of the header are called."""
+
 _FEATURE = struct.Struct(">BB46s")
 _ENCRYPTIONS = {1: "AES", 2: "LUKS"}
 
@@ -121,6 +133,30 @@ class Header:
     def cluster_count(self) -> int:
         """Clusters of the guest, the last of which may be cut off."""
         return -(-self.size // self.cluster_size)
+
+
+class Extension(NamedTuple):
+    """An extension of the header.
+
+    Attributes:
+        kind: what it is, see `EXTENSIONS`.
+        offset: where its data lie.
+        data: what it says.
+    """
+
+    kind: int
+    offset: int
+    data: bytes
+
+    @property
+    def text(self) -> str | None:
+        """What it says, of those that say a name."""
+        return _text(self.data) if self.kind in {_BACKING_FORMAT, _DATA_FILE} else None
+
+    @property
+    def features(self) -> tuple[tuple[int, int, str], ...]:
+        """Of a table of feature names: kind, bit and name of each."""
+        return tuple(_features(self.data)) if self.kind == _FEATURE_NAMES else ()
 
 
 class Snapshot(NamedTuple):
@@ -201,8 +237,10 @@ def parse_header(data: bytes) -> Header:
         header_length=header_length,
         compression=compression,
     )
-    end = backing_offset or min(len(data), header.cluster_size)
-    extensions = _extensions(data, header_length, end)
+    end = _end_of_extensions(data, backing_offset, header.cluster_size)
+    extensions: dict[int, bytes] = {}
+    for each in _extensions(data, header_length, end):
+        extensions.setdefault(each.kind, each.data)
     header = dataclasses.replace(
         header,
         backing_format=_text(extensions.get(_BACKING_FORMAT)),
@@ -228,8 +266,26 @@ def _backing_name(data: bytes, offset: int, size: int, cluster_size: int) -> str
     return name.decode("utf-8", "surrogateescape")
 
 
-def _extensions(data: bytes, start: int, stop: int) -> dict[int, bytes]:
-    found: dict[int, bytes] = {}
+def _end_of_extensions(data: bytes, backing_offset: int, cluster_size: int) -> int:
+    return backing_offset or min(len(data), cluster_size)
+
+
+def parse_extensions(data: bytes, header: Header) -> list[Extension]:
+    """Parse the extensions of a header, in their order.
+
+    Args:
+        data: the first cluster of the file.
+        header: what `parse_header` has made of it.
+
+    Raises:
+        CorruptImageError: one does not fit.
+    """
+    backing_offset = int.from_bytes(data[8:16])
+    end = _end_of_extensions(data, backing_offset, header.cluster_size)
+    return list(_extensions(data, header.header_length, end))
+
+
+def _extensions(data: bytes, start: int, stop: int) -> Iterator[Extension]:
     position = start
     while position + _EXTENSION.size <= stop:
         kind, length = _EXTENSION.unpack_from(data, position)
@@ -240,9 +296,8 @@ def _extensions(data: bytes, start: int, stop: int) -> dict[int, bytes]:
             raise CorruptImageError(
                 "qcow2.extension", position, f"0x{kind:08x} of {length} bytes does not fit"
             )
-        found.setdefault(kind, data[position : position + length])
+        yield Extension(kind, position, data[position : position + length])
         position += -(-length // 8) * 8
-    return found
 
 
 def _text(data: bytes | None) -> str | None:
@@ -275,12 +330,15 @@ def _check_features(header: Header, encryption: int, names: bytes) -> None:
 
 
 def _feature_words(bits: int, names: bytes) -> str:
-    known = {}
+    known = {bit: name for kind, bit, name in _features(names) if kind == 0}
+    return ", ".join(known.get(bit, f"feature bit {bit}") for bit in range(64) if bits >> bit & 1)
+
+
+def _features(names: bytes) -> Iterator[tuple[int, int, str]]:
+    """Yield kind, bit and name of each feature that a table names."""
     for start in range(0, len(names) - _FEATURE.size + 1, _FEATURE.size):
         kind, bit, name = _FEATURE.unpack_from(names, start)
-        if kind == 0:
-            known[bit] = name.split(b"\0")[0].decode("utf-8", "backslashreplace")
-    return ", ".join(known.get(bit, f"feature bit {bit}") for bit in range(64) if bits >> bit & 1)
+        yield kind, bit, name.split(b"\0")[0].decode("utf-8", "backslashreplace")
 
 
 def _check_numbers(header: Header) -> None:

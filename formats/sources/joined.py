@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 from ..errors import TruncatedImageError
 from .distrusted import Distrusted, distrusted, every_byte
+from .encoded import encoded
 from .fingerprint import digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from .byte_source import ByteSource
+    from .encoded import Encoded
     from .place import Place
 
 
@@ -72,9 +74,12 @@ class JoinedSource:
 
     def place(self, offset: int) -> Place:
         """Return the place in the part that the byte is in; of one behind the end, in the last."""
-        number = min(bisect.bisect_right(self._stops, offset), len(self._parts) - 1)
-        start = self._stops[number - 1] if number else 0
-        return self._parts[number].place(offset - start + self._skip)
+        part, at = self._part_of(offset)
+        return part.place(at)
+
+    def encoded(self, offset: int) -> Encoded | None:
+        """Return the piece that the byte comes out of, where its part is compressed."""
+        return encoded(*self._part_of(offset))
 
     def distrusted(self, start: int, stop: int) -> Iterator[Distrusted]:
         """Yield what the parts have of bytes ``[start, stop)`` and do not give, ascending."""
@@ -95,6 +100,12 @@ class JoinedSource:
         """Close every part."""
         for part in self._parts:
             part.close()
+
+    def _part_of(self, offset: int) -> tuple[ByteSource, int]:
+        """Return the part that a byte is in, the last if it is behind the end, and where there."""
+        number = min(bisect.bisect_right(self._stops, offset), len(self._parts) - 1)
+        start = self._stops[number - 1] if number else 0
+        return self._parts[number], offset - start + self._skip
 
     def _split(
         self, buffers: Sequence[memoryview], offset: int

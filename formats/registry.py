@@ -57,7 +57,9 @@ def begun_by(head: bytes) -> Format | None:
 
 
 def looks_raw(source: ByteSource) -> bool:
-    """Tell whether a source begins with a partition table, or with a file system. One read.
+    """Tell whether a source begins with a partition table, or with a file system.
+
+    One read, and a few where a table leads further.
 
     Raises:
         CorruptImageError: it begins with a partition table that contradicts itself.
@@ -68,8 +70,14 @@ def looks_raw(source: ByteSource) -> bool:
     def read(offset: int, length: int) -> bytes:
         return head[offset : offset + length]
 
+    def read_anywhere(offset: int, length: int) -> bytes:
+        if offset + length <= len(head):
+            return read(offset, length)
+        return source.read_at(offset, min(length, source.size - offset))
+
     try:
-        if read_table(read, source.size) is not None:
+        # The copy of a GPT lies at the end.
+        if read_table(read_anywhere, source.size) is not None:
             return True
     except CorruptImageError as error:
         raise CorruptImageError(

@@ -89,7 +89,7 @@ def test_each_partition_is_a_file(
         with saved.disk.open("rb") as source, gzip.open(disk, "wb", 1) as target:
             shutil.copyfileobj(source, target, MIB)
     if how == "clonezilla":
-        catalogue(program, saved.directory)
+        program.run("add", saved.directory)
         name = f"saved/{saved.name}.disk"
     else:
         program.run("add", disk, "--name", "disk")
@@ -124,9 +124,9 @@ def test_what_no_image_was_saved_of_is_a_partition_of_the_disk(
 ) -> None:
     parts = (Part("ext4", 16 * MIB), Part("swap", 16 * MIB))
     saved = write_directory(tmp_path, parts, label="gpt", size=64 * MIB, image_name="small")
-    catalogue(program, saved.directory)
+    program.run("add", saved.directory)
     assert set(statuses(program)) == {"small/sda1", "small/sda.disk", "small/sda.disk.p2"}
-    catalogue(program, saved.directory)
+    program.run("add", saved.directory)
     assert len(statuses(program)) == 3
 
 

@@ -33,13 +33,12 @@ def shell(
     from .session import Session
 
     with open_catalog() as catalog, Session(catalog, catalog.resolve(image)) as session:
-        if commands is not None:
-            session.run_script(commands)
-        elif sys.stdin.isatty():
+        if commands is None and sys.stdin.isatty():
             from .prompt import run_prompt
 
             run_prompt(session)
-        else:
-            session.run_script(os.fsdecode(sys.stdin.buffer.read()))
+            # What went wrong was told when it did.
+            return
+        session.run_script(os.fsdecode(sys.stdin.buffer.read()) if commands is None else commands)
         code = session.code
     raise typer.Exit(code)

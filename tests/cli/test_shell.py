@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import hashlib
 import json
 import os
 import pty
+import random
 import re
 import select
+import shlex
 import struct
 import subprocess
 import sys
 import time
+import uuid
 from typing import TYPE_CHECKING
 
 import pytest
 import pyvhdi
+from imgcat.cli.shell.commands import COMMANDS
+from imgcat.cli.shell.session import commands_of
 from support import samples
+from support.packers import CODECS, pack, split
+from support.vhd_writer import Difference, write_difference
 from support.virtual_disks import KIB, MIB, changes, guest_of, map_of, qemu_img, qemu_io, write_raw
 
 if TYPE_CHECKING:
@@ -69,7 +77,7 @@ def test_the_tables_of_a_qcow2(qcow2: Path, program: Program) -> None:
     program.run("add", qcow2)
     info = json.loads(qemu_img("info", "--output=json", qcow2))
     text = run(program, "vm.qcow2", "header")
-    fields = dict(re.split(r"  +", line, maxsplit=1) for line in text.splitlines())
+    fields = fields_of(text)
     assert fields["size"] == str(info["virtual-size"])
     assert fields["cluster size"].split()[0] == str(info["cluster-size"])
     assert fields["backing file"] == info["backing-filename"]
@@ -117,13 +125,114 @@ def test_extended_entries_and_snapshots(program: Program, tmp_path: Path) -> Non
     assert "snapshot 1 'now'" in run(program, "e.qcow2", "header")
 
 
+def test_a_snapshot_has_tables_of_its_own(program: Program, tmp_path: Path) -> None:
+    path = tmp_path / "s.qcow2"
+    qemu_img("create", "-f", "qcow2", path, "2M")
+    qemu_io(path, "qcow2", ["write -P 1 0 64k"])
+    qemu_img("snapshot", "-c", "old", path)
+    qemu_io(path, "qcow2", ["write -P 2 0 64k"])
+    program.run("add", path)
+    places = set()
+    for name, byte in (("s.qcow2", b"\2"), ("s.qcow2@old", b"\1")):
+        text = run(program, name, "l1; l2 0; where 0")
+        (place,) = re.findall(r"^0: guest 0: data at (\d+)", text, re.MULTILINE)
+        assert f"byte {place} of {path}" in text
+        assert path.read_bytes()[int(place) :][:1] == byte
+        places.add(place)
+    assert len(places) == 2
+
+
+def test_the_extensions_of_a_header(program: Program, tmp_path: Path) -> None:
+    base, path = tmp_path / "base.qcow2", tmp_path / "vm.qcow2"
+    qemu_img("create", "-f", "qcow2", base, "4M")
+    options = "compression_type=zstd,lazy_refcounts=on"
+    qemu_img("create", "-f", "qcow2", "-b", base.name, "-F", "qcow2", "-o", options, path)
+    qemu_img("bitmap", "--add", path, "marks")
+    program.run("add", path)
+    text = run(program, "vm.qcow2", "header")
+    data = path.read_bytes()
+    (length,) = struct.unpack_from(">I", data, 100)
+    at, expected = length, []
+    while True:
+        kind, size = struct.unpack_from(">II", data, at)
+        if not kind:
+            break
+        expected.append((f"{kind:08x}", str(size), str(at + 8)))
+        at += 8 + -(-size // 8) * 8
+    assert len(expected) >= 3
+    found = re.findall(r"^extension 0x(\w+) \([^)]*\): (\d+) bytes at (\d+)", text, re.MULTILINE)
+    assert found == expected
+    assert re.search(r"\(backing format\): 5 bytes at \d+: qcow2$", text, re.MULTILINE)
+    assert "  incompatible bit 3: compression type" in text
+    said = fields_of(text)
+    assert said["magic"] == "51 46 49 fb"
+    assert said["incompatible features"] == "0x8 (compression type)"
+    assert said["compatible features"] == "0x1 (lazy refcounts)"
+    assert said["autoclear features"] == "0x1 (bitmaps)"
+    offset, size = struct.unpack_from(">QI", data, 8)
+    assert said["backing file name"] == f"{size} bytes at {offset}"
+
+
+def test_compressed_clusters(program: Program, tmp_path: Path) -> None:
+    path = tmp_path / "c.qcow2"
+    qemu_img("create", "-f", "qcow2", path, "4M")
+    qemu_io(path, "qcow2", ["write -c -P 7 192k 64k"])
+    program.run("add", path)
+    text = run(program, "c.qcow2", f"l2 0; where {192 * KIB + 5}")
+    (word,) = re.findall(r"^3: guest 196608: .*\(0x(\w+)\)", text, re.MULTILINE)
+    # The bits of an entry by the specification: with clusters of 64 KiB, 54 of offset.
+    host, sectors = int(word, 16) & (1 << 54) - 1, (int(word, 16) >> 54 & 0xFF) + 1
+    length = sectors * 512 - host % 512
+    assert f"3: guest 196608: compressed at {host}, {length} bytes at the most" in text
+    where = text.splitlines()[-2].strip()
+    assert where.startswith("in the compressed piece of ")
+    assert where.endswith(f" at {host}, which decodes to guest bytes [{192 * KIB}, {256 * KIB})")
+    assert text.splitlines()[-1].strip() == f"byte {host} of {path}"
+
+
+@pytest.mark.parametrize("packer", ["gzip", "bzip2", "zstd", "xz-blocks", "lz4"])
+def test_where_in_compressed_and_split_files(packer: str, program: Program, tmp_path: Path) -> None:
+    rng = random.Random(packer)
+    raw = tmp_path / "raw"
+    raw.write_bytes(rng.randbytes(12 * MIB))
+    packed = pack(packer, raw, tmp_path / "disk.raw.packed")
+    whole = packed.read_bytes()
+    chunks = split(packed, 2, len(whole) // 3 + 1)
+    program.run("add", "--format", "raw", chunks[0], "--name", "disk")
+    for offset in (0, 7 * MIB + 3, 12 * MIB - 1):
+        lines = [line.strip() for line in run(program, "disk", f"where {offset}").splitlines()]
+        assert lines[:2] == [f"byte {offset} of disk", f"byte {offset} of the plain stream"]
+        found = re.fullmatch(
+            r"in its bytes \[(\d+), (\d+)\), which are decoded from bytes \[(\d+), (\d+)\) of "
+            rf"the {CODECS[packer]} stream",
+            lines[2],
+        )
+        assert found is not None, lines
+        start, stop, first, last = map(int, found.groups())
+        assert start <= offset < stop
+        assert 0 <= first < last <= len(whole)
+        at = 0
+        ends = []
+        for chunk in chunks:
+            size = chunk.stat().st_size
+            ends += [(chunk, first - at)] if at <= first < at + size else []
+            ends += [(chunk, last - at)] if at < last <= at + size else []
+            at += size
+        (one, low), (other, high) = ends
+        assert lines[3] == (
+            f"bytes [{low}, {high}) of {one}"
+            if one == other
+            else f"from byte {low} of {one} up to byte {high} of {other}"
+        )
+
+
 def test_a_vhd_can_be_followed_by_hand(program: Program, tmp_path: Path) -> None:
     raw = write_raw(tmp_path / "raw", SIZE, 5)
     path = tmp_path / "d.vhd"
     qemu_img("convert", "-f", "raw", "-O", "vpc", "-o", "force_size=on", raw, path)
     program.run("add", path)
     text = run(program, "d.vhd", "footer; header")
-    fields = dict(re.split(r"  +", line, maxsplit=1) for line in text.splitlines())
+    fields = fields_of(text)
     file = pyvhdi.file()
     file.open(str(path))
     assert fields["current size"] == str(file.get_media_size())
@@ -146,6 +255,109 @@ def test_a_vhd_can_be_followed_by_hand(program: Program, tmp_path: Path) -> None
         )
     assert run(program, "d.vhd", "bat 1").splitlines() == lines[1:2]
     assert run(program, "d.vhd", "bat 1-").splitlines() == lines[1:]
+    # The last one is among them.
+    assert run(program, "d.vhd", "bat 0-1").splitlines() == lines[:2]
+    assert run(program, "d.vhd", "bat 1-999").splitlines() == lines[1:]
+    run(program, "d.vhd", "bat 2-1", code=2)
+    run(program, "d.vhd", "bat 3", code=2)
+
+
+def fields_of(text: str) -> dict[str, str]:
+    """Return the names and values of what a command prints as such."""
+    lines = [re.split(r"  +", line, maxsplit=1) for line in text.splitlines()]
+    return {pair[0]: pair[1] for pair in lines if len(pair) == 2}
+
+
+@pytest.mark.parametrize("subformat", ["fixed", "dynamic"])
+def test_every_field_of_a_footer(program: Program, tmp_path: Path, subformat: str) -> None:
+    raw = write_raw(tmp_path / "raw", SIZE, 5)
+    path = tmp_path / "d.vhd"
+    options = f"subformat={subformat},force_size=on"
+    qemu_img("convert", "-f", "raw", "-O", "vpc", "-o", options, raw, path)
+    program.run("add", path)
+    # By the specification, independently of what the program has read it with.
+    footer = path.read_bytes()[-512:]
+    said = fields_of(run(program, "d.vhd", "footer"))
+    (features, version, header, seconds) = struct.unpack_from(">IIQI", footer, 8)
+    (original, current, cylinders, heads, sectors, kind, checksum) = struct.unpack_from(
+        ">QQHBBII", footer, 40
+    )
+    expected = {
+        "cookie": footer[:8].decode(),
+        "features": f"0x{features:08x} (reserved, always set)",
+        "version": f"0x{version:08x} (1.0)",
+        "header offset": "-" if subformat == "fixed" else str(header),
+        "creator": footer[28:32].decode(),
+        "creator system": footer[36:40].decode(),
+        "original size": str(original),
+        "current size": str(current),
+        "geometry": f"{cylinders} cylinders, {heads} heads, {sectors} sectors = "
+        f"{cylinders * heads * sectors * 512} bytes",
+        "type": f"{kind} ({subformat})",
+        "checksum": f"0x{checksum:08x}, right",
+        "UUID": str(uuid.UUID(bytes=footer[68:84])),
+        "saved state": "no",
+    }
+    assert expected.items() <= said.items()
+    created = dt.datetime(2000, 1, 1, tzinfo=dt.UTC) + dt.timedelta(seconds=seconds)
+    assert said["created"] == created.isoformat().replace("+00:00", "Z")
+    if subformat == "fixed":
+        assert "block size" not in said
+        run(program, "d.vhd", "bat", code=2)
+        lines = run(program, "d.vhd", "where 0x1000").splitlines()
+        assert lines[-1].strip() == f"byte 4096 of {path}"
+    else:
+        dynamic = path.read_bytes()[header : header + 1024]
+        (table, _version, entries, block_size) = struct.unpack_from(">QIII", dynamic, 16)
+        assert said["header cookie"] == "cxsparse"
+        assert said["table offset"] == str(table)
+        assert said["blocks"] == str(entries)
+        assert said["block size"] == str(block_size)
+        assert said["header checksum"].endswith(", right")
+
+
+def test_a_wrong_checksum_and_hostile_text_of_a_vhd(program: Program, tmp_path: Path) -> None:
+    raw = write_raw(tmp_path / "raw", SIZE, 5)
+    path = tmp_path / "d.vhd"
+    qemu_img("convert", "-f", "raw", "-O", "vpc", "-o", "force_size=on", raw, path)
+    data = bytearray(path.read_bytes())
+    for at in (0, len(data) - 512):
+        data[at + 28 : at + 32] = b"\x1b[2J"
+    path.write_bytes(data)
+    program.run("add", path)
+    text = run(program, "d.vhd", "footer")
+    assert "\x1b" not in text
+    assert "\\x1b[2J" in text
+    (stored,) = struct.unpack_from(">I", data, len(data) - 512 + 64)
+    footer = data[-512:]
+    computed = ~(sum(footer) - sum(footer[64:68])) & 0xFFFFFFFF
+    assert fields_of(text)["checksum"] == f"0x{stored:08x}, but 0x{computed:08x} is right"
+
+
+def test_a_difference_of_a_vhd(program: Program, tmp_path: Path) -> None:
+    raw = write_raw(tmp_path / "raw", SIZE, 5)
+    parent = tmp_path / "parent.vhd"
+    qemu_img("convert", "-f", "raw", "-O", "vpc", "-o", "force_size=on", raw, parent)
+    parent_id = uuid.UUID(bytes=parent.read_bytes()[-512:][68:84])
+    path = tmp_path / "child.vhd"
+    path.write_bytes(
+        write_difference(Difference(SIZE, uuid.uuid4(), parent_id, "parent.vhd", {9: b"9" * 512}))
+    )
+    program.run("add", path)
+    text = run(program, "child.vhd", "footer; where 4608")
+    said = fields_of(text)
+    assert said["type"] == "4 (differencing)"
+    assert said["parent UUID"] == str(parent_id)
+    assert said["parent name"] == "parent.vhd"
+    assert re.search(r"^locator 0 W2ru: 20 bytes at \d+: parent.vhd$", text, re.MULTILINE)
+    place = int(text.splitlines()[-1].split()[1])
+    assert path.read_bytes()[place : place + 4] == b"9999"
+    guest = raw.read_bytes()
+    at = next(at for at in range(0, SIZE, 512) if guest[at] and at // 512 != 9)
+    steps = [line.strip() for line in run(program, "child.vhd", f"where {at}").splitlines()]
+    assert steps[:2] == [f"byte {at} of child.vhd", f"byte {at} of parent.vhd"]
+    place = int(steps[-1].split()[1])
+    assert parent.read_bytes()[place] == guest[at]
 
 
 def test_partitions_and_what_is_below_them(program: Program, tmp_path: Path) -> None:
@@ -187,7 +399,8 @@ def test_other_formats_verify_and_export(program: Program, tmp_path: Path) -> No
 @pytest.mark.parametrize(("script", "code", "said"), [
     ("dance", 2, "no such command"), ("l2", 2, "usage: l2 N"), ("footer", 2, "which has no footer"),
     ("where 1T", 2, "bytes"), ("hexdump x", 2, "no number"), ("l2 99", 2, "entries"),
-    ("map 5M-1M", 2, "no range"), ("'open", 2, "quotation"), ("use nothing", 3, "no image"),
+    ("map 5M-1M", 2, "no range"), ("help dance", 2, "no such command"), ("'open", 2, "quotation"),
+    ("use nothing", 3, "no image"),
 ])  # fmt: skip
 def test_what_cannot_be_done_is_said(
     script: str, code: int, said: str, qcow2: Path, program: Program
@@ -206,13 +419,77 @@ def test_commands_from_a_pipe(qcow2: Path, program: Program) -> None:
     assert found.stderr == ""
 
 
+def test_each_command_has_help_and_examples(qcow2: Path, program: Program) -> None:
+    program.run("add", qcow2)
+    lines = run(program, "vm.qcow2", "help").splitlines()
+    assert [line.split()[0] for line in lines] == list(COMMANDS)
+    for name, command in COMMANDS.items():
+        assert command.examples
+        assert all(shlex.split(example)[0] == name for example in command.examples)
+        said = run(program, "vm.qcow2", f"help {name}").splitlines()
+        assert said[0].startswith(name)
+        assert said[1:] == [f"  {example}" for example in command.examples]
+
+
+def test_numbers_as_people_write_them(qcow2: Path, program: Program) -> None:
+    program.run("add", qcow2)
+    wanted = run(program, "vm.qcow2", "hexdump 1048576 16")
+    for number in ("0x100000", "0x10_0000", "1M", "1m", "1024k", "1_048_576", "1MiB"):
+        assert run(program, "vm.qcow2", f"hexdump {number} 0x10") == wanted
+    for number in ("1__0", "_1", "1_", "-1", "0x", "1.5K"):
+        run(program, "vm.qcow2", f"hexdump {number}", code=2)
+
+
+def test_what_separates_commands() -> None:
+    assert commands_of("a; b;;\n c 'd;e' \"f;g\" h\\;i # j; k\nl#m; n") == [
+        "a", "b", "c 'd;e' \"f;g\" h\\;i", "l#m", "n",
+    ]  # fmt: skip
+    assert commands_of("# it's; a remark\nb") == ["b"]
+    assert commands_of("'a;b") == ["'a;b"]
+
+
+def test_a_reader_that_goes_away_is_no_damage(qcow2: Path, program: Program) -> None:
+    program.run("add", qcow2)
+    script = ";".join(["hexdump 0 1M"] * 4)
+    with program.start("shell", "-c", script, "vm.qcow2") as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+        assert process.wait(30) == 0
+
+
+def test_prompt_toolkit_is_only_for_terminals(
+    qcow2: Path, program: Program, tmp_path: Path
+) -> None:
+    program.run("add", qcow2)
+    poison = tmp_path / "poison"
+    poison.mkdir()
+    (poison / "prompt_toolkit.py").write_text("raise ImportError('too early')")
+    env = program.environment | {"PYTHONPATH": str(poison)}
+    assert "format" in program.run("shell", "-c", "info", "vm.qcow2", env=env).stdout
+    assert "format" in program.run("shell", "vm.qcow2", input="info\n", env=env).stdout
+
+
+def test_a_verified_image_is_known_to_be(program: Program, tmp_path: Path) -> None:
+    sample = samples.unpack_one(tmp_path, "ext4-0.3.23")
+    program.run("add", sample.path, "--name", "root")
+    out = tmp_path / "out.raw"
+    out.write_bytes(b"here before")
+    run(program, "root", f"export {out}", code=2)
+    assert out.read_bytes() == b"here before"
+    run(program, "root", f"export --force {out}")
+    assert hashlib.sha256(out.read_bytes()).hexdigest() == sample.volume_sha256
+
+
 class Terminal:
     """A program in a pseudo-terminal."""
 
-    def __init__(self, program: Program, *arguments: str) -> None:
+    def __init__(self, program: Program, *arguments: str, **more: str) -> None:
         self.pid, self.fd = pty.fork()
         if not self.pid:
-            env = program.environment | {"TERM": "xterm"}
+            env = program.environment | {"TERM": "xterm"} | more
             os.execve(sys.executable, [sys.executable, "-m", "imgcat", *arguments], env)
         self.text = ""
 
@@ -231,13 +508,13 @@ class Terminal:
     def type(self, keys: str) -> None:
         """Press keys."""
         self.text = ""
-        os.write(self.fd, keys.encode())
+        os.write(self.fd, os.fsencode(keys))
 
 
 @contextlib.contextmanager
-def terminal(program: Program, *arguments: str) -> Iterator[Terminal]:
+def terminal(program: Program, *arguments: str, **more: str) -> Iterator[Terminal]:
     """Start a program, and have it ended by then."""
-    started = Terminal(program, *arguments)
+    started = Terminal(program, *arguments, **more)
     yield started
     deadline = time.monotonic() + 20
     while True:
@@ -276,3 +553,52 @@ def test_on_a_terminal(qcow2: Path, program: Program) -> None:
     (history,) = program.home.rglob("history")
     assert history.stat().st_mode & 0o777 == 0o600
     assert "+l1" in history.read_text()
+
+
+@pytest.mark.parametrize("ending", ["info; quit", "exit", "quit # for good", "\x04"])
+def test_what_ends_the_shell(ending: str, qcow2: Path, program: Program) -> None:
+    program.run("add", qcow2)
+    with terminal(program, "shell", "vm.qcow2") as screen:
+        screen.expect("vm.qcow2>")
+        screen.type(ending if ending == "\x04" else f"{ending}\r")
+
+
+def test_completion_behind_a_semicolon_and_of_odd_names(qcow2: Path, program: Program) -> None:
+    program.run("add", qcow2)
+    program.run("rename", "packed.qcow2", "a base; with words")
+    with terminal(program, "shell", "vm.qcow2") as screen:
+        screen.expect("vm.qcow2>")
+        screen.type("l1; hex\t")
+        screen.expect("hexdump")
+        screen.type("\x03")
+        screen.expect("vm.qcow2>")
+        screen.type("use a\t")
+        screen.expect("use 'a base; with words'")
+        screen.type("\r")
+        screen.expect("a base; with words>")
+        screen.type("\x04")
+
+
+def test_a_history_is_private_and_never_in_the_way(qcow2: Path, program: Program) -> None:
+    program.run("add", qcow2)
+    state = program.home / "state" / "imgcat"
+    state.mkdir(parents=True, exist_ok=True)
+    history = state / "history"
+    history.write_text("")
+    history.chmod(0o644)
+    with terminal(program, "shell", "vm.qcow2") as screen:
+        screen.expect("vm.qcow2>")
+        screen.type("use \udcff\r")
+        screen.expect("no image in the catalog")
+        screen.type("l1; quit\r")
+        screen.expect("L2 table at")
+    assert "+use " in history.read_text()
+    assert history.stat().st_mode & 0o777 == 0o600
+    no_directory = program.home / "file"
+    no_directory.write_text("")
+    with terminal(program, "shell", "vm.qcow2", XDG_STATE_HOME=str(no_directory)) as screen:
+        screen.expect("commands are not remembered")
+        screen.expect("vm.qcow2>")
+        screen.type("l1\r")
+        screen.expect("L2 table at")
+        screen.type("quit\r")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import gzip
 import hashlib
 import json
 import os
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import pyvhdi
+import zstandard
 from imgcat.cli.shell.commands import COMMANDS
 from imgcat.cli.shell.session import commands_of
 from support import samples
@@ -190,7 +192,7 @@ def test_compressed_clusters(program: Program, tmp_path: Path) -> None:
     assert text.splitlines()[-1].strip() == f"byte {host} of {path}"
 
 
-@pytest.mark.parametrize("packer", ["gzip", "bzip2", "zstd", "xz-blocks", "lz4"])
+@pytest.mark.parametrize("packer", ["gzip", "bgzf", "bzip2", "zstd", "pzstd", "xz-blocks", "lz4"])
 def test_where_in_compressed_and_split_files(packer: str, program: Program, tmp_path: Path) -> None:
     rng = random.Random(packer)
     raw = tmp_path / "raw"
@@ -211,6 +213,14 @@ def test_where_in_compressed_and_split_files(packer: str, program: Program, tmp_
         start, stop, first, last = map(int, found.groups())
         assert start <= offset < stop
         assert 0 <= first < last <= len(whole)
+        if packer == "bgzf":
+            # Members stand by themselves.
+            assert gzip.decompress(whole[first:last]) == raw.read_bytes()[start:stop]
+        if packer == "pzstd":
+            pieces = zstandard.ZstdDecompressor().stream_reader(
+                whole[first:last], read_across_frames=True
+            )
+            assert pieces.read() == raw.read_bytes()[start:stop]
         at = 0
         ends = []
         for chunk in chunks:
@@ -394,6 +404,25 @@ def test_other_formats_verify_and_export(program: Program, tmp_path: Path) -> No
     exported = (tmp_path / "out.raw").read_bytes()
     assert hashlib.sha256(exported).hexdigest() == sample.volume_sha256
     assert program.json("ls")[0]["verify_result"] == "ok"
+
+
+def test_where_the_bytes_of_a_partclone_image_lie(program: Program, tmp_path: Path) -> None:
+    sample = samples.unpack_one(tmp_path, "ext4-0.3.23")
+    program.run("add", sample.path, "--name", "root")
+    shown = program.json("show", "root")["header"]
+    said = fields_of(run(program, "root", "header"))
+    assert said.keys() == shown.keys()
+    program.run("export", "root", tmp_path / "root.raw")
+    guest, stored = (tmp_path / "root.raw").read_bytes(), sample.path.read_bytes()
+    used = [each for each in program.json("map", "root") if each["data"]]
+    starts = [each["start"] for each in used[:: max(1, len(used) // 6)]]
+    text = run(program, "root", "; ".join(f"where {start + 7}" for start in starts))
+    places = re.findall(rf"^ +byte (\d+) of {re.escape(str(sample.path))}$", text, re.MULTILINE)
+    assert len(places) == len(starts)
+    for start, place in zip(starts, map(int, places), strict=True):
+        assert stored[place : place + 64] == guest[start + 7 :][:64]
+    (gap,) = [each["start"] for each in program.json("map", "root") if not each["data"]][:1]
+    assert run(program, "root", f"where {gap}").splitlines()[1].strip().startswith("zeros")
 
 
 @pytest.mark.parametrize(("script", "code", "said"), [

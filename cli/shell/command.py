@@ -30,6 +30,7 @@ def shell(
       imgcat shell -c 'partitions; use p1; hexdump 1K 64' disk
       imgcat shell -c 'where 1M' vm.qcow2
     """
+    from .running import run_script
     from .session import Session
 
     with open_catalog() as catalog, Session(catalog, catalog.resolve(image)) as session:
@@ -39,6 +40,7 @@ def shell(
             run_prompt(session)
             # What went wrong was told when it did.
             return
-        session.run_script(os.fsdecode(sys.stdin.buffer.read()) if commands is None else commands)
+        text = os.fsdecode(sys.stdin.buffer.read()) if commands is None else commands
+        run_script(session, text)
         code = session.code
     raise typer.Exit(code)

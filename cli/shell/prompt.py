@@ -14,6 +14,7 @@ from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from ...formats.text import printable
 from ..settings import complain
 from .commands import COMMANDS
+from .running import run_script
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +40,7 @@ def run_prompt(session: Session) -> None:
         except EOFError:
             return
         try:
-            if session.run_script(line):
+            if run_script(session, line):
                 return
         except KeyboardInterrupt:
             # The command ends, and not the shell.

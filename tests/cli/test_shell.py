@@ -24,7 +24,7 @@ import pytest
 import pyvhdi
 import zstandard
 from imgcat.cli.shell.commands import COMMANDS
-from imgcat.cli.shell.session import commands_of
+from imgcat.cli.shell.running import commands_of
 from support import samples
 from support.packers import CODECS, pack, split
 from support.vhd_writer import Difference, write_difference

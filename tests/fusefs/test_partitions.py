@@ -74,7 +74,9 @@ def check_contents(kind: str, volume: Path, content: Path, here: Path) -> None:
             assert (here / path.name).read_bytes() == path.read_bytes()
 
 
-@pytest.mark.parametrize("how", ["raw", "qcow2", "vhd", "gzip", "clonezilla"])
+@pytest.mark.parametrize(
+    "how", ["raw", "qcow2", "vhd", "clonezilla", pytest.param("gzip", marks=pytest.mark.soak)]
+)
 def test_each_partition_is_a_file(
     how: str, saved: SavedDisk, program: Program, tmp_path: Path
 ) -> None:

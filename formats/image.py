@@ -153,7 +153,9 @@ def open_image(
     stored = detect.open_files(str(path), allowed=allowed)
     try:
         scan = scan_files(stored, progress)
-        reader = Chain(allowed).open_reader(str(path), stored, scan)
+        chain = Chain(allowed)
+        parent = chain.parent_of(str(path), scan)
+        reader = chain.open_reader(str(path), stored, scan, parent)
     except BaseException:
         stored.close()
         raise

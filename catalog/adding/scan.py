@@ -19,13 +19,13 @@ from ..opening.freshness import Freshness, compare, volume_from_stat
 from ..records import DAMAGED, LIVE, NEEDS_REPACK, READY, Volume
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from ...formats.codecs.seek_points import StreamIndex
     from ...formats.files.image_files import StoredFiles
     from ...formats.files.parents import FoundParent
     from ...formats.progress import Progress
-    from ...formats.reader import Scan
+    from ...formats.reader import ImageReader, Scan
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -158,7 +158,10 @@ def scan_file(path: str, progress: Progress | None = None, how: How = USUAL) -> 
             by_geometry=how.by_geometry,
         )  # fmt: skip
         streams = stored.indexes
-        inside = _look_inside(stored, scan, chain, volumes[0].path)
+        # Found once: what is looked into is what is written.
+        parent = chain.parent_of(volumes[0].path, scan)
+        reader = chain.open_reader(volumes[0].path, stored, scan, parent)
+        inside = _look_inside(reader, scan, streams)
         for file, volume in zip(stored.files, volumes, strict=True):
             size = file.size if file.size != file.stat.st_size else None
             if compare(volume, os.stat(file.path), size) is not Freshness.FRESH:
@@ -171,7 +174,7 @@ def scan_file(path: str, progress: Progress | None = None, how: How = USUAL) -> 
         scan,
         time.monotonic() - began,
         streams,
-        chain.parent_of(volumes[0].path, scan),
+        parent,
         inside=inside,
         is_live=any(stat.S_ISBLK(file.stat.st_mode) for file in stored.files),
     )
@@ -180,11 +183,10 @@ def scan_file(path: str, progress: Progress | None = None, how: How = USUAL) -> 
     return scanned
 
 
-def _look_inside(stored: StoredFiles, scan: Scan, chain: Chain, path: str) -> Inside:
-    """Return what is inside of an image that was just scanned."""
-    spans = (index.largest_span for index in stored.indexes)
+def _look_inside(reader: ImageReader, scan: Scan, streams: Sequence[StreamIndex]) -> Inside:
+    """Return what is inside of an image that was just scanned; closes the reader."""
+    spans = (index.largest_span for index in streams)
     limit = _NEAR if max(spans, default=0) > SPAN_BUDGET else None
-    reader = chain.open_reader(path, stored, scan)
     try:
         return look_inside(reader, is_disk=scan.info.format in DISKS, limit=limit)
     finally:

@@ -271,6 +271,8 @@ def _detail(record: ImageRecord, count: int) -> str:
     what = "structure, there are no checksums" if checksum == "none" else f"every {checksum}"
     if record.is_composed:
         what = "every part"
+    if record.is_difference:
+        what += f", without its parent {record.segments[0].child_name}"
     if count == 0:
         return f"right: {what}"
     return f"{count} bad {'place' if count == 1 else 'places'} found; checked: {what}"

@@ -70,7 +70,7 @@ def find_parent(
         OSError: it cannot be read.
     """
     if parent.id is not None:
-        return FoundParent(_by_id(path, parent, by_id), is_raw=False)
+        return FoundParent(_by_id(path, parent, allowed, by_id), is_raw=False)
     (name,) = parent.names
     found = resolve(path, name, allowed=allowed, what="backing file")
     if not os.path.exists(found):
@@ -98,8 +98,7 @@ def resolve(path: str, name: str, *, allowed: Sequence[str] = (), what: str) -> 
         )
     home = os.path.dirname(os.path.realpath(path))
     found = os.path.realpath(os.path.join(home, name))
-    roots = [home, *map(os.path.realpath, allowed)]
-    if not any(os.path.commonpath([root, found]) == root for root in roots):
+    if not _is_within(found, [home, *allowed]):
         raise UnsupportedFeatureError(
             "qcow2.header", 8,
             f"its {what} {name!r} leads out of its directory, to {found}: "
@@ -136,11 +135,16 @@ def _format_of(path: str, name: str, told: str | None) -> str:
     )  # fmt: skip
 
 
-def _by_id(path: str, parent: ParentName, by_id: Callable[[str], str | None]) -> str:
+def _by_id(
+    path: str,
+    parent: ParentName,
+    allowed: Sequence[str],
+    by_id: Callable[[str], str | None],
+) -> str:
     """Return the file of a VHD with a UUID: beside its child, else where it is known to be."""
-    home = os.path.dirname(os.path.abspath(path))
+    home = os.path.dirname(os.path.realpath(path))
     other: list[str] = []
-    for candidate in _candidates(home, path, parent):
+    for candidate in _candidates(home, path, parent, allowed):
         found = _uuid_of(candidate)
         if found == parent.id:
             return candidate
@@ -158,17 +162,28 @@ def _by_id(path: str, parent: ParentName, by_id: Callable[[str], str | None]) ->
     )  # fmt: skip
 
 
-def _candidates(home: str, path: str, parent: ParentName) -> Iterator[str]:
+def _candidates(home: str, path: str, parent: ParentName, allowed: Sequence[str]) -> Iterator[str]:
+    """Yield the files that may be the parent: those that it is called first, then other VHDs.
+
+    A link in the directory may lead to one that is allowed, and to no other.
+    """
     names = _base_names(parent)
-    for name in names:
-        candidate = os.path.join(home, name)
-        if os.path.realpath(os.path.dirname(candidate)) == os.path.realpath(home):
-            yield candidate
     with contextlib.suppress(OSError):
-        for name in sorted(os.listdir(home))[:_MOST_LOOKED_AT]:
-            is_own = name == os.path.basename(path)
-            if name.lower().endswith(_SUFFIXES) and name not in names and not is_own:
-                yield os.path.join(home, name)
+        others = sorted(os.listdir(home))[:_MOST_LOOKED_AT]
+        own = os.path.basename(path)
+        names += [
+            name for name in others
+            if name.lower().endswith(_SUFFIXES) and name not in names and name != own
+        ]  # fmt: skip
+    for name in names:
+        found = os.path.realpath(os.path.join(home, name))
+        if _is_within(found, [home, *allowed]):
+            yield found
+
+
+def _is_within(path: str, roots: Sequence[str]) -> bool:
+    """Tell whether a path without links lies below one of some directories."""
+    return any(os.path.commonpath([root, path]) == root for root in map(os.path.realpath, roots))
 
 
 def _base_names(parent: ParentName) -> list[str]:

@@ -46,7 +46,12 @@ class Chain:
         return find_parent(path, scan.info.parent, allowed=self.allowed, by_id=self._by_id)
 
     def open_reader(
-        self, path: str, stored: StoredFiles, scan: Scan, above: tuple[tuple[int, int], ...] = ()
+        self,
+        path: str,
+        stored: StoredFiles,
+        scan: Scan,
+        parent: FoundParent | None,
+        above: tuple[tuple[int, int], ...] = (),
     ) -> ImageReader:
         """Return a reader over an image that was scanned, and over its parents, scanned now.
 
@@ -54,6 +59,7 @@ class Chain:
             path: the image's file.
             stored: its files, which the caller closes.
             scan: what was found.
+            parent: what `parent_of` has said of it.
             above: what tells the files of those that it is below of.
 
         Raises:
@@ -62,12 +68,9 @@ class Chain:
             FormatError: a parent cannot be read.
             OSError: the operating system could not read.
         """
-        found = self.parent_of(path, scan)
-        parent = None if found is None else self._open(found, (*above, identity(path)))
+        below = None if parent is None else self._open(parent, (*above, identity(path)))
         index = scan.stored_index()
-        return registry.open_reader(
-            scan.info.format, stored.source, scan.info.layout, index, parent
-        )
+        return registry.open_reader(scan.info.format, stored.source, scan.info.layout, index, below)
 
     def _open(self, found: FoundParent, above: tuple[tuple[int, int], ...]) -> ImageReader:
         check_chain(found.path, above)
@@ -75,7 +78,8 @@ class Chain:
         try:
             scan = scan_files(stored, is_raw=found.is_raw)
             # Whoever closes it closes the files, for it reads from those alone.
-            return self.open_reader(found.path, stored, scan, above)
+            parent = self.parent_of(found.path, scan)
+            return self.open_reader(found.path, stored, scan, parent, above)
         except BaseException:
             stored.close()
             raise

@@ -33,6 +33,9 @@ _LARGEST_SNAPSHOT_TABLE = 64 << 20
 _MOST_SNAPSHOT_TABLES = 1 << 30
 """Bytes of tables of snapshots that are read of any image; of a larger one, four times its size."""
 
+_MOST_SNAPSHOT_MAPS = 128 << 20
+"""Bytes of the maps of all snapshots of an image: they are in memory until they are written."""
+
 
 class _Mapped(NamedTuple):
     """What tables say: the map, and what of it is stored."""
@@ -122,14 +125,18 @@ def _with_snapshots(
     found: list[tuple[str, Scan]] = []
     passed_over = []
     left = max(_MOST_SNAPSHOT_TABLES, 4 * image.size)
+    room = _MOST_SNAPSHOT_MAPS
     for each in snapshots:
         size = header.size if each.size is None else each.size
         left -= each.l1_size * header.cluster_size
-        if left < 0:
-            # So many that they cannot all be of use: mapping them would take for ever.
+        # So many that they cannot all be of use: mapping them would take for ever.
+        mapped = None
+        if left >= 0 and room > 0:
+            mapped = _map(image, header, each.l1_offset, each.l1_size, size, None)
+            room -= sum(len(chunk.runs) for chunk in mapped.chunks)
+        if mapped is None or room < 0:
             passed_over.append(each.name)
             continue
-        mapped = _map(image, header, each.l1_offset, each.l1_size, size, None)
         info = dataclasses.replace(
             scan.info,
             size=size,

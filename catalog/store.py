@@ -8,7 +8,7 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any, Self
 
-from .database import pins, private, reading, schema
+from .database import pieces, pins, private, reading, schema
 from .database.connection import BUSY_SECONDS, Database
 from .errors import (
     CatalogError,
@@ -283,7 +283,7 @@ class Catalog:
             ChunkMissingError: the index was deleted.
         """
         with self.database.asking() as connection:
-            return reading.rank_chunk(connection, index_id, content_key, number)
+            return pieces.rank_chunk(connection, index_id, content_key, number)
 
     def load_ranges(
         self, index_id: int, start: int, stop: int, *, content_key: int | None = None
@@ -294,7 +294,7 @@ class Catalog:
             ChunkMissingError: the index was deleted.
         """
         with self.database.asking() as connection:
-            return reading.cluster_ranges(connection, index_id, content_key, start, stop)
+            return pieces.cluster_ranges(connection, index_id, content_key, start, stop)
 
     def load_map(
         self, index_id: int, number: int, *, content_key: int | None = None
@@ -305,7 +305,7 @@ class Catalog:
             ChunkMissingError: the index was deleted.
         """
         with self.database.asking() as connection:
-            return reading.map_chunk(connection, index_id, content_key, number)
+            return pieces.map_chunk(connection, index_id, content_key, number)
 
     def load_span(
         self,
@@ -321,7 +321,7 @@ class Catalog:
             ChunkMissingError: the index was deleted.
         """
         with self.database.asking() as connection:
-            return reading.span(connection, stream_id, content_key, plain_offset, plain_bytes)
+            return pieces.span(connection, stream_id, content_key, plain_offset, plain_bytes)
 
     def load_hashes(self, stream_id: int, group: int, *, content_key: int | None = None) -> bytes:
         """Return a group of a stream's page hashes as it is stored. One statement, by key.
@@ -330,7 +330,7 @@ class Catalog:
             ChunkMissingError: the index was deleted.
         """
         with self.database.asking() as connection:
-            return reading.page_hashes(connection, stream_id, content_key, group)
+            return pieces.page_hashes(connection, stream_id, content_key, group)
 
     def load_seal(self, index_id: int, group: int, *, content_key: int | None = None) -> bytes:
         """Return a group of an image's page hashes as it is stored. One statement, by key.
@@ -339,7 +339,7 @@ class Catalog:
             ChunkMissingError: the index was deleted, or has no seal any more.
         """
         with self.database.asking() as connection:
-            return reading.seal(connection, index_id, content_key, group)
+            return pieces.seal(connection, index_id, content_key, group)
 
     def load_literal(self, index_id: int, start: int, *, content_key: int | None = None) -> bytes:
         """Return the literal bytes of a segment as they are stored. One statement, by key.
@@ -348,7 +348,7 @@ class Catalog:
             ChunkMissingError: the index was deleted.
         """
         with self.database.asking() as connection:
-            return reading.literal(connection, index_id, content_key, start)
+            return pieces.literal(connection, index_id, content_key, start)
 
     def check_schema(self) -> None:
         """Check that the catalog can be used: another may have come in its place.

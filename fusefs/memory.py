@@ -14,7 +14,7 @@ import resource
 import threading
 from typing import TYPE_CHECKING
 
-from ..catalog.opening.open import Shared
+from ..catalog.opening.shared import Shared
 from ..formats.codecs.decoders import DECODER_BUDGET, PAGE_BUDGET, RUNNING_BUDGET, Decoding
 from ..formats.index.cache import INDEX_BUDGET, IndexCache
 

@@ -22,8 +22,9 @@ from ..catalog.errors import (
 from ..catalog.names import legible
 from ..catalog.opening.entries import mount_entries
 from ..catalog.opening.freshness import Observed
-from ..catalog.opening.open import Shared, open_watched
+from ..catalog.opening.open import open_watched
 from ..catalog.opening.permissions import KnownPermissions
+from ..catalog.opening.shared import Shared
 from ..catalog.opening.trust import check_catalog
 from ..catalog.records import READABLE
 from ..catalog.store import Catalog

@@ -2,77 +2,46 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import dataclasses
-import errno
-import functools
 import os
 import shlex
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...formats import registry
-from ...formats.codecs import registry as codecs
-from ...formats.codecs.decoded_source import DecodedSource, Page
-from ...formats.codecs.decoders import Decoding
-from ...formats.codecs.seek_points import INDEX_VERSION, SPAN_BUDGET
-from ...formats.errors import FormatError
 from ...formats.files.image_files import StoredFiles
-from ...formats.index.cache import IndexCache
 from ...formats.index.kind import IndexKind
-from ...formats.index.rank_chunk import ChunkMissingError
 from ...formats.index.stored import StoredIndex
 from ...formats.sources.distrusted import every_byte
-from ...formats.sources.file import NotAFileError, state_of
-from ...formats.sources.pages import unpack_hashes
-from ...formats.sources.sealed import SealedSource
+from ...formats.sources.file import state_of
 from ..errors import (
     CatalogError,
     ImageChangedError,
     ImageNotFoundError,
-    NeedsRepackError,
     ScannedAnewError,
 )
 from .composed import open_composed
-from .freshness import Freshness, compare, freshness, identities_of
-from .identity import index_survives
+from .freshness import Freshness, freshness, identities_of
+from .shared import Shared
+from .stored_files import (
+    check_streams,
+    has_fingerprint,
+    may_be_touched,
+    open_files,
+    sealed_source,
+)
 from .watched import WatchedReader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-    from ...formats.codecs.seek_points import Span
     from ...formats.image import Image
     from ...formats.reader import ImageReader
-    from ...formats.sources.sealed import BrokenSealError
-    from ..records import ImageRecord, OpenSpec, StreamSpec
+    from ...formats.sources.sealed import SealedSource
+    from ..records import ImageRecord, OpenSpec
     from ..store import Catalog
     from .permissions import FileIdentity
-
-
-_MOST_STREAMS = 1 << 16
-"""What a content key is multiplied by, so that each stream of an image has a key of its own."""
-
-
-@dataclasses.dataclass(slots=True)
-class Shared:
-    """What the images share that one program has open.
-
-    Attributes:
-        own_device: the device number of the program's own mount; a file in there is not opened, for
-            that would be a request to oneself.
-        compare: whether what is read of sealed images is compared with their hashes.
-        on_broken: told of each page of a sealed image that is not what it was.
-        indexes: loaded pieces of indexes.
-        decoding: of compressed images, decoded pages and decoders that wait.
-    """
-
-    indexes: IndexCache = dataclasses.field(default_factory=IndexCache)
-    decoding: Decoding = dataclasses.field(default_factory=Decoding)
-    own_device: int | None = None
-    compare: bool = True
-    on_broken: Callable[[OpenSpec, BrokenSealError], None] | None = None
 
 
 class _How(NamedTuple):
@@ -139,7 +108,7 @@ class OpenImage:
 
     def has_fingerprint(self) -> bool:
         """Tell whether the files have the fingerprint of the scan. Reads samples of them."""
-        return _has_fingerprint(self.spec, self.stored)
+        return has_fingerprint(self.spec, self.stored)
 
     def survives_touch(self) -> bool:
         """Tell whether files that were touched still are the image. Reads samples of them.
@@ -148,7 +117,7 @@ class OpenImage:
         """
         if self.sealed is not None:
             self.sealed.forget()
-        return _may_be_touched(self.spec, self.stored)
+        return may_be_touched(self.spec, self.stored)
 
 
 def open_image(
@@ -214,7 +183,7 @@ def _open(
         return composed
     # Of a snapshot, the files are those of the image that it is one of.
     holder = _holder_of(catalog, spec)
-    _check_streams(holder, at_any_cost=how.at_any_cost)
+    check_streams(holder, at_any_cost=how.at_any_cost)
     parent = _open_parent(catalog, spec, holder, shared, how, (*above, image_id))
     try:
         return _open_stored(catalog, spec, holder, shared, how, parent)
@@ -234,13 +203,13 @@ def _open_stored(
 ) -> OpenImage:
     """Open the files that hold an image; `parent` is what it is a difference to."""
     index = _index_of(catalog, spec, shared)
-    stored = _open_files(catalog, holder, shared)
+    stored = open_files(catalog, holder, shared)
     try:
         identities = frozenset((file.stat.st_dev, file.stat.st_ino) for file in stored.files)
         if parent is not None:
             identities |= parent.files
         _check_same(spec, identities, how.only)
-        sealed = _sealed(catalog, holder, stored, shared)
+        sealed = sealed_source(catalog, holder, stored, shared)
         source = sealed or stored.source
         if how.with_distrusted:
             source = every_byte(source)
@@ -426,149 +395,3 @@ def _index_of(catalog: Catalog, spec: OpenSpec, shared: Shared) -> StoredIndex:
         shared.decoding.pages,
         shared.decoding.turn,
     )
-
-
-class _CatalogTable:
-    """The seek points and page hashes of a stream, from the catalog. See `SeekTable`."""
-
-    def __init__(self, catalog: Catalog, spec: StreamSpec, content_key: int) -> None:
-        self._catalog = catalog
-        self._spec = spec
-        self._key = content_key
-
-    @property
-    def plain_size(self) -> int:
-        """Bytes in the plain stream."""
-        return self._spec.plain_bytes
-
-    @property
-    def trusted_size(self) -> int:
-        """Plain bytes that can be relied on."""
-        return self._spec.trusted_bytes
-
-    def span_at(self, plain_offset: int) -> Span:
-        """Return the span that a plain offset lies in."""
-        with _as_missing():
-            return self._catalog.load_span(
-                self._spec.id, plain_offset, self._spec.plain_bytes, content_key=self._key
-            )
-
-    def hashes(self, group: int) -> bytes:
-        """Return the hashes of a group of pages."""
-        with _as_missing():
-            stored = self._catalog.load_hashes(self._spec.id, group, content_key=self._key)
-        return unpack_hashes(stored)
-
-
-@contextlib.contextmanager
-def _as_missing() -> Iterator[None]:
-    """Say what decoders understand, where the catalog cannot give a piece of an index."""
-    try:
-        yield
-    except CatalogError as error:
-        raise ChunkMissingError(str(error)) from error
-
-
-def _sealed(
-    catalog: Catalog, spec: OpenSpec, stored: StoredFiles, shared: Shared
-) -> SealedSource | None:
-    """Return what compares the stored bytes with their hashes, if there are any to compare with."""
-    if not spec.is_sealed or spec.streams or not shared.compare:
-        return None
-
-    def loaded(group: int) -> bytes | None:
-        page = shared.indexes.get((spec.content_key, -1 - group))
-        return None if page is None else page.data
-
-    def load(group: int) -> bytes:
-        hashes = loaded(group)
-        if hashes is None:
-            stored_hashes = catalog.load_seal(spec.index_id, group, content_key=spec.content_key)
-            hashes = unpack_hashes(stored_hashes)
-            shared.indexes.put((spec.content_key, -1 - group), Page(hashes))
-        return hashes
-
-    tell = None if shared.on_broken is None else functools.partial(shared.on_broken, spec)
-    return SealedSource(stored.source, load, loaded, tell)
-
-
-def _check_streams(spec: OpenSpec, *, at_any_cost: bool) -> None:
-    for stream in spec.streams:
-        if stream.index_version != INDEX_VERSION:
-            raise ImageChangedError(
-                f"{spec.name}: its seek points were made by another version of imgcat: "
-                f"`imgcat rescan {shlex.quote(spec.name)}` makes them anew"
-            )
-        if stream.span_bytes > SPAN_BUDGET and not at_any_cost:
-            raise NeedsRepackError(
-                f"{spec.name}: its {stream.codec} stream has no seek points: "
-                f"`imgcat repack {shlex.quote(spec.name)} OUT` makes one that can be read"
-            )
-
-
-def _open_files(catalog: Catalog, spec: OpenSpec, shared: Shared) -> StoredFiles:
-    paths = [volume.path for volume in spec.volumes]
-    try:
-        for path in paths:
-            if shared.own_device is not None and os.stat(path).st_dev == shared.own_device:
-                raise ImageChangedError(f"{path}: lies inside of this mount itself")
-        counts = collections.Counter(volume.stream for volume in spec.volumes)
-        stored = StoredFiles(
-            paths,
-            registry.named(spec.format).volume_header_size,
-            stream_volumes=[counts[number] for number in sorted(counts)],
-        )
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, NotAFileError) as error:
-        raise ImageChangedError(f"{error.filename or paths[0]}: {error.strerror}") from error
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise ImageChangedError(f"{error.filename}: {error.strerror}") from error
-        raise
-    try:
-        stored.use_plain(
-            [
-                DecodedSource(
-                    source,
-                    codecs.named(each.codec),
-                    _CatalogTable(catalog, each, spec.content_key),
-                    spec.content_key * _MOST_STREAMS + number,
-                    shared.decoding,
-                )
-                for number, (source, each) in enumerate(
-                    zip(stored.streams, spec.streams, strict=False)
-                )
-            ]
-        )
-        are_the_scanned = _are_the_scanned_files(spec, stored)
-    except BaseException:
-        stored.close()
-        raise
-    if not are_the_scanned:
-        stored.close()
-        raise ImageChangedError(
-            f"{paths[0]}: is not the file that was scanned: "
-            f"`imgcat rescan {shlex.quote(spec.name)}` mends the entry"
-        )
-    return stored
-
-
-def _are_the_scanned_files(spec: OpenSpec, stored: StoredFiles) -> bool:
-    states = {
-        compare(volume, file.stat, file.size)
-        for volume, file in zip(spec.volumes, stored.files, strict=True)
-    }
-    if states <= {Freshness.FRESH}:
-        return True
-    return states <= {Freshness.FRESH, Freshness.TOUCHED} and _may_be_touched(spec, stored)
-
-
-def _may_be_touched(spec: OpenSpec, stored: StoredFiles) -> bool:
-    is_sealed = spec.is_sealed
-    return index_survives(spec.format, is_sealed=is_sealed) and _has_fingerprint(spec, stored)
-
-
-def _has_fingerprint(spec: OpenSpec, stored: StoredFiles) -> bool:
-    try:
-        return registry.fingerprint(spec.format, every_byte(stored.source)) == spec.fingerprint
-    except FormatError:
-        return False

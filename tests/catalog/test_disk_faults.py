@@ -15,7 +15,7 @@ from imgcat.catalog.database import composing, pins
 from imgcat.catalog.database.check import check
 from imgcat.catalog.database.transaction import driver_connection
 from imgcat.catalog.errors import CatalogError, ImageChangedError
-from imgcat.catalog.opening import open as opening
+from imgcat.catalog.opening import stored_files as opening
 from imgcat.catalog.opening.entries import mount_entries
 from imgcat.catalog.opening.open import open_image, open_watched
 from imgcat.catalog.upkeep.verify import verify_image

@@ -18,7 +18,8 @@ from imgcat.catalog.adding.scan import How, scan_file
 from imgcat.catalog.database.check import check
 from imgcat.catalog.errors import ImageChangedError
 from imgcat.catalog.opening.freshness import observed_status
-from imgcat.catalog.opening.open import Shared, open_image, open_watched
+from imgcat.catalog.opening.open import open_image, open_watched
+from imgcat.catalog.opening.shared import Shared
 from imgcat.catalog.upkeep.damage import DamageRecorder
 from imgcat.catalog.upkeep.verify import verify_image
 from imgcat.formats.errors import FormatError

@@ -2,71 +2,47 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import json
 import os
 import struct
 import subprocess
-import zlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from imgcat.formats.errors import CorruptImageError, FormatError
+from imgcat.formats.errors import CorruptImageError
 from imgcat.formats.partitions.on_disk import begins_file_system, read_table
 from imgcat.formats.partitions.text_tables import parse_sfdisk
 from imgcat.formats.partitions.types import GPT_TYPES, MBR_TYPES
+from support.partition_tables import (
+    CONTAINER,
+    COPY,
+    DOS,
+    EFI,
+    ENTRIES,
+    GPT,
+    HEADER,
+    LONG_GPT,
+    MIB,
+    ODD_DOS,
+    ODD_GPT,
+    SECOND,
+    SIZE,
+    THIRD,
+    disk,
+    entry,
+    found_in,
+    look,
+    looped,
+    partition,
+    record,
+    said_by,
+    seal,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from imgcat.formats.partitions.table import DiskTable
-
-MIB = 1 << 20
-SIZE = 16 * MIB
-HEADER, ENTRIES = 512, 1024
-COPY = SIZE - 512
-EFI, LINUX = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B", "0FC63DAF-8483-4772-8E79-3D69D8477DE4"
-GPT = f"""label: gpt
-label-id: 0F1E2D3C-4B5A-6978-8796-A5B4C3D2E1F0
-start=2048, size=4096, type={EFI}, name="EFI", uuid=11111111-2222-3333-4444-555555555555
-start=6144, size=8192, type={LINUX}, name="root é", attrs="RequiredPartition LegacyBIOSBootable"
-/dev/x7 : start=14336, size=8192, type=E6D6D379-F507-44C2-A23C-238F2A3DF928, attrs="GUID:63"
-/dev/x5 : start=24576, size=4096, type=5C6B8E4A-0000-4000-8000-0123456789AB
-"""
-LONG_GPT = GPT.replace("label: gpt", "label: gpt\ntable-length: 300")
-DOS = """label: dos
-label-id: 0xcafe1234
-start=2048, size=4096, type=83, bootable
-start=6144, size=2048, type=7
-start=8192, size=20480, type=5
-start=28672, size=2048, type=da
-start=10240, size=4096, type=83
-start=16384, size=4096, type=82, bootable
-start=22528, size=2048, type=c
-"""
-CONTAINER, SECOND, THIRD = 8192 * 512, 14336 * 512, 20480 * 512
-"""Where the boot records of the logical partitions lie."""
-
-ODD_GPT = "label: gpt\nstart=256, size=512, name=one\nstart=1024, size=512, bootable\n"
-ODD_DOS = """label: dos
-label-id: 0x1
-start=256, size=512, type=83
-start=768, size=2048, type=f
-start=1024, size=256, type=83
-start=1536, size=256, type=82
-"""
-
-
-def partition(path: Path, script: str, size: int = SIZE) -> bytes:
-    """Make a disk with a table."""
-    with path.open("wb") as file:
-        file.truncate(size)
-    subprocess.run(["sfdisk", "-q", path], input=script, text=True, check=True)
-    return path.read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -79,66 +55,6 @@ def gpt(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 def dos(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """A disk with an MBR and logical partitions."""
     return partition(tmp_path_factory.mktemp("dos") / "disk", DOS)
-
-
-@contextlib.contextmanager
-def looped(path: Path, *options: str) -> Iterator[str]:
-    """Have a disk as a device."""
-    device = subprocess.run(
-        ["losetup", "-f", "--show", *options, path], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    try:
-        yield device
-    finally:
-        subprocess.run(["losetup", "-d", device], check=True)
-
-
-def look(data: bytes, sector_size: int | None = None) -> DiskTable | None:
-    """Return the table of a disk in memory."""
-    return read_table(lambda at, length: data[at : at + length], len(data), sector_size)
-
-
-def found_in(data: bytes, sector_size: int | None = None) -> DiskTable:
-    """Return the table of a disk that has one."""
-    table = look(data, sector_size)
-    assert table is not None
-    return table
-
-
-def said_by(*command: str | Path) -> str:
-    """Return what a tool says."""
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-
-def entry(status: int, kind: int, start: int, sectors: int) -> bytes:
-    """Return an entry of a boot record."""
-    return struct.pack("<B3sB3sII", status, bytes(3), kind, bytes(3), start, sectors)
-
-
-def record(*entries: bytes, disk_id: int = 0) -> bytes:
-    """Return a boot record."""
-    return (
-        bytes(440) + struct.pack("<IH", disk_id, 0) + b"".join(entries).ljust(64, b"\0") + b"U\xaa"
-    )
-
-
-def disk(records: dict[int, bytes], sectors: int = 8192) -> bytearray:
-    """Return a disk with these boot records, by the sectors that they lie in."""
-    data = bytearray(sectors * 512)
-    for sector, each in records.items():
-        data[sector * 512 : sector * 512 + 512] = each
-    return data
-
-
-def seal(data: bytearray, at: int, sector: int = 512) -> None:
-    """Make the checksums of a header right again."""
-    (lba,) = struct.unpack_from("<Q", data, at + 72)
-    count, size = struct.unpack_from("<II", data, at + 80)
-    entries = data[lba * sector : lba * sector + count * size]
-    struct.pack_into("<I", data, at + 88, zlib.crc32(entries))
-    struct.pack_into("<I", data, at + 16, 0)
-    (length,) = struct.unpack_from("<I", data, at + 12)
-    struct.pack_into("<I", data, at + 16, zlib.crc32(data[at : at + length]))
 
 
 # What tools say.
@@ -641,85 +557,3 @@ def test_a_table_is_no_file_system(gpt: bytes, dos: bytes, volumes: dict[str, by
         # A boot sector that is left over: the MBR cannot be trusted, a GPT proves itself.
         assert look(data[:446] + dos[446:]) is None
         assert found_in(data[:446] + gpt[446:]) == found_in(gpt)
-
-
-# Anything at all.
-
-
-class Damaged:
-    """A disk with a few other bytes."""
-
-    def __init__(self, data: bytes, size: int, changes: list[tuple[int, bytes]]) -> None:
-        self.data, self.size = data, size
-        self.changes = changes
-
-    def read(self, at: int, length: int) -> bytes:
-        assert 0 <= at < self.size
-        assert 0 < length <= min(4 * MIB, self.size - at)
-        found = bytearray(self.data[at : at + length])
-        for where, new in self.changes:
-            for number, byte in enumerate(new, where):
-                if at <= number < at + len(found):
-                    found[number - at] = byte
-        return bytes(found)
-
-
-SPOTS = [0, 440, 446, 462, 478, HEADER, ENTRIES, COPY, COPY - 32 * 512]
-SPOTS += [place + 446 for place in (CONTAINER, SECOND, THIRD)]
-SIZES = [SIZE, SIZE - 1, 4096, 1024, 513, 512, 511, 0, 20000 * 512, 15000 * 512 + 7]
-NUMBERS = [0, 1, 2, 5, 0x0F, 0x80, 0xEE, 128, 6144, 14336, (1 << 32) - 1, (1 << 64) - 1]
-CHANGES = st.lists(
-    st.tuples(
-        st.builds(int.__add__, st.sampled_from(SPOTS), st.integers(0, 130)),
-        st.binary(min_size=1, max_size=16)
-        | st.sampled_from(NUMBERS).map(lambda number: number.to_bytes(8, "little"))
-        | st.builds(
-            entry,
-            st.sampled_from([0, 0x80]),
-            st.sampled_from([0, 5, 0x0F, 0x83, 0xEE]),
-            st.integers(0, 30000),
-            st.integers(0, 30000),
-        ),
-    ),
-    max_size=6,
-)  # fmt: skip
-
-
-@settings(max_examples=1500, deadline=None)
-@given(
-    which=st.sampled_from(["gpt", "dos"]), changes=CHANGES, sealed=st.booleans(),
-    size=st.just(SIZE) | st.sampled_from(SIZES), sector=st.sampled_from([None, 512, 4096]),
-)  # fmt: skip
-def test_no_bytes_do_any_harm(  # noqa: PLR0917
-    gpt: bytes, dos: bytes, which: str, changes: list[tuple[int, bytes]], sealed: bool,
-    size: int, sector: int | None,
-) -> None:  # fmt: skip
-    damaged = Damaged({"gpt": gpt, "dos": dos}[which], size, changes)
-    if sealed and which == "gpt" and size == SIZE:
-        # Right checksums, so that what lies behind them is looked at.
-        start = bytearray(damaged.read(0, 40 * 512))
-        with contextlib.suppress(struct.error, OverflowError):
-            seal(start, HEADER)
-        damaged.changes = [*changes, (HEADER, bytes(start[HEADER : HEADER + 92]))]
-    try:
-        found = read_table(damaged.read, size, sector)
-    except FormatError:
-        return
-    if found is None:
-        return
-    assert found.scheme in {"gpt", "mbr"}
-    assert found.partitions == tuple(sorted(found.partitions, key=lambda each: each.number))
-    for each in found.partitions:
-        assert 0 < each.start < each.stop <= size
-        assert each.attributes == 0 or found.scheme == "gpt"
-    plain = sorted((p.start, p.stop) for p in found.partitions if not p.is_container)
-    assert all(one[1] <= other[0] for one, other in itertools.pairwise(plain))
-
-
-@settings(max_examples=300, deadline=None)
-@given(data=st.binary(max_size=2048))
-def test_bytes_that_are_no_disk(data: bytes) -> None:
-    for tail in (b"", b"\x55\xaa"):
-        with contextlib.suppress(FormatError):
-            look(data.ljust(510, b"\0")[:510] + tail + data)
-    begins_file_system(data)

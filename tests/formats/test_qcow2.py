@@ -21,6 +21,7 @@ from imgcat.formats.errors import (
 from imgcat.formats.extent import ExtentKind, merged
 from imgcat.formats.qcow2 import clusters as pieces
 from imgcat.formats.qcow2 import layout
+from imgcat.formats.qcow2 import reader as reader_module
 from imgcat.formats.reader import ParentName, read_bytes
 from support.memory_source import MemorySource
 from support.opening import open_scanned, scan_and_open
@@ -175,6 +176,23 @@ def test_internal_snapshots_are_listed(tmp_path: Path) -> None:
     scan, reader = scan_and_open(MemorySource(path.read_bytes()))
     assert scan.info.header["snapshots"] == "before, after the update"
     assert read_bytes(reader, 0, reader.size) == guest_of(path, "qcow2")
+
+
+def test_more_snapshots_than_can_be_kept_in_memory_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make(tmp_path, ("64k", "v3", "none", "plain", 5 * MIB), seed=4, count=2)
+    for name in ("one", "two", "three"):
+        qemu_img("snapshot", "-c", name, path)
+        qemu_io(path, "qcow2", ["write -P 9 0 64k"])
+    source = MemorySource(path.read_bytes())
+    whole = registry.scan(source)
+    assert [name for name, _scan in whole.snapshots] == ["one", "two", "three"]
+    one = sum(len(chunk.runs) for chunk in whole.snapshots[0][1].map_chunks or ())
+    monkeypatch.setattr(reader_module, "_MOST_SNAPSHOT_MAPS", one)
+    scan = registry.scan(source)
+    assert [name for name, _scan in scan.snapshots] == ["one"]
+    assert scan.info.warnings == ("2 snapshots more than can be mapped are left out",)
 
 
 def test_what_stands_upon_others_is_never_zeros_without_them(tmp_path: Path) -> None:

@@ -421,6 +421,20 @@ def test_a_parent_is_found_by_its_uuid_or_named(
     assert f"{base} is another one, {id_of(base)}" in found.stderr
 
 
+def test_a_link_beside_it_leads_to_no_parent_elsewhere(
+    vhds: tuple[list[Path], list[bytes]], program: Program, tmp_path: Path
+) -> None:
+    (base, first, _second), guests = vhds
+    elsewhere = tmp_path.with_name(f"{tmp_path.name}-elsewhere")
+    elsewhere.mkdir()
+    base.rename(elsewhere / "base.vhd")
+    base.symlink_to(elsewhere / "base.vhd")
+    assert "base.vhd" in program.run("add", first, code=3).stderr
+    program.run("add", "--allow-backing", elsewhere, first)
+    mount = program.mount_all(tmp_path / "mnt")
+    assert (mount / "d0.vhd").read_bytes() == guests[1]
+
+
 def test_a_difference_is_refused_where_its_bytes_cannot_be(
     vhds: tuple[list[Path], list[bytes]], program: Program, tmp_path: Path
 ) -> None:

@@ -303,6 +303,29 @@ def test_nbdkit_ends_with_who_started_it(program: Program, image: Path) -> None:
         wait_until(lambda: not Path(f"/proc/{pid}").exists(), "nbdkit has ended", 10)
 
 
+def test_what_a_killed_server_has_left_goes_with_the_next(
+    program: Program, image: Path, short: Path
+) -> None:
+    catalogue(program, image)
+    run = short / "run"
+    run.mkdir()
+    environment = {**program.environment, "XDG_RUNTIME_DIR": str(run)}
+    with serving(program, "a", env=environment) as killed:
+        left = Path(killed.uri.partition("socket=")[2]).parent
+        killed.process.kill()
+        killed.process.wait(10)
+    with serving(program, "a", env=environment) as first:
+        serves = Path(first.uri.partition("socket=")[2]).parent
+        # It may be one that is being made.
+        assert left.exists()
+        for each in (left, serves):
+            os.utime(each, (1, 1))
+        with serving(program, "a", env=environment) as second:
+            assert not left.exists()
+            assert copied(first.uri, image.with_name("one")) == GUEST
+            assert copied(second.uri, image.with_name("two")) == GUEST
+
+
 def test_what_nbdkit_says_of_its_arguments_is_told(program: Program, image: Path) -> None:
     catalogue(program, image)
     said = program.run("serve", "a", "--", "--filter=nonsense", code=8).stderr

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from imgcat.catalog.adding.add import add_file
 from imgcat.catalog.adding.put import Outcome
-from imgcat.catalog.database import reading
+from imgcat.catalog.database import pieces
 from imgcat.catalog.opening.open import open_by_name, open_image
 from imgcat.catalog.store import Catalog
 from imgcat.formats.files import detect
@@ -127,7 +127,7 @@ def test_what_a_statement_finds(catalog: Catalog, start: int, length: int) -> No
 def test_the_statement_goes_by_key(catalog: Catalog) -> None:
     with catalog.database.asking() as connection:
         plan = connection.execute(
-            f"EXPLAIN QUERY PLAN {reading._WINDOW}", (1, None, 5, 9)
+            f"EXPLAIN QUERY PLAN {pieces._WINDOW}", (1, None, 5, 9)
         ).fetchall()
     said = [row[3] for row in plan]
     assert all("SCAN" not in line and "TEMP B-TREE" not in line for line in said), said

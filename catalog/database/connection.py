@@ -18,7 +18,13 @@ import stat
 import threading
 from typing import TYPE_CHECKING
 
-from ..errors import CatalogBusyError, CatalogError, CatalogReplacedError, CatalogSchemaError
+from ..errors import (
+    CatalogBusyError,
+    CatalogError,
+    CatalogMissingError,
+    CatalogReplacedError,
+    CatalogSchemaError,
+)
 from . import private
 from .identity import Identity, Original, key_of, uri_of
 
@@ -121,14 +127,19 @@ class Database:
                 # Which catalog it is a connection to: another may be taken meanwhile.
                 original = self._original
                 connection = self._idle.pop() if self._idle else None
-            connection = connection or self._connect()
             try:
+                connection = connection or self._connect(original)
                 yield connection
                 self._check_original(original)
-            except BaseException:
-                connection.close()
+            except BaseException as error:
+                if connection is not None:
+                    connection.close()
+                if isinstance(error, Exception):
+                    # Whatever went wrong may have been read out of two catalogs.
+                    self._check_original(original)
                 raise
             with self._lock:
+                # One that was taken before anything was identified is what is identified by.
                 is_same = original is None or original is self._original
                 if is_same and len(self._idle) < _IDLE_CONNECTIONS:
                     self._idle.append(connection)
@@ -143,13 +154,18 @@ class Database:
 
         Raises:
             CatalogBusyError: another process kept the lock for longer than one waits.
+            CatalogReplacedError: another catalog has taken the place of the one that was opened.
             CatalogError: the database could not be written.
         """
         from . import transaction
 
         with self._lock:
-            self._engine = self._engine or transaction.make_engine(self._connect)
+            self._engine = self._engine or transaction.make_engine(
+                lambda: self._connect(self._original)
+            )
         with self._translated(), transaction.immediate(self._engine) as connection:
+            # What is written is laid beside pages that this connection has kept.
+            self._check_original(self._original)
             yield connection
 
     @contextlib.contextmanager
@@ -164,7 +180,7 @@ class Database:
         """
         from . import transaction
 
-        engine = transaction.make_engine(lambda: self._connect(foreign_keys=False))
+        engine = transaction.make_engine(lambda: self._connect(self._original, foreign_keys=False))
         try:
             with self._translated(), transaction.immediate(engine) as connection:
                 yield connection
@@ -186,7 +202,7 @@ class Database:
             CatalogError: the database could not be used.
         """
         with self._translated():
-            connection = self._connect()
+            connection = self._connect(self._original)
             try:
                 yield connection
             finally:
@@ -225,19 +241,22 @@ class Database:
             As `identify`.
         """
         with self.asking() as connection:
-            if self._original is None:
-                status = os.stat(self.path)
-                identity = Identity(status.st_dev, status.st_ino, key_of(connection))
-                self._original = Original(self.path, identity)
+            self._original = self._original or self._original_of(connection)
             return self._original
 
     def take_what_is_there(self) -> None:
         """Let go of the catalog that was opened: the next connection is to whatever is there now.
 
-        Connections that are in use end with their blocks.
+        Connections that are in use end with their blocks. At no time is one used of which it is not
+        known which catalog it is to.
+
+        Raises:
+            CatalogError: what is there could not be read; the one that was opened is kept.
         """
+        with self._translated(), contextlib.closing(self._connect(None)) as connection:
+            original = self._original_of(connection)
         with self._lock:
-            self._original = None
+            self._original = original
             idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
@@ -263,11 +282,25 @@ class Database:
             raw.execute(f"PRAGMA busy_timeout = {_EMPTY_LOG_MS}")
             raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
-    def _connect(self, *, foreign_keys: bool = True) -> sqlite3.Connection:
+    def _original_of(self, connection: sqlite3.Connection) -> Original:
+        return Original(self.path, self._identity_of(connection))
+
+    def _identity_of(self, connection: sqlite3.Connection) -> Identity:
+        """Return what an open catalog is, and where the file lies that is there now."""
+        try:
+            status = os.stat(self.path)
+        except OSError as error:
+            raise CatalogMissingError(f"{self.path}: {error.strerror}") from error
+        return Identity(status.st_dev, status.st_ino, key_of(connection))
+
+    def _connect(
+        self, original: Original | None, *, foreign_keys: bool = True
+    ) -> sqlite3.Connection:
+        """Return a connection to a catalog, or to whatever is there if None."""
         connection = self._connect_as(self._mode)
         try:
             try:
-                self._set_up(connection, foreign_keys=foreign_keys)
+                self._set_up(connection, original, foreign_keys=foreign_keys)
             except sqlite3.OperationalError as error:
                 mode = None if self.write else self._other_mode(error)
                 if mode is None:
@@ -276,7 +309,7 @@ class Database:
                 connection = self._connect_as(mode)
                 if mode == "rw":
                     connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-                self._set_up(connection)
+                self._set_up(connection, original)
         except BaseException:
             connection.close()
             raise
@@ -303,19 +336,22 @@ class Database:
             check_same_thread=False,
         )
 
-    def _set_up(self, connection: sqlite3.Connection, *, foreign_keys: bool = True) -> None:
+    def _set_up(
+        self,
+        connection: sqlite3.Connection,
+        original: Original | None,
+        *,
+        foreign_keys: bool = True,
+    ) -> None:
         if self.write:
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute(f"PRAGMA foreign_keys = {'ON' if foreign_keys else 'OFF'}")
         else:
             connection.execute("PRAGMA query_only = ON")
         connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        if self._original is not None:
-            # Looked at behind the connection: it is to this file, or to one that was there before.
-            status = os.stat(self.path)
-            now = Identity(status.st_dev, status.st_ino, key_of(connection))
-            if now != self._original.identity:
-                raise self._replaced()
+        # Looked at behind the connection: it is to this file, or to one that was there before.
+        if original is not None and self._identity_of(connection) != original.identity:
+            raise self._replaced()
 
     def _check_original(self, original: Original | None) -> None:
         """Refuse what was read, if it may be of a file that was overwritten meanwhile.

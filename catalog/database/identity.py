@@ -86,9 +86,13 @@ class Original:
                 return True
             self._is_stored = True
             after = os.stat(self._path)
-            if (after.st_mtime_ns, after.st_size) == state:
-                self._seen = state
-                return key == self.identity.key
+            if (after.st_mtime_ns, after.st_size) != state:
+                continue
+            if key != self.identity.key:
+                # Not remembered: the next one who asks must be told so too.
+                return False
+            self._seen = state
+            return True
         return False
 
     def _stored_key(self) -> int | None:

@@ -30,8 +30,8 @@ class _Costs:
         connect = catalog.database._connect
         stat = os.stat
 
-        def counting(**options: Any) -> sqlite3.Connection:
-            connection = connect(**options)
+        def counting(*arguments: Any, **options: Any) -> sqlite3.Connection:
+            connection = connect(*arguments, **options)
             connection.set_trace_callback(lambda _statement: self._add(statements=1))
             connection.set_progress_handler(lambda: self._add(steps=1), 1)
             return connection

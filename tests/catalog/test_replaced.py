@@ -1,0 +1,147 @@
+"""A catalog that is overwritten in place while it is open: its pages are never taken for both."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import threading
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+from imgcat.catalog.adding.add import add_file
+from imgcat.catalog.database.check import check
+from imgcat.catalog.errors import CatalogReplacedError
+from imgcat.catalog.store import Catalog
+from imgcat.formats.index.rank_chunk import ChunkMissingError
+from support.partclone_writer import Recipe, write
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BLOCKS = 4096
+FILES = 6
+
+
+class Chunk(NamedTuple):
+    """What a reader that opened an image asks by, and what it must be given."""
+
+    index_id: int
+    content_key: int
+    bitmap: bytes
+
+
+class Two:
+    """Two catalogs of the same files, whose ids are another's in the other."""
+
+    def __init__(self, directory: Path) -> None:
+        rng = random.Random(11)
+        files = []
+        for number in range(FILES):
+            present = [rng.random() < 0.5 for _ in range(BLOCKS)]
+            files.append(directory / f"i{number}.img")
+            files[-1].write_bytes(write(Recipe(present=present, block_size=512)).image)
+        self.databases = [directory / "one.db", directory / "two.db"]
+        self.chunks: list[list[Chunk]] = []
+        for path, order in zip(self.databases, (files, files[::-1]), strict=True):
+            with Catalog.open(str(path), create=True) as made:
+                records = [add_file(made, str(each)).record for each in order]
+                found = []
+                for record in records:
+                    spec = made.open_spec(record.row.id)
+                    bitmap = made.load_chunk(record.index_id, 0).bitmap
+                    found.append(Chunk(record.index_id, spec.content_key, bitmap))
+            self.chunks.append(found)
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Two:
+    return Two(tmp_path_factory.mktemp("two"))
+
+
+def test_ids_are_another_s_in_the_other(two: Two) -> None:
+    first, second = two.chunks
+    assert [each.index_id for each in first] == [each.index_id for each in second]
+    assert [each.bitmap for each in first] == [each.bitmap for each in reversed(second)]
+    assert not {each.content_key for each in first} & {each.content_key for each in second}
+
+
+def test_everybody_who_asks_is_told(two: Two, tmp_path: Path) -> None:
+    path = tmp_path / "catalog.db"
+    shutil.copyfile(two.databases[0], path)
+    with Catalog.open(str(path), write=False) as catalog:
+        follower = catalog.follow()
+        follower.version()
+        # Connections that have kept pages: as many as are kept.
+        with catalog.database.asking(), catalog.database.asking(), catalog.database.asking():
+            catalog.list_images()
+        shutil.copyfile(two.databases[1], path)
+        for chunk in two.chunks[0]:
+            with pytest.raises(CatalogReplacedError):
+                catalog.load_chunk(chunk.index_id, 0, content_key=chunk.content_key)
+            with pytest.raises(CatalogReplacedError):
+                follower.version()
+        catalog.take_what_is_there()
+        follower.close()
+        follower.version()
+        for old, new in zip(*two.chunks, strict=True):
+            with pytest.raises(ChunkMissingError):
+                catalog.load_chunk(old.index_id, 0, content_key=old.content_key)
+            found = catalog.load_chunk(new.index_id, 0, content_key=new.content_key)
+            assert found.bitmap == new.bitmap
+        follower.close()
+
+
+def test_a_writer_writes_into_no_other(two: Two, tmp_path: Path) -> None:
+    path = tmp_path / "catalog.db"
+    shutil.copyfile(two.databases[0], path)
+    with Catalog.open(str(path)) as catalog:
+        catalog.rename(1, "first")
+        with catalog.database.raw() as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        shutil.copyfile(two.databases[1], path)
+        for number in (1, 2):
+            with pytest.raises(CatalogReplacedError):
+                catalog.rename(number, f"another{number}")
+    assert path.read_bytes() == two.databases[1].read_bytes()
+    with Catalog.open(str(path)) as catalog:
+        assert check(catalog.database) == []
+
+
+def test_no_bitmap_is_another_image_s_while_they_are_exchanged(two: Two, tmp_path: Path) -> None:
+    path = tmp_path / "catalog.db"
+    shutil.copyfile(two.databases[0], path)
+    wrong: list[str] = []
+    given = [0, 0]
+    is_over = threading.Event()
+
+    def ask(catalog: Catalog, rng: random.Random) -> None:
+        while not is_over.is_set():
+            of = rng.randrange(2)
+            chunk = rng.choice(two.chunks[of])
+            try:
+                found = catalog.load_chunk(chunk.index_id, 0, content_key=chunk.content_key)
+            except (CatalogReplacedError, ChunkMissingError):
+                continue
+            given[of] += 1
+            if found.bitmap != chunk.bitmap:
+                wrong.append(f"index {chunk.index_id} of catalog {of}")
+
+    with Catalog.open(str(path), write=False) as catalog:
+        asking = [
+            threading.Thread(target=ask, args=(catalog, random.Random(seed))) for seed in range(4)
+        ]
+        for each in asking:
+            each.start()
+        try:
+            for turn in range(10):
+                shutil.copyfile(two.databases[(turn + 1) % 2], path)
+                time.sleep(0.15)
+                catalog.take_what_is_there()
+                time.sleep(0.15)
+        finally:
+            is_over.set()
+            for each in asking:
+                each.join(60)
+    assert wrong == []
+    assert min(given) > 0

@@ -19,6 +19,9 @@ NEEDS_REPACK = "needs-repack"
 LIVE = "live"
 """A block device: written behind our back, so never ready, and nothing of it is kept."""
 
+AWAY = frozenset({MISSING, STALE})
+"""What an image is whose files are not there, or are others; they may come back as they were."""
+
 READABLE = frozenset({READY, DAMAGED, LIVE})
 """What an image is of which at least something can be read."""
 
@@ -67,7 +70,8 @@ class ImageRow:
 
     `sealed_at` tells since when there are hashes of all that is stored, None where there are none.
     `path` is None of an image that has no file of its own, being made of others, or a part of one;
-    `parent` then names the image that it is a part of.
+    `parent` then names the image that it is a part of. `status_before` and `detail_before` tell
+    what an image was that is missing or stale.
     """
 
     id: int
@@ -94,6 +98,8 @@ class ImageRow:
     verify_detail: str | None
     parent: str | None
     sealed_at: str | None
+    status_before: str | None
+    detail_before: str | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

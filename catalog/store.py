@@ -19,7 +19,7 @@ from .errors import (
 from .names import check_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ..formats.codecs.seek_points import Span
     from ..formats.index.map_chunk import MapChunk
@@ -241,6 +241,12 @@ class Catalog:
                 found |= dict.fromkeys(matching)
         return list(found)
 
+    def paths(self) -> list[tuple[int, str]]:
+        """Return id and path of the images that have files of their own. One statement."""
+        with self.database.asking() as connection:
+            known = reading.identities(connection)
+        return [(image_id, path) for image_id, _name, path in known if path is not None]
+
     def parts(self) -> dict[int, tuple[int | None, ...]]:
         """Return the children of every image that is made of others; None is one that is gone."""
         with self.database.asking() as connection:
@@ -409,12 +415,25 @@ class Catalog:
                     writing.update_image(connection, child, name=wanted)
 
     def set_status(self, image_id: int, status: str, detail: str | None) -> None:
-        """Record what an image was found to be."""
+        """Record what an image was found to be; of one that goes away, what it was is kept."""
+        self.set_statuses({image_id: (status, detail)})
+
+    def set_statuses(self, found: Mapping[int, tuple[str, str | None]]) -> None:
+        """Record what images were found to be, and why, by their ids; see `set_status`."""
         from .database import composing, writing
 
         with self.database.writing() as connection:
-            writing.update_image(connection, image_id, status=status, status_detail=detail)
-            composing.refresh_above(connection, [image_id])
+            for image_id, (status, detail) in found.items():
+                writing.set_status(connection, image_id, status, detail)
+            composing.refresh_above(connection, list(found))
+
+    def make_portable(self) -> None:
+        """Keep paths below the catalog's directory relative to it, from now on."""
+        from .database import places
+        from .database.transaction import driver_connection
+
+        with self.database.writing() as connection:
+            places.make_portable(driver_connection(connection))
 
     def purge_unused_indexes(self) -> None:
         """Delete the indexes that no image uses, unless somebody may still read by one."""

@@ -33,7 +33,27 @@ _KNOWN_BUT_UNREAD = {
     b"\x89LZO\x00\r\n\x1a\n": "lzop: unpack it with lzop -d",
 }
 
+_UNREAD_IMAGES = {
+    b"vhdxfile": "VHDX is not read: `qemu-img convert -O qcow2` makes what is",
+    b"KDMV": "VMDK is not read: `qemu-img convert -O qcow2` makes what is",
+    b"COWD": "VMDK is not read: `qemu-img convert -O qcow2` makes what is",
+    b"# Disk DescriptorFile": "VMDK is not read: `qemu-img convert -O qcow2` makes what is",
+    b"<<< ": "VDI is not read: `qemu-img convert -O qcow2` makes what is",
+    b"QED\0": "QED is not read: `qemu-img convert -O qcow2` makes what is",
+    b"EVF\x09\x0d\x0a\xff\0": "EWF is not read: `ewfexport` makes a raw image",
+    b"MSWIM\0\0\0": "WIM is not read: it is an archive of files, for `wimapply`",
+    b"FsArCh_0": "fsarchiver's archives of files are not read",
+    b"LUKS\xba\xbe": "LUKS is encrypted: `cryptsetup` opens it",
+}
+"""What disks and backups are kept in besides, and what to do about it."""
+
 _LOOKED_AT = 68 << 10
+
+_ANY_SIZE = 1 << 62
+"""Where it is not known how large something is."""
+
+RAW_HEAD = _LOOKED_AT
+"""Bytes at the beginning of a raw image that tell what it is."""
 
 PROBE_SIZE = 64
 """Bytes at the beginning of an image that tell its format."""
@@ -54,6 +74,28 @@ def named(name: str) -> Format:
 def begun_by(head: bytes) -> Format | None:
     """Return the format whose images begin like `head`, of `PROBE_SIZE` bytes or more, or None."""
     return next((each for each in FORMATS if each.magic and head.startswith(each.magic)), None)
+
+
+def unread(head: bytes) -> str | None:
+    """Return what a file is that begins like a format which is known, and not read; else None."""
+    for magic, what in (*_KNOWN_BUT_UNREAD.items(), *_UNREAD_IMAGES.items()):
+        if head.startswith(magic):
+            return what
+    return None
+
+
+def head_looks_raw(head: bytes) -> bool:
+    """Tell whether the first plain bytes of a compressed stream are those of a disk or volume."""
+
+    def read(offset: int, length: int) -> bytes:
+        return head[offset : offset + length]
+
+    try:
+        table = read_table(read, _ANY_SIZE)
+    except CorruptImageError:
+        # The copy of a GPT lies at the end, which is not known.
+        return True
+    return table is not None or find_file_system(read, _ANY_SIZE) is not None
 
 
 def looks_raw(source: ByteSource) -> bool:
@@ -113,9 +155,9 @@ def sniff(source: ByteSource) -> Format:
         raise NotThisFormatError("image", 0, "the file is empty")
     if looks_raw(source):
         return RAW
-    for magic, what in _KNOWN_BUT_UNREAD.items():
-        if head.startswith(magic):
-            raise UnsupportedFeatureError("image", 0, what)
+    what = unread(head)
+    if what is not None:
+        raise UnsupportedFeatureError("image", 0, what)
     raise NotThisFormatError(
         "image", 0, f"no disk image of a known format (it begins with {head[:16].hex(' ')})"
     )

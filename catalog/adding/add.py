@@ -11,6 +11,7 @@ from ...formats.passes.chain import check_chain, identity
 from ...formats.raw import reader as raw
 from .outcome import Ingested, Outcome
 from .put import needs_scan, put
+from .recognise import put_recognised
 from .scan import USUAL, scan_file
 
 if TYPE_CHECKING:
@@ -49,6 +50,9 @@ def add_file(
             catalog.rename(known.row.id, name)
             return Ingested(Outcome.UPDATED, catalog.get(known.row.id))
         return Ingested(Outcome.UNCHANGED, known)
+    recognised = None if force else put_recognised(catalog, path, known, name=name, how=how)
+    if recognised is not None:
+        return recognised
     scanned = scan_file(path, how=dataclasses.replace(how, by_id=catalog.path_of_uuid))
     scanned = with_parent(catalog, scanned, how, above)
     ingested = put(catalog, scanned, name=name, renew=force)

@@ -8,7 +8,6 @@ import dataclasses
 import functools
 import itertools
 import os
-import stat
 import threading
 from typing import TYPE_CHECKING
 
@@ -19,10 +18,11 @@ from .add import add_file, with_parent
 from .moved import MovedImages
 from .outcome import Ingested, Outcome
 from .put import needs_scan, put
+from .recognise import put_recognised
 from .scan import How, ScannedFile, scan_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from ...formats.progress import Progress
     from ..store import Catalog
@@ -82,39 +82,6 @@ class Result:
     error: Exception | None = None
 
 
-def find_images(
-    directory: str,
-    *,
-    apart: Collection[str] = (),
-    failed: Callable[[OSError], None] = lambda _error: None,
-) -> Iterator[str]:
-    """Yield the files below `directory` that begin like an image, in order of path.
-
-    Links to directories are not followed, and what is gone when it is looked at is passed over.
-
-    Args:
-        directory: where to look.
-        apart: directories that are not looked into.
-        failed: told of each file or directory that cannot be read, which is then passed over.
-    """
-    for parent, directories, files in os.walk(directory, onerror=failed):
-        if parent in apart:
-            directories.clear()
-            continue
-        directories.sort()
-        for name in sorted(files):
-            path = os.path.join(parent, name)
-            try:
-                is_first = _is_image(path) and detect.first_file(path) == path
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                failed(error)
-                continue
-            if is_first:
-                yield path
-
-
 def add_files(
     catalog: Catalog,
     items: Iterable[str | Item],
@@ -148,9 +115,7 @@ def add_files(
         try:
             while True:
                 for item in itertools.islice(iterator, 2 * options.jobs - len(pending)):
-                    outcome = _known(
-                        catalog, item.path, name, force=options.force
-                    ) or executor.submit(
+                    outcome = _known(catalog, item, options, name, moved) or executor.submit(
                         scan_file,
                         item.path,
                         meter.of(item.path),
@@ -244,15 +209,20 @@ def _how(catalog: Catalog, item: Item, options: Options) -> How:
     )
 
 
-def _known(catalog: Catalog, path: str, name: str | None, *, force: bool) -> Result | None:
+def _known(
+    catalog: Catalog, item: Item, options: Options, name: str | None, moved: MovedImages
+) -> Result | None:
     """Return the result for a file that needs no scan, None for one that does."""
-    if force:
+    if options.force:
         return None
+    path = item.path
     try:
         record = catalog.find_path(os.path.abspath(path))
-        if record is None or needs_scan(catalog, record):
-            return None
-        return Result(path, add_file(catalog, path, name=name))
+        if record is not None and not needs_scan(catalog, record):
+            return Result(path, add_file(catalog, path, name=name))
+        how = _how(catalog, item, options)
+        recognised = put_recognised(catalog, path, record, name=name, how=how, moved=moved)
+        return None if recognised is None else Result(path, recognised)
     except _OF_ONE_FILE as error:
         return Result(path, error=error)
 
@@ -273,17 +243,3 @@ def _put(
         return Result(item.path, ingested)
     except _OF_ONE_FILE as error:
         return Result(item.path, error=error)
-
-
-def _is_image(path: str) -> bool:
-    """Tell whether a file begins like an image.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    if not stat.S_ISREG(os.stat(path).st_mode):
-        return False
-    try:
-        return detect.begins_an_image(path)
-    except FormatError:
-        return False

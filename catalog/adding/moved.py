@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 from ..database import reading
 from ..errors import ImageNotFoundError
 from ..opening.freshness import Freshness, freshness
+from ..opening.identity import times_before
 
 if TYPE_CHECKING:
     import sqlite3
 
-    from ..records import ImageRecord
+    from ..records import ImageRecord, Volume
+    from ..store import Catalog
 
 
 class MovedImages:
@@ -24,6 +26,25 @@ class MovedImages:
 
     def __init__(self) -> None:
         self._missing: dict[bytes, list[int]] = {}
+        self._away: dict[tuple[int, int], list[int]] = {}
+
+    def away(self, catalog: Catalog, first: Volume) -> list[int]:
+        """Return the ids of images that are not where they were, and may be what a file is of.
+
+        Args:
+            catalog: where they are.
+            first: the file, which is the first one of its image: of this size and time.
+        """
+        key = first.size_bytes, first.mtime_ns
+        if key not in self._away:
+            with catalog.database.asking() as connection:
+                alike = reading.volumes_of_time(connection, key[0], *times_before(key[1]))
+            self._away[key] = [
+                image_id
+                for image_id, volumes in alike.items()
+                if freshness(volumes) is Freshness.MISSING
+            ]
+        return self._away[key]
 
     def find(self, connection: sqlite3.Connection, fingerprint: bytes) -> ImageRecord | None:
         """Return the record of an image with this fingerprint that is not where it was, or None.

@@ -12,7 +12,7 @@ from ..errors import ImageChangedError, NameTakenError
 from ..names import check_name, name_of_file
 from ..opening.freshness import Freshness, freshness
 from ..opening.identity import is_untouched
-from ..records import FAILED, LIVE, STALE, ImageRecord
+from ..records import AWAY, FAILED, LIVE, STALE, ImageRecord
 from .moved import MovedImages
 from .outcome import Ingested, Outcome
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     import sqlalchemy as sa
 
+    from ..records import Volume
     from ..store import Catalog
     from .scan import ScannedFile
 
@@ -146,6 +147,49 @@ def put(
     return Ingested(outcome, catalog.get(image_id), scanned.scan.is_right)
 
 
+def put_moved(catalog: Catalog, record: ImageRecord, volumes: tuple[Volume, ...]) -> Ingested:
+    """Let these be the files of an image that was recognised; it keeps id, name and index.
+
+    Its verdict stays only where the files are the same ones, by size, time and inode.
+
+    Args:
+        catalog: where it is.
+        record: what was known of it when it was recognised.
+        volumes: its files where they are now.
+
+    Raises:
+        ImageChangedError: the entry was changed meanwhile.
+        NameTakenError: another image has been added from that path meanwhile.
+        CatalogError: the catalog could not be written; it is then as before.
+    """
+    from ..database import composing, writing
+    from ..database.transaction import driver_connection
+
+    image_id, path = record.row.id, volumes[0].path
+    with catalog.database.writing() as connection:
+        asking = driver_connection(connection)
+        now = reading.record_of_id(asking, image_id)
+        if (now.index_id, now.row.path) != (record.index_id, record.row.path):
+            raise ImageChangedError(f"{record.row.name}: was changed meanwhile: try again")
+        other = reading.record_of_path(asking, path)
+        if other is not None and other.row.id != image_id:
+            raise NameTakenError(f"{path}: is in the catalog already, as {other.row.name}")
+        values: dict[str, Any] = {"path": path}
+        if now.row.status in AWAY:
+            values |= {
+                "status": now.row.status_before,
+                "status_detail": now.row.detail_before,
+                **writing.NOT_AWAY,
+            }
+        if not is_untouched(record.volumes, volumes):
+            values |= _forget_verdict(connection, now)
+        writing.update_image(connection, image_id, **values)
+        writing.replace_volumes(connection, image_id, volumes)
+        composing.refresh_above(connection, [image_id])
+    is_moved = path != record.row.path
+    return Ingested(Outcome.MOVED if is_moved else Outcome.UPDATED, catalog.get(image_id))
+
+
 def replace(catalog: Catalog, scanned: ScannedFile, *, before: ImageRecord) -> ImageRecord:
     """Let an entry be of another file with the same image; keep id, name and verification.
 
@@ -247,4 +291,6 @@ def _values(scanned: ScannedFile) -> dict[str, Any]:
         "scanned_at": utc_now(),
         "scan_seconds": round(scanned.seconds, 6),
         "looked_at": utc_now(),
+        "status_before": None,
+        "detail_before": None,
     }

@@ -16,6 +16,7 @@ from .add import with_parent
 from .clonezilla import DISK, PARTITION, put_directory
 from .outcome import Ingested, Outcome
 from .put import needs_scan, put
+from .recognise import put_recognised
 from .scan import How, scan_file
 
 if TYPE_CHECKING:
@@ -65,6 +66,11 @@ def _rescan_files(catalog: Catalog, record: ImageRecord) -> Ingested:
         allowed=_allowed(catalog, record),
         by_id=catalog.path_of_uuid,
     )
+    # What is damaged is looked at again.
+    is_as_ever = record.row.status != DAMAGED
+    recognised = put_recognised(catalog, record.row.path, record, how=how) if is_as_ever else None
+    if recognised is not None:
+        return recognised
     try:
         scanned = with_parent(catalog, scan_file(record.row.path, how=how), how)
     except (FormatError, OSError, ImageChangedError) as error:

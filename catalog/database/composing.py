@@ -229,6 +229,7 @@ def refresh_one(connection: sa.Connection, image_id: int) -> None:
         "used_bytes": found.used_bytes,
         "status": found.status,
         "status_detail": found.detail,
+        **writing.NOT_AWAY,
     }
     if found.is_outdated:
         index_id = writing.copy_index(connection, row[0])
@@ -260,7 +261,8 @@ def _refresh_difference(connection: sa.Connection, image_id: int, index_id: int)
             now, detail = STALE, f"its parent {file_name(name)} is {status}"
         was = driver.execute("SELECT status FROM images WHERE id = ?", (image_id,)).fetchone()[0]
         if offset is None or STALE in {now, was}:
-            writing.update_image(connection, image_id, status=now, status_detail=detail)
+            columns = {"status": now, "status_detail": detail, **writing.NOT_AWAY}
+            writing.update_image(connection, image_id, **columns)
 
 
 def _upwards(connection: sa.Connection, image_ids: Sequence[int]) -> Iterator[int]:

@@ -25,7 +25,7 @@ from ..errors import (
     CatalogReplacedError,
     CatalogSchemaError,
 )
-from . import private
+from . import places, private
 from .identity import Identity, Original, key_of, uri_of
 
 if TYPE_CHECKING:
@@ -100,6 +100,7 @@ class Database:
         self._engine: sa.Engine | None = None
         self._lock = threading.Lock()
         self._original: Original | None = None
+        self._check_log()
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -166,6 +167,8 @@ class Database:
         with self._translated(), transaction.immediate(self._engine) as connection:
             # What is written is laid beside pages that this connection has kept.
             self._check_original(self._original)
+            if self._original is not None:
+                connection.exec_driver_sql("UPDATE identity SET transactions = transactions + 1")
             yield connection
 
     @contextlib.contextmanager
@@ -253,6 +256,7 @@ class Database:
         Raises:
             CatalogError: what is there could not be read; the one that was opened is kept.
         """
+        self._check_log()
         with self._translated(), contextlib.closing(self._connect(None)) as connection:
             original = self._original_of(connection)
         with self._lock:
@@ -284,6 +288,24 @@ class Database:
 
     def _original_of(self, connection: sqlite3.Connection) -> Original:
         return Original(self.path, self._identity_of(connection))
+
+    def _check_log(self) -> None:
+        """Refuse a log beside the file that another catalog has written, before it is mixed in.
+
+        Each transaction writes the key again, so that a log says whose it is. It is looked at
+        through a connection that cannot write: any other would put it into the file when it closes.
+        """
+        wal = f"{self.path}-wal"
+        if not os.path.exists(wal) or not os.path.getsize(wal):
+            return
+        with contextlib.suppress(sqlite3.Error, CatalogMissingError):
+            with contextlib.closing(self._connect_as("ro")) as connection:
+                original = self._original_of(connection)
+            if not original.is_there():
+                raise CatalogSchemaError(
+                    f"{wal}: was written by another catalog than the one that lies beside it now: "
+                    "if that was copied here, move this file away; both are left as they are"
+                )
 
     def _identity_of(self, connection: sqlite3.Connection) -> Identity:
         """Return what an open catalog is, and where the file lies that is there now."""
@@ -343,6 +365,7 @@ class Database:
         *,
         foreign_keys: bool = True,
     ) -> None:
+        places.add_functions(connection, self.path)
         if self.write:
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute(f"PRAGMA foreign_keys = {'ON' if foreign_keys else 'OFF'}")

@@ -78,6 +78,8 @@ identity = sa.Table(
     metadata,
     sa.Column("id", sa.Integer, primary_key=True, nullable=False),
     sa.Column("key", sa.BigInteger, nullable=False),
+    sa.Column("is_portable", sa.Integer, nullable=False, server_default=sa.text("0")),
+    sa.Column("transactions", sa.Integer, nullable=False, server_default=sa.text("0")),
     sa.CheckConstraint("id = 1", name="one"),
 )
 
@@ -189,6 +191,8 @@ images = sa.Table(
     sa.Column("content", sa.Text, nullable=False, server_default=sa.text("'full'")),
     sa.Column("parent_id", sa.Integer, sa.ForeignKey("images.id", ondelete="CASCADE"), index=True),
     sa.Column("looked_at", sa.Text),
+    sa.Column("status_before", sa.Text),
+    sa.Column("detail_before", Words),
     sa.CheckConstraint(
         "status IN ('ready', 'stale', 'missing', 'damaged', 'failed', 'needs-repack', 'live')",
         name="status",
@@ -216,6 +220,7 @@ volumes = sa.Table(
     sa.Column("gid", sa.Integer, nullable=False),
     sa.Column("stream", sa.Integer, nullable=False, server_default=sa.text("0")),
     sa.Column("role", sa.Text, nullable=False, server_default=sa.text("'image'")),
+    sa.Index(None, "size_bytes", "mtime_ns", "inode"),
 )
 
 partition_tables = sa.Table(
@@ -412,4 +417,16 @@ directory_facts = sa.Table(
     sa.Column("ordinal", sa.Integer, primary_key=True, nullable=False),
     sa.Column("name", FileName, nullable=False),
     sa.Column("detail", WordsAsJson, nullable=False),
+)
+
+passed_over = sa.Table(
+    "passed_over",
+    metadata,
+    sa.Column("path", FileName, primary_key=True, nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("mtime_ns", sa.BigInteger, nullable=False),
+    sa.Column("inode", sa.BigInteger, nullable=False),
+    sa.Column("code", sa.Integer, nullable=False),
+    sa.Column("reason", Words, nullable=False),
+    sa.Column("since", sa.Text, nullable=False),
 )

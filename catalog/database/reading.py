@@ -21,6 +21,7 @@ from ..records import (
     StreamSpec,
     Volume,
 )
+from .places import PLACE
 
 if TYPE_CHECKING:
     import sqlite3
@@ -30,9 +31,17 @@ if TYPE_CHECKING:
 _ROW_FIELDS = tuple(ImageRow.__dataclass_fields__)
 _VOLUME_FIELDS = tuple(Volume.__dataclass_fields__)
 _PARENT = "(SELECT parents.name FROM images AS parents WHERE parents.id = images.parent_id)"
-_ELSEWHERE = {"parent": _PARENT, "sealed_at": "indexes.sealed_at"}
+_ELSEWHERE = {
+    "parent": _PARENT,
+    "sealed_at": "indexes.sealed_at",
+    "path": PLACE.format("images.path"),
+}
 _ROW_COLUMNS = ", ".join(_ELSEWHERE.get(field, f"images.{field}") for field in _ROW_FIELDS)
-_VOLUME_COLUMNS = ", ".join(f"volumes.{field}" for field in _VOLUME_FIELDS)
+_VOLUME_COLUMNS = ", ".join(
+    PLACE.format("volumes.path") if field == "path" else f"volumes.{field}"
+    for field in _VOLUME_FIELDS
+)
+_OF_PATH = "path IN (?1, near(?1))"
 _FILE_NAMES = tuple(_ROW_FIELDS.index(field) for field in ("name", "path", "parent"))
 _VOLUME_COUNT = len(_VOLUME_FIELDS)
 
@@ -40,6 +49,7 @@ _LIST = f"""
     SELECT {_ROW_COLUMNS} FROM images JOIN indexes ON indexes.id = images.index_id
     ORDER BY images.name
 """  # noqa: S608 - our own columns
+_IDENTITIES = f"SELECT id, name, {PLACE.format('path')} FROM images ORDER BY name"  # noqa: S608
 _VOLUMES = f"SELECT image_id, {_VOLUME_COLUMNS} FROM volumes"  # noqa: S608
 _RECORD = f"""
     SELECT {_ROW_COLUMNS}, images.total_blocks, images.used_blocks, images.scan_seconds,
@@ -110,7 +120,7 @@ def record_of_id(connection: sqlite3.Connection, image_id: int) -> ImageRecord:
 
 def record_of_path(connection: sqlite3.Connection, path: str) -> ImageRecord | None:
     """Return the image whose file is `path`, or None."""
-    row = connection.execute(f"{_RECORD} WHERE images.path = ?", (stored_name(path),)).fetchone()
+    row = connection.execute(f"{_RECORD} WHERE images.{_OF_PATH}", (stored_name(path),)).fetchone()
     return None if row is None else _record(connection, row)
 
 
@@ -128,13 +138,37 @@ def volumes_of_fingerprint(
     )
 
 
+def images_of_inode(connection: sqlite3.Connection, volume: Volume) -> list[tuple[int, str]]:
+    """Return id and path of images whose first file had this size, time and inode. By key."""
+    rows = connection.execute(
+        "SELECT image_id, place(path) FROM volumes WHERE size_bytes = ? AND mtime_ns = ?"
+        " AND inode = ? AND ordinal = 0 ORDER BY image_id",
+        (volume.size_bytes, volume.mtime_ns, volume.inode),
+    )
+    return [(image_id, file_name(path)) for image_id, path in rows]
+
+
+def volumes_of_time(
+    connection: sqlite3.Connection, size: int, first_ns: int, last_ns: int
+) -> dict[int, list[Volume]]:
+    """Return the files of images whose first one had this size, and a time of a range. By key."""
+    return _volumes_by_image(
+        connection.execute(
+            f"SELECT image_id, {_VOLUME_COLUMNS} FROM volumes "  # noqa: S608 - our own columns
+            "WHERE image_id IN (SELECT image_id FROM volumes WHERE size_bytes = ?"
+            " AND mtime_ns BETWEEN ? AND ? AND ordinal = 0) ORDER BY image_id, ordinal",
+            (size, first_ns, last_ns),
+        )
+    )
+
+
 def files_like(
     connection: sqlite3.Connection, inode: int, paths: tuple[str, str]
 ) -> list[tuple[str, str]]:
     """Return path and image's name of files that had an inode number, or have one of two paths."""
     rows = connection.execute(
-        "SELECT volumes.path, images.name FROM volumes JOIN images ON images.id = image_id "
-        "WHERE volumes.inode = ? OR volumes.path IN (?, ?)",
+        "SELECT place(volumes.path), images.name FROM volumes JOIN images ON images.id = image_id "
+        "WHERE volumes.inode = ?1 OR volumes.path IN (?2, near(?2), ?3, near(?3))",
         (inode, *(stored_name(path) for path in paths)),
     )
     return [(file_name(path), file_name(name)) for path, name in rows]
@@ -143,7 +177,7 @@ def files_like(
 def path_of_uuid(connection: sqlite3.Connection, uuid: str) -> str | None:
     """Return the path of a VHD with this UUID, None where there is none."""
     row = connection.execute(
-        "SELECT path FROM images WHERE format = 'vhd' AND path IS NOT NULL"
+        "SELECT place(path) FROM images WHERE format = 'vhd' AND path IS NOT NULL"
         " AND json_extract(header, '$.uuid') = ? ORDER BY id",
         (uuid,),
     ).fetchone()
@@ -183,7 +217,7 @@ def name_of_id(connection: sqlite3.Connection, image_id: int) -> str | None:
 
 def identities(connection: sqlite3.Connection) -> list[tuple[int, str, str | None]]:
     """Return id, name and path of every image, by name. One statement."""
-    rows = connection.execute("SELECT id, name, path FROM images ORDER BY name")
+    rows = connection.execute(_IDENTITIES)
     return [(image_id, file_name(name), _file_name(path)) for image_id, name, path in rows]
 
 
@@ -261,7 +295,7 @@ def directory_of_image(
     """Return path and device of an image in its image directory, or None where it is in none."""
     row = connection.execute(
         """
-        SELECT image_directories.path, device FROM directory_images
+        SELECT place(image_directories.path), device FROM directory_images
         JOIN image_directories ON image_directories.id = directory_images.directory_id
         WHERE image_id = ? AND role = ? ORDER BY directory_id DESC
         """,
@@ -272,7 +306,7 @@ def directory_of_image(
 
 def directory_paths(connection: sqlite3.Connection) -> list[str]:
     """Return the paths of all image directories."""
-    rows = connection.execute("SELECT path FROM image_directories ORDER BY id")
+    rows = connection.execute("SELECT place(path) FROM image_directories ORDER BY id")
     return [file_name(path) for (path,) in rows]
 
 
@@ -285,7 +319,7 @@ def directory_images(
         SELECT device, images.id, images.size_bytes FROM directory_images
         JOIN image_directories ON image_directories.id = directory_images.directory_id
         JOIN images ON images.id = directory_images.image_id
-        WHERE image_directories.path = ? AND role = ?
+        WHERE image_directories.path IN (?1, near(?1)) AND role = ?2
         """,
         (stored_name(path), role),
     )
@@ -297,7 +331,7 @@ def directories_of(connection: sqlite3.Connection, image_ids: Iterable[int]) -> 
     wanted = ", ".join(str(int(image_id)) for image_id in image_ids)
     rows = connection.execute(
         f"""
-        SELECT DISTINCT image_directories.path FROM directory_images
+        SELECT DISTINCT place(image_directories.path) FROM directory_images
         JOIN image_directories ON image_directories.id = directory_images.directory_id
         WHERE image_id IN ({wanted}) ORDER BY 1
         """  # noqa: S608 - numbers

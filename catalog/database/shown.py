@@ -35,17 +35,19 @@ _COMPOSED_ENTRIES = f"""
 # Its own, and those of what it is a difference to.
 _FILES = f"""
     {FILES_BELOW.format(condition="AND images.id = ?1")}
-    SELECT path, NULL, NULL FROM volumes WHERE image_id = ?1
+    SELECT place(path), NULL, NULL FROM volumes WHERE image_id = ?1
     UNION ALL
-    SELECT volumes.path, NULL, NULL FROM below JOIN volumes ON volumes.image_id = below.child_id
+    SELECT place(volumes.path), NULL, NULL
+    FROM below JOIN volumes ON volumes.image_id = below.child_id
     WHERE EXISTS (SELECT 1 FROM volumes WHERE image_id = ?1)
 """  # noqa: S608
 # Of an image that is made of others, besides: the small files that its literal bytes are from.
 _FILES_OF_COMPOSED = f"""
     {FILES_BELOW.format(condition="AND images.id = ?1")}
-    SELECT volumes.path, NULL, NULL FROM below JOIN volumes ON volumes.image_id = below.child_id
+    SELECT place(volumes.path), NULL, NULL
+    FROM below JOIN volumes ON volumes.image_id = below.child_id
     UNION
-    SELECT image_directories.path, directory_images.device, directory_facts.name
+    SELECT place(image_directories.path), directory_images.device, directory_facts.name
     FROM directory_images
     JOIN image_directories ON image_directories.id = directory_images.directory_id
     JOIN directory_facts ON directory_facts.directory_id = image_directories.id

@@ -13,8 +13,8 @@ from ...formats.index.kind import IndexKind
 from ...formats.sources import pages
 from .. import names
 from ..errors import CatalogError, NameTakenError
-from ..records import LARGEST_INDEX
-from . import models, reading
+from ..records import AWAY, LARGEST_INDEX
+from . import models, places, reading
 from .moment import utc_now
 from .transaction import driver_connection
 
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 UNVERIFIED = {"verified_at": None, "verify_result": None, "verify_detail": None}
 """What the columns of an image are before it was verified."""
+
+NOT_AWAY = {"status_before": None, "detail_before": None}
+"""What those columns are of an image whose files are there."""
 
 
 def new_index(connection: sa.Connection, kind: IndexKind, total_units: int) -> int:
@@ -158,13 +161,45 @@ def mark_sealed(connection: sa.Connection, index_id: int, digest: bytes) -> None
 
 def insert_image(connection: sa.Connection, values: dict[str, Any]) -> int:
     """Write an image and return its id."""
+    values = _placed(connection, values)
     return _new_id(connection.execute(sa.insert(models.images).values(values)))
 
 
 def update_image(connection: sa.Connection, image_id: int, **values: Any) -> None:  # noqa: ANN401
     """Change columns of an image."""
     connection.execute(
-        sa.update(models.images).where(models.images.c.id == image_id).values(values)
+        sa.update(models.images)
+        .where(models.images.c.id == image_id)
+        .values(_placed(connection, values))
+    )
+
+
+def _placed(connection: sa.Connection, values: dict[str, Any]) -> dict[str, Any]:
+    """Return columns with the path as the catalog keeps it."""
+    path = values.get("path")
+    if path is None:
+        return values
+    return values | {"path": places.kept(driver_connection(connection), path)}
+
+
+def set_status(connection: sa.Connection, image_id: int, status: str, detail: str | None) -> None:
+    """Write what an image was found to be; of one that goes away, what it was is kept."""
+    images = models.images.c
+    is_away = status in AWAY
+    stays = images.status.in_(AWAY)
+    connection.execute(
+        sa.update(models.images)
+        .where(images.id == image_id)
+        .values(
+            status=status,
+            status_detail=detail,
+            status_before=sa.case((stays, images.status_before), else_=images.status)
+            if is_away
+            else None,
+            detail_before=sa.case((stays, images.detail_before), else_=images.status_detail)
+            if is_away
+            else None,
+        )
     )
 
 
@@ -192,7 +227,9 @@ def replace_volumes(connection: sa.Connection, image_id: int, volumes: tuple[Vol
     connection.execute(
         sa.insert(models.volumes),
         [
-            {"image_id": image_id, "ordinal": ordinal, **dataclasses.asdict(volume)}
+            _placed(
+                connection, {"image_id": image_id, "ordinal": ordinal, **dataclasses.asdict(volume)}
+            )
             for ordinal, volume in enumerate(volumes)
         ],
     )
@@ -237,7 +274,12 @@ def replace_directory(
         moved_from: paths that it had before, of which nothing is known from then on.
     """
     table = models.image_directories
-    connection.execute(sa.delete(table).where(table.c.path.in_([values["path"], *moved_from])))
+    driver = driver_connection(connection)
+    for path in (values["path"], *moved_from):
+        driver.execute(
+            "DELETE FROM image_directories WHERE path IN (?1, near(?1))", (names.stored_name(path),)
+        )
+    values = _placed(connection, values)
     directory_id = _new_id(connection.execute(sa.insert(table).values(values)))
     members = [
         {"directory_id": directory_id, "role": role, "device": device, "image_id": image_id}

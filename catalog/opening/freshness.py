@@ -9,7 +9,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from ..records import DAMAGED, FAILED, LIVE, MISSING, READABLE, READY, STALE, Volume
+from ..records import AWAY, DAMAGED, FAILED, LIVE, MISSING, READABLE, READY, STALE, Volume
 from .identity import index_survives
 
 if TYPE_CHECKING:
@@ -110,12 +110,13 @@ def observed_status(row: ImageRow, volumes: Sequence[Volume]) -> str:
     state = freshness(volumes)
     if state is Freshness.MISSING:
         return MISSING
-    if state is Freshness.STALE or row.status == MISSING:
+    if state is Freshness.STALE:
         return STALE
     is_sealed = row.sealed_at is not None
     if state is Freshness.TOUCHED and not index_survives(row.format, is_sealed=is_sealed):
         return STALE
-    return row.status
+    # Its files are back, as they were.
+    return row.status_before or STALE if row.status in AWAY else row.status
 
 
 def _freshness_of(volume: Volume) -> Freshness:

@@ -35,5 +35,16 @@ def is_untouched(before: Sequence[Volume], now: Sequence[Volume]) -> bool:
     return [_facts(volume) for volume in before] == [_facts(volume) for volume in now]
 
 
+def times_before(now_ns: int) -> tuple[int, int]:
+    """Return the first and the last time that a file may have had before it was copied.
+
+    A copy that keeps times has them as exactly as its file system can: to 100 nanoseconds, to a
+    microsecond, to a second, or to two as FAT does, rounded up or down.
+    """
+    steps = (2_000_000_000, 1_000_000_000, 1_000_000, 1000, 100, 1)
+    step = next(step for step in steps if now_ns % step == 0)
+    return now_ns - step + 1, now_ns + step - 1
+
+
 def _facts(volume: Volume) -> tuple[int, int, int]:
     return volume.size_bytes, volume.mtime_ns, volume.inode

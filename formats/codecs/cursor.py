@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 20
 
+_FIRST = 64 << 10
+"""Bytes that are read first, and twice as many each time after: who wants little reads little."""
+
 
 class Feed:
     """A cursor over a source. What it returns is good until the next call.
@@ -28,6 +31,7 @@ class Feed:
         self._source = source
         self._structure = structure
         self._chunk = chunk
+        self._step = min(chunk, _FIRST)
         self._buffer = memoryview(b"")
         self._at = 0
         self._next = offset
@@ -108,7 +112,7 @@ class Feed:
         if have >= size:
             return
         # Never sized by a field alone: what the source does not have is not allocated.
-        more = min(max(size - have, self._chunk), self._source.size - self._next)
+        more = min(max(size - have, self._step), self._source.size - self._next)
         if more <= 0:
             return
         fresh = bytearray(have + more)
@@ -116,3 +120,4 @@ class Feed:
         self._source.readv((memoryview(fresh)[have:],), self._next)
         self._buffer, self._at = memoryview(fresh).toreadonly(), 0
         self._next += more
+        self._step = min(self._chunk, 2 * self._step)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from .. import registry
 from ..codecs import registry as codecs
 from ..codecs.head import plain_head
-from ..errors import CorruptImageError, FormatError, MissingParentError
+from ..errors import CorruptImageError, FormatError, MissingParentError, NotThisFormatError
 from ..partimage import layout as partimage_layout
 from ..partimage.volumes import first_volume, volume_paths
 from ..qcow2 import layout as qcow2_layout
@@ -18,6 +19,8 @@ from .parents import resolve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from ..sources.byte_source import ByteSource
 
 
 def open_files(path: str, *, is_raw: bool = False, allowed: Sequence[str] = ()) -> StoredFiles:
@@ -70,6 +73,35 @@ def begins_an_image(path: str) -> bool:
     """
     head, _codec = _look_into(path)
     return begun_by(head) is not None
+
+
+def why_no_image(path: str) -> str | None:
+    """Return why a file is not taken for an image without being named, None if it is one.
+
+    Besides what begins like an image of some format, raw ones are known by a partition table or a
+    file system, compressed or not, and fixed VHDs by their footer.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with StoredFiles([path]) as stored:
+        codec = codecs.sniff(stored.source)
+        try:
+            if codec is not None:
+                return _why_no_stream(stored.source, codec)
+            registry.sniff(stored.source)
+        except NotThisFormatError:
+            return "not an image"
+        except FormatError as error:
+            return error.detail
+    return None
+
+
+def _why_no_stream(source: ByteSource, codec: str) -> str | None:
+    head = plain_head(source, codec, registry.RAW_HEAD)
+    if begun_by(head) is not None or registry.head_looks_raw(head):
+        return None
+    return registry.unread(head) or f"{codec}, and no image in it"
 
 
 class _Looks:

@@ -22,6 +22,9 @@ _SUFFIX = re.compile(r"^(?P<base>.+)\.(?P<count>[a-z]{2,8}|[0-9]{2,8})\Z", re.DO
 _STRUCTURE = "split"
 
 
+_OF_IMAGES = re.compile(r"[.-](img|dd|raw|vhd|qcow2|gz|bz2|xz|lzma|zst|lz4)$", re.IGNORECASE)
+
+
 def chunk_paths(path: str, is_alone: Callable[[str], bool]) -> list[str]:
     """Return the chunks of the image of which `path` is one, in order; `[path]` if it is none.
 
@@ -58,6 +61,18 @@ def first_chunk(path: str) -> str:
     """
     run = run_of(path)
     return run[0] if run else path
+
+
+def lost_first(path: str) -> str | None:
+    """Return the name of the first chunk, where a file is named like a later one and that is gone.
+
+    What else ends like a chunk is none: before that comes what images are called.
+    """
+    parts = _parts_of(path)
+    if parts is None or _has_first(*parts) or not _OF_IMAGES.search(parts[0]):
+        return None
+    base, count = parts
+    return f"{os.path.basename(base)}.{('0' if count.isdigit() else 'a') * len(count)}"
 
 
 def run_of(path: str) -> list[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import shutil
+import sqlite3
 import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 from imgcat.catalog.adding.add import add_file
 from imgcat.catalog.database.check import check
-from imgcat.catalog.errors import CatalogReplacedError
+from imgcat.catalog.errors import CatalogReplacedError, CatalogSchemaError
 from imgcat.catalog.store import Catalog
 from imgcat.formats.index.rank_chunk import ChunkMissingError
 from support.partclone_writer import Recipe, write
@@ -145,3 +147,31 @@ def test_no_bitmap_is_another_image_s_while_they_are_exchanged(two: Two, tmp_pat
                 each.join(60)
     assert wrong == []
     assert min(given) > 0
+
+
+def test_a_log_of_another_catalog_is_refused_before_it_is_mixed_in(
+    two: Two, tmp_path: Path
+) -> None:
+    path = tmp_path / "catalog.db"
+    shutil.copyfile(two.databases[0], path)
+    wal = tmp_path / "catalog.db-wal"
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        # Who reads keeps the log from being emptied.
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM images").fetchone()
+        with Catalog.open(str(path)) as catalog:
+            catalog.rename(1, "first")
+        log = wal.read_bytes()
+    assert log
+    for each in tmp_path.glob("catalog.db*"):
+        each.unlink()
+    shutil.copyfile(two.databases[1], path)
+    wal.write_bytes(log)
+    for write_too in (False, True):
+        with pytest.raises(CatalogSchemaError, match=r"catalog\.db-wal: was written by another"):
+            Catalog.open(str(path), write=write_too)
+        assert path.read_bytes() == two.databases[1].read_bytes()
+        assert wal.read_bytes() == log
+    wal.unlink()
+    with Catalog.open(str(path)) as catalog:
+        assert check(catalog.database) == []

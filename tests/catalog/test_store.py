@@ -13,6 +13,7 @@ from imgcat.catalog.adding import batch
 from imgcat.catalog.adding.add import add_file
 from imgcat.catalog.adding.put import Outcome
 from imgcat.catalog.adding.rescan import rescan
+from imgcat.catalog.adding.walk import find_images
 from imgcat.catalog.database import writing
 from imgcat.catalog.database.check import check
 from imgcat.catalog.database.pins import pinned
@@ -295,9 +296,7 @@ def test_directories_are_searched_for_images(tmp_path: Path, image: Path) -> Non
     (tmp_path / "x" / "note.img").write_text("no image")
     os.mkfifo(tmp_path / "x" / "fifo")
     (tmp_path / "x" / "loop").symlink_to(tmp_path / "x")
-    assert list(batch.find_images(str(tmp_path / "x"))) == [
-        str(tmp_path / "x" / "y" / "odd-suffix.bin")
-    ]
+    assert list(find_images(str(tmp_path / "x"))) == [str(tmp_path / "x" / "y" / "odd-suffix.bin")]
 
 
 @pytest.mark.parametrize(

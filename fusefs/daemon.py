@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import logging
@@ -15,6 +16,7 @@ import pyfuse3
 import trio
 
 from ..catalog.database.moment import utc_now
+from ..catalog.database.runtime import held
 from ..catalog.errors import CatalogError
 from ..catalog.opening.open import open_watched
 from ..catalog.opening.permissions import KnownPermissions
@@ -31,7 +33,7 @@ from .request import STOPPING
 from .tree import Planner
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from ..catalog.opening.watched import WatchedReader
     from ..catalog.records import MountEntry
@@ -78,6 +80,23 @@ def serve(
         ImageNotFoundError: an image that is asked for is not in the catalog.
         CatalogError: the catalog cannot be used.
     """
+    with _catalog_of(request):
+        _serve(request, on_ready, notify)
+
+
+@contextlib.contextmanager
+def _catalog_of(request: MountRequest) -> Iterator[None]:
+    """Have the catalog for the time of the block; one that was made for this mount goes then."""
+    if request.is_temporary and request.catalog_path is not None:
+        with held(os.path.dirname(request.catalog_path)):
+            yield
+    else:
+        yield
+
+
+def _serve(
+    request: MountRequest, on_ready: Callable[[Ready], None], notify: Callable[[str], None]
+) -> None:
     mount_point = mounts.real_path(request.mount_point)
     notice = mounts.prepare_mount_point(mount_point)
     if notice:
@@ -109,6 +128,7 @@ def _serve_on(
             "catalog": catalog.path,
             "log_file": request.log_file,
             "started_at": utc_now(),
+            "images": None if request.images is None else list(request.images),
         }
         with mounts.daemon_record(mount_point, facts):
             with catalog.pins.held(notify) as pinned:

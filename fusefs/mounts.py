@@ -48,7 +48,10 @@ class MountPoint:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Mount:
-    """An imgcat mount. `alive` is False for one whose daemon died without unmounting."""
+    """An imgcat mount. `alive` is False for one whose daemon died without unmounting.
+
+    `images` are those that were asked for, None where it is all of the catalog.
+    """
 
     path: str
     alive: bool
@@ -56,6 +59,7 @@ class Mount:
     catalog: str | None
     log_file: str | None
     started_at: str | None
+    images: list[str] | None = None
 
 
 def mount_points() -> list[MountPoint]:
@@ -90,6 +94,7 @@ def mounts() -> list[Mount]:
                 catalog=facts.get("catalog"),
                 log_file=facts.get("log_file"),
                 started_at=facts.get("started_at"),
+                images=facts.get("images"),
             )
         )
     return found

@@ -30,6 +30,7 @@ class MountRequest:
         log_file: where the log goes, absolute; None for standard error.
         compare: whether what is read of sealed images is compared with their hashes.
         trust_catalog: whether to serve a catalog that somebody else could have written.
+        is_temporary: whether the catalog, and the directory that it is in, go with the mount.
         memory: bytes that the daemon may have resident; None for what the system allows.
     """
 
@@ -42,6 +43,7 @@ class MountRequest:
     compare: bool = True
     trust_catalog: bool = False
     memory: int | None = None
+    is_temporary: bool = False
 
 
 def make_request(  # noqa: PLR0913 - each is one option

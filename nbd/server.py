@@ -5,10 +5,8 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
-import fcntl
 import os
 import select
-import shutil
 import signal
 import socket
 import stat
@@ -20,7 +18,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
-from ..catalog.database.runtime import runtime_directory
+from ..catalog.database.runtime import held, new_directory, runtime_directory
 from ..catalog.errors import CatalogError
 from ..catalog.opening.entries import mount_entries
 from ..catalog.opening.permissions import KnownPermissions
@@ -55,8 +53,6 @@ _POLL_SECONDS = 0.1
 _LINES_KEPT = 20
 _MOST_NAMED = 50
 _PREFIX = "serve-"
-_YOUNG_SECONDS = 60.0
-"""A directory as young as that may be one that is being made."""
 
 _FIRST_PASSED_FD = 3
 """As systemd passes sockets: from 3 on. Source: sd_listen_fds(3)."""
@@ -259,45 +255,14 @@ def _private_directory() -> Iterator[str]:
         parent = runtime_directory()
         if len(os.fsencode(parent)) + longest > _LONGEST_SOCKET:
             parent = tempfile.gettempdir()
-        _remove_left(parent)
-        directory = tempfile.mkdtemp(prefix=_PREFIX, dir=parent)
-        # Held as long as this process lives, however it ends.
-        held = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        fcntl.flock(held, fcntl.LOCK_SH)
+        directory = new_directory(parent, _PREFIX)
+        holding = held(directory)
+        holding.__enter__()
     except OSError as error:
         raise ServeError(f"{error.filename}: {error.strerror}: set XDG_RUNTIME_DIR") from error
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.push(holding)
         yield directory
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
-        os.close(held)
-
-
-def _remove_left(parent: str) -> None:
-    """Remove the directories of servers that were killed: nobody holds them any more.
-
-    One that was made just now may not be held yet.
-    """
-    for each in os.scandir(parent):
-        if not each.name.startswith(_PREFIX) or not each.is_dir(follow_symlinks=False):
-            continue
-        try:
-            status = each.stat(follow_symlinks=False)
-            if status.st_uid != os.geteuid() or time.time() - status.st_mtime < _YOUNG_SECONDS:
-                continue
-            fd = os.open(each.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError:
-            # Gone meanwhile, or not ours.
-            continue
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            # It serves.
-            continue
-        else:
-            shutil.rmtree(each.path, ignore_errors=True)
-        finally:
-            os.close(fd)
 
 
 # -- what ------------------------------------------------------------------

@@ -33,6 +33,7 @@ def sql(
       imgcat sql --json 'SELECT * FROM totals'
     """
     from ..catalog.database.query import SqlError, ask
+    from ..catalog.upkeep.observe import observe
     from ..formats.text import printable
     from .render import write_csv, write_json, write_table
 
@@ -42,6 +43,8 @@ def sql(
         if query == "-":
             query = sys.stdin.read()
         with open_catalog() as catalog:
+            # So that it says of every image what `ls` does.
+            observe(catalog)
             columns, rows = ask(catalog.database, query)
     except (SqlError, ValueError) as error:
         # ValueError: bytes that are no text, or a zero among them.
@@ -70,6 +73,30 @@ def db_path() -> None:
     from ..catalog.store import default_path
 
     sys.stdout.write(os.path.abspath(settings.db or default_path()) + "\n")
+
+
+@app.command("create")
+def db_create(
+    portable: Annotated[
+        bool,
+        typer.Option("--portable", help="Keep paths below its directory relative to it."),
+    ] = False,
+) -> None:
+    """Make an empty catalog; with --portable, one that moves with the images beside it.
+
+    \b
+    Example:
+      imgcat --db /media/usb/catalog.db db create --portable
+    """
+    from ..catalog.store import default_path
+
+    path = os.path.abspath(settings.db or default_path())
+    if os.path.lexists(path):
+        raise typer.BadParameter(f"{path} is there already", param_hint="--db")
+    with open_catalog(write=True, create=True) as catalog:
+        if portable:
+            catalog.make_portable()
+    sys.stdout.write(f"{path}\n")
 
 
 @app.command("check")

@@ -13,8 +13,9 @@ import typer
 from .arguments import ImageArgument
 from .exit_codes import BROKEN_PIPE, BUSY, DAMAGED, naming
 from .progress import byte_bar
-from .settings import complain, notify, open_catalog, settings
+from .settings import complain, notify, settings
 from .signals import ending_on_signals
+from .straight import catalog_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,7 +90,7 @@ def export(
 
     if out == "-" and os.isatty(_STDOUT):
         raise typer.BadParameter("is a terminal: name a file, or write into a pipe", param_hint="-")
-    with open_catalog(write=verify) as catalog:
+    with catalog_for([image], write=verify) as catalog:
         image_id = catalog.resolve(image)
         row = catalog.get(image_id).row
         if verify:

@@ -9,7 +9,7 @@ import typer
 
 from .arguments import ImageArgument, parse_size
 from .exit_codes import BROKEN_PIPE, naming
-from .settings import open_catalog
+from .straight import catalog_for
 
 if TYPE_CHECKING:
     from ..formats.reader import ImageReader
@@ -47,7 +47,7 @@ def read(
     """
     from ..catalog.opening.open import open_image
 
-    with open_catalog() as catalog:
+    with catalog_for([image]) as catalog:
         opened = open_image(catalog, catalog.resolve(image))
         try:
             size = opened.reader.size

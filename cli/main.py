@@ -12,6 +12,8 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
+from .arranging import FLAGS, arranged
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 def run() -> int:
     """Run the command line and return the exit code."""
+    sys.argv[1:] = arranged(sys.argv[1:], _COMMANDS)
     if sys.argv[1:] == ["--version"]:
         _print_version()
         return 0
@@ -90,12 +93,14 @@ def _run_app() -> int:
 
 
 _COMMANDS = {
-    "add": "images:add",
-    "ls": "images:ls",
+    "add": "add:add",
+    "ls": "ls:ls",
     "show": "show:show",
+    "info": "show:show",
     "rm": "images:rm",
     "rename": "images:rename",
     "rescan": "images:rescan",
+    "relocate": "relocate:relocate",
     "verify": "verify:verify",
     "export": "export:export",
     "repack": "repack:repack",
@@ -104,6 +109,7 @@ _COMMANDS = {
     "mount-all": "mount:mount_all",
     "mount": "mount:mount",
     "unmount": "mount:unmount",
+    "umount": "mount:unmount",
     "mounts": "mount:mounts",
     "serve": "serve:serve",
     "shell": "shell.command:shell",
@@ -116,8 +122,6 @@ _COMMANDS = {
 
 _CLASSES = {"serve": "ServeCommand"}
 """The classes of commands that read their command lines in a way of their own."""
-
-_FLAGS = frozenset({"-q", "--quiet", "-v", "--verbose", "-qv", "-vq"})
 
 
 def make_app(only: str | None = None) -> Typer:
@@ -148,7 +152,9 @@ def make_app(only: str | None = None) -> Typer:
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name)
         else:
-            app.command(name, cls=getattr(module, _CLASSES.get(name, ""), None))(command)
+            is_alias = name == "umount"
+            cls = getattr(module, _CLASSES.get(name, ""), None)
+            app.command(name, cls=cls, hidden=is_alias)(command)
     return app
 
 
@@ -161,7 +167,7 @@ def _command_of(arguments: Sequence[str]) -> str | None:
     for word in words:
         if word == "--db":
             next(words, None)
-        elif word not in _FLAGS and not word.startswith("--db="):
+        elif word not in FLAGS and not word.startswith("--db="):
             return word if word in _COMMANDS else None
     return None
 

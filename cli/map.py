@@ -12,8 +12,9 @@ from ..formats.text import printable
 from .arguments import ImagesArgument, JsonOption
 from .exit_codes import DAMAGED, OF_ONE_IMAGE, code_of, message_of, naming
 from .inspect import unreadable_text
-from .settings import complain, open_catalog, settings
+from .settings import complain, settings
 from .signals import ending_on_signals
+from .straight import catalog_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -52,7 +53,7 @@ def map_extents(
       imgcat map --picture 'laptop*'
       imgcat map --png shelf.png root home vm.qcow2
     """
-    with open_catalog() as catalog:
+    with catalog_for(images) as catalog:
         ids = catalog.resolve_many(images)
         if png is not None or picture:
             if as_json:

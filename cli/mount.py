@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
+import os
+import shutil
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,9 +15,12 @@ import typer
 from ..formats.text import printable
 from .arguments import JsonOption, parse_memory
 from .completion import complete_images
-from .settings import notify, settings
+from .exit_codes import code_of, message_of
+from .settings import complain, notify, open_catalog, settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ..fusefs.request import MountRequest
 
 
@@ -63,7 +69,9 @@ LogFileOption = Annotated[
 
 
 def mount_all(
-    directory: Annotated[str, typer.Argument(metavar="DIR", help="An empty directory.")],
+    directory: Annotated[
+        str, typer.Argument(metavar="DIR", help="An empty directory; made if need be.")
+    ],
     foreground: ForegroundOption = False,
     allow_other: AllowOtherOption = AllowOther.AUTO,
     log_file: LogFileOption = None,
@@ -73,7 +81,8 @@ def mount_all(
 ) -> None:
     """Mount every catalogued image as a file; returns when the mount is usable.
 
-    Images that are added or removed later appear and vanish by themselves.
+    Images that are added or removed later appear and vanish by themselves. Where they are mounted
+    already, there is nothing to do.
 
     \b
     Examples:
@@ -103,20 +112,44 @@ def mount(
     trust_catalog: TrustCatalogOption = False,
     memory: MemoryOption = None,
 ) -> None:
-    """Mount some of the catalogued images.
+    """Mount some of the catalogued images; or files, without a catalog.
 
     \b
     Examples:
       imgcat mount sda1 sda2 /mnt/images
+      imgcat mount sda1.img.zst /mnt/images
       imgcat mount 'laptop*' /mnt/images
     """
     if len(targets) < 2:  # noqa: PLR2004 - an image and a directory
         raise typer.BadParameter("an image and a directory are needed", param_hint="IMAGE... DIR")
     *images, directory = targets
-    _start(
-        directory, tuple(images), allow_other, log_file, check,
-        foreground=foreground, trust_catalog=trust_catalog, memory=memory,
-    )  # fmt: skip
+    with _catalog_of(images) as is_temporary:
+        _start(
+            directory, tuple(images), allow_other, log_file, check,
+            foreground=foreground, trust_catalog=trust_catalog, memory=memory,
+            is_temporary=is_temporary,
+        )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _catalog_of(images: list[str]) -> Iterator[bool]:
+    """Have a catalog that knows the images; tell whether it is one that goes with the mount."""
+    from .straight import are_only_files, fill_catalog
+
+    if not are_only_files(images):
+        yield False
+        return
+    from ..catalog.database.runtime import new_directory, runtime_directory
+
+    directory = new_directory(runtime_directory(), "mount-of-files-")
+    try:
+        settings.db = os.path.join(directory, "catalog.db")
+        with fill_catalog(settings.db, images):
+            pass
+        yield True
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
 
 
 def _start(
@@ -129,8 +162,8 @@ def _start(
     foreground: bool,
     trust_catalog: bool,
     memory: int | None,
+    is_temporary: bool = False,
 ) -> None:
-    from ..fusefs import launch
     from ..fusefs.request import make_request
 
     request = make_request(
@@ -142,11 +175,87 @@ def _start(
         foreground=foreground,
         trust_catalog=trust_catalog,
     )
-    request = dataclasses.replace(request, compare=check is Check.ON, memory=memory)
+    request = dataclasses.replace(
+        request, compare=check is Check.ON, memory=memory, is_temporary=is_temporary
+    )
+    if images is None and _is_mounted_already(request):
+        notify(f"{request.mount_point}: is mounted already, with this catalog")
+        return
+    was_made = _make_mount_point(directory, request.mount_point)
+    try:
+        _launch(request, foreground=foreground)
+    except BaseException:
+        if was_made:
+            with contextlib.suppress(OSError):
+                os.rmdir(request.mount_point)
+        raise
+
+
+def _is_mounted_already(request: MountRequest) -> bool:
+    """Tell whether all images of the same catalog are mounted there, by a daemon that lives."""
+    from ..fusefs.mounts import mounts as running_mounts
+
+    try:
+        running = running_mounts()
+    except OSError:
+        # Mounting says what is wrong with the place of the records.
+        return False
+    there = [
+        each
+        for each in running
+        if each.alive and each.images is None and each.path == request.mount_point
+    ]
+    if not there:
+        # Before a daemon is started, nothing is loaded that might start a thread.
+        return False
+    from ..catalog.store import default_path
+
+    return there[-1].catalog == (request.catalog_path or default_path())
+
+
+def _make_mount_point(directory: str, path: str) -> bool:
+    """Make the directory to mount on if there is none but its parent; tell whether it was made.
+
+    Args:
+        directory: as the user has named it.
+        path: where it leads.
+    """
+    from ..fusefs.mounts import is_imgcat_mount
+
+    # What is mounted there may not answer.
+    if is_imgcat_mount(path) or os.path.lexists(directory):
+        return False
+    if not os.path.isdir(os.path.dirname(path)):
+        return False
+    try:
+        os.mkdir(path)
+    except OSError:
+        # Mounting says what is wrong with it.
+        return False
+    return True
+
+
+def _launch(request: MountRequest, *, foreground: bool) -> None:
+    from ..fusefs import launch
+
     if foreground:
         launch.run_in_foreground(request, lambda count: _tell(request, count), notify)
     else:
         _tell(request, launch.start_in_background(request, notify))
+        _warn_of_missing(request)
+
+
+def _warn_of_missing(request: MountRequest) -> None:
+    """Say how many of the images have no file just now: whoever mounts wants to read them."""
+    with open_catalog() as catalog:
+        ids = None
+        if request.images is not None:
+            ids = set(catalog.resolve_many(request.images, directory=request.directory))
+        paths = [path for each, path in catalog.paths() if ids is None or each in ids]
+    gone = sum(not os.path.exists(path) for path in paths)
+    if gone:
+        what = "all images" if gone == len(paths) else f"{gone} of {len(paths)} images"
+        notify(f"the files of {what} are missing: `imgcat ls --status missing` lists them")
 
 
 def _tell(request: MountRequest, image_count: int) -> None:
@@ -158,7 +267,10 @@ def _tell(request: MountRequest, image_count: int) -> None:
 
 
 def unmount(
-    directory: Annotated[str, typer.Argument(metavar="DIR", help="The mount point.")],
+    directories: Annotated[
+        list[str] | None, typer.Argument(metavar="DIR...", help="The mount points.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every running mount.")] = False,
     lazy: Annotated[
         bool, typer.Option("--lazy", help="Detach even while files in it are open.")
     ] = False,
@@ -166,15 +278,30 @@ def unmount(
         bool, typer.Option("--force", help="Detach, and end the daemon, whatever it waits for.")
     ] = False,
 ) -> None:
-    """Unmount, and wait until the daemon has ended.
+    """Unmount, and wait until the daemon has ended. `umount` does the same.
 
     \b
-    Example:
+    Examples:
       imgcat unmount /mnt/images
+      imgcat unmount --all
     """
+    from ..fusefs.errors import MountError
+    from ..fusefs.mounts import mounts as running_mounts
     from ..fusefs.mounts import unmount as end_mount
 
-    end_mount(directory, lazy=lazy, force=force)
+    if bool(directories) == every:
+        raise typer.BadParameter("name mount points, or give --all", param_hint="DIR...")
+    worst = 0
+    chosen = directories or [each.path for each in running_mounts()]
+    for directory in chosen:
+        try:
+            end_mount(directory, lazy=lazy, force=force)
+        except MountError as error:
+            complain(message_of(error))
+            worst = max(worst, code_of(error))
+    if not chosen:
+        notify("nothing is mounted")
+    raise typer.Exit(worst)
 
 
 def mounts(as_json: JsonOption = False) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
+import shutil
 import sys
 import unicodedata
 from typing import TYPE_CHECKING, Any
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..formats.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 _UNITS = "BKMGTPE"
 _STEP = 1024
@@ -51,21 +53,79 @@ def write_table(
 ) -> None:
     """Write rows as an aligned table; columns named in `right` are aligned to the right."""
     # Column by column: there may be many rows.
+    # Two columns may be called the same.
+    cells = [(name, [cell(row[number]) for row in rows]) for number, name in enumerate(columns)]
+    write_columns(cells, right=right)
+
+
+def write_columns(
+    columns: Sequence[tuple[str, Sequence[str]]],
+    *,
+    right: frozenset[str] = frozenset(),
+    widths: Mapping[str, int] | None = None,
+    paint: Callable[[str, str], str] = lambda _column, text: text,
+) -> None:
+    """Write columns of texts, side by side.
+
+    Args:
+        columns: heading and texts of each.
+        right: headings of columns that are aligned to the right.
+        widths: the cells that columns may have; longer texts are shortened in the middle.
+        paint: returns a text of a column with what colours it, once it is aligned.
+    """
     aligned = []
-    for number, name in enumerate(columns):
-        texts = [printable(name), *(_cell(row[number]) for row in rows)]
-        width = max(map(_width, texts))
+    for name, texts in columns:
+        shown = [printable(name), *texts]
+        if widths is not None and name in widths:
+            shown = [shorten(text, widths[name]) for text in shown]
+        width = max(map(width_of, shown))
         justify = str.rjust if name in right else str.ljust
-        aligned.append([justify(text, width + len(text) - _width(text)) for text in texts])
+        cells = [justify(text, width + len(text) - width_of(text)) for text in shown]
+        aligned.append([cells[0], *(paint(name, each) for each in cells[1:])])
     lines = ("  ".join(cells).rstrip() for cells in zip(*aligned, strict=True))
     sys.stdout.writelines(f"{line}\n" for line in lines)
+
+
+def shorten(text: str, width: int) -> str:
+    """Return a text that takes no more cells than `width`: what is too long loses its middle."""
+    if width_of(text) <= width:
+        return text
+    tail = max(0, (width - 1) // 2)
+    head = max(0, width - 1 - tail)
+    return f"{_cut(text, head)}…{_cut(text[::-1], tail)[::-1]}"
+
+
+def _cut(text: str, width: int) -> str:
+    """Return as much of the beginning of a text as fits."""
+    taken = 0
+    for number, char in enumerate(text):
+        taken += width_of(char)
+        if taken > width:
+            return text[:number]
+    return text
+
+
+def terminal_width() -> int | None:
+    """Return the cells of a line of the terminal that is written to, None where it is none."""
+    if not sys.stdout.isatty():
+        return None
+    return shutil.get_terminal_size().columns
+
+
+def has_colour() -> bool:
+    """Tell whether colours are wanted: on a terminal that has them, and nobody has said no."""
+    return (
+        sys.stdout.isatty()
+        and not os.environ.get("NO_COLOR")
+        and os.environ.get("TERM", "dumb") != "dumb"
+    )
 
 
 def write_fields(fields: Mapping[str, object]) -> None:
     """Write ``name: value`` lines, values aligned."""
     width = max(map(len, fields), default=0) + 1
     for name, value in fields.items():
-        sys.stdout.write(f"{name + ':':<{width}} {_cell(value)}\n")
+        sys.stdout.write(f"{name + ':':<{width}} {cell(value)}\n")
 
 
 def _finite(value: Any) -> Any:  # noqa: ANN401 - any JSON
@@ -79,7 +139,8 @@ def _finite(value: Any) -> Any:  # noqa: ANN401 - any JSON
     return value
 
 
-def _cell(value: object) -> str:
+def cell(value: object) -> str:
+    """Return a value as a cell of a table."""
     if value is None:
         return "-"
     if isinstance(value, bool):
@@ -89,7 +150,8 @@ def _cell(value: object) -> str:
     return printable(str(value))
 
 
-def _width(text: str) -> int:
+def width_of(text: str) -> int:
+    """Return the cells of a terminal that a text takes."""
     if text.isascii():
         return len(text)
     return sum(

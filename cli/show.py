@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .arguments import ImageArgument, JsonOption
 from .images import listed_fields
-from .settings import open_catalog
+from .straight import catalog_for
 
 if TYPE_CHECKING:
     from ..catalog.records import ImageCost, ImageRecord, InsideRows, PartitionRow, StreamCost
@@ -29,7 +29,7 @@ def show(image: ImageArgument, as_json: JsonOption = False) -> None:
     """
     from ..catalog.opening.freshness import Observed, observed_status
 
-    with open_catalog() as catalog:
+    with catalog_for([image]) as catalog:
         record = catalog.get(catalog.resolve(image))
         cost = catalog.cost(record.row.id)
         inside = catalog.inside(record.row.id)

@@ -78,7 +78,7 @@ def verify(
     if as_json:
         from .render import write_json
 
-        write_json([_fields(report) for report in reports])
+        write_json([report_fields(report) for report in reports])
     elif len(chosen) > 1 and not settings.quiet:
         bad = sum(not report.ok for report in reports)
         unread = len(chosen) - len(reports)
@@ -132,7 +132,8 @@ def print_report(report: VerifyReport, *, silent: bool = False) -> int:
     return 0 if report.ok else DAMAGED
 
 
-def _fields(report: VerifyReport) -> dict[str, Any]:
+def report_fields(report: VerifyReport) -> dict[str, Any]:
+    """Return what a verification has found, as JSON has it."""
     return {
         "id": report.image_id,
         "name": report.name,

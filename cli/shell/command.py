@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ..arguments import ImageArgument
-from ..settings import open_catalog
+from ..straight import catalog_for
 
 
 def shell(
@@ -33,7 +33,7 @@ def shell(
     from .running import run_script
     from .session import Session
 
-    with open_catalog() as catalog, Session(catalog, catalog.resolve(image)) as session:
+    with catalog_for([image]) as catalog, Session(catalog, catalog.resolve(image)) as session:
         if commands is None and sys.stdin.isatty():
             from .prompt import run_prompt
 

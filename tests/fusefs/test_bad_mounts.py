@@ -84,7 +84,7 @@ def test_a_mount_point_must_be_an_empty_directory(program: Program, mount: Path)
     dangling = mount / "dangling"
     dangling.symlink_to(missing)
     for path, reason in [
-        (missing, "there is no such directory: make it with mkdir"),
+        (missing / "below", "there is no such directory: make it with mkdir"),
         (dangling, "there is no such directory: make it with mkdir"),
         (file, "is not a directory"),
         (file / "below", "Not a directory"),
@@ -112,7 +112,9 @@ def test_already_mounted(program: Program, mount: Path) -> None:
     link = mount.parent / "link"
     link.symlink_to(mount)
     for path in (mount, f"{mount}/", link, os.path.relpath(mount)):
-        said = program.run("mount-all", path, code=8).stderr
+        said = program.run("mount-all", path)
+        assert said.stderr == f"imgcat: {mount}: is mounted already, with this catalog\n"
+        said = program.run("mount", "1", path, code=8).stderr
         assert f"{mount}: is an imgcat mount already: `imgcat unmount {mount}` ends it" in said
     assert mounts_at(mount) == 1
     program.run("unmount", link)
@@ -196,7 +198,8 @@ def test_a_mount_point_of_any_name(program: Program, tmp_path: Path, name: str) 
         assert mounts_at(point) == 1
         assert (point / "a").read_bytes() == GUEST
         assert len(listed(program, point)) == 1
-        assert "is an imgcat mount already" in program.run("mount-all", point, code=8).stderr
+        assert "is an imgcat mount already" in program.run("mount", "1", point, code=8).stderr
+        assert "is mounted already" in program.run("mount-all", point).stderr
         program.run("unmount", point)
         assert mounts_at(point) == 0
     finally:
@@ -422,7 +425,8 @@ def test_a_daemon_that_is_stopped_does_not_hang_who_lists_or_unmounts(
     try:
         listed = program.run("mounts", "--json", timeout=10).stdout
         assert f'"pid": {pid}' in listed
-        said = program.run("mount-all", mount, code=8, timeout=20).stderr
+        assert "is mounted already" in program.run("mount-all", mount, timeout=20).stderr
+        said = program.run("mount", "1", mount, code=8, timeout=20).stderr
         assert "is an imgcat mount already" in said
     finally:
         os.kill(pid, signal.SIGCONT)

@@ -47,3 +47,8 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever is asked for
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)
     return getattr(importlib.import_module(_HOMES[name], __name__), name)
+
+
+def __dir__() -> list[str]:
+    """Return the names that are there to be used."""
+    return sorted(__all__)

@@ -55,6 +55,22 @@ def parse_positive_size(text: str) -> int:
     return size
 
 
+_DURATION = re.compile(r"(\d{1,6})\s*([smhdw])", re.IGNORECASE)
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+def parse_duration(text: str) -> int:
+    """Return the seconds that a user means by ``90s``, ``30m``, ``2h``, ``30d`` or ``4w``.
+
+    Raises:
+        typer.BadParameter: it means none.
+    """
+    found = _DURATION.fullmatch(text.strip())
+    if found is None:
+        raise typer.BadParameter(f"{text!r} is no time such as 90s, 30m, 2h, 30d or 4w")
+    return int(found[1]) * _SECONDS[found[2].lower()]
+
+
 def parse_memory(text: str) -> int:
     """Do as `parse_size`, and refuse what no daemon can do with.
 

@@ -24,10 +24,11 @@ def sql(
     as_json: Annotated[bool, typer.Option("--json", help="Write a JSON array.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Write CSV with a heading.")] = False,
 ) -> None:
-    """Ask the catalog in SQL. It is opened read-only; docs/sql.md has the schema.
+    """Ask the catalog in SQL. It is opened read-only; the first example shows what there is.
 
     \b
     Examples:
+      imgcat sql "SELECT name, sql FROM sqlite_schema WHERE type IN ('table', 'view')"
       imgcat sql 'SELECT * FROM shelf ORDER BY used_gib DESC LIMIT 10'
       imgcat sql --csv 'SELECT name, status FROM images' > images.csv
       imgcat sql --json 'SELECT * FROM totals'

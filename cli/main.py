@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 def run() -> int:
     """Run the command line and return the exit code."""
+    _use_utf8_names()
     sys.argv[1:] = arranged(sys.argv[1:], _COMMANDS)
     if sys.argv[1:] == ["--version"]:
         _print_version()
@@ -42,6 +43,21 @@ def run() -> int:
         sys.stderr.write(f"imgcat: standard output: {error.strerror}\n")
         return code or 5
     return code
+
+
+def _use_utf8_names() -> None:
+    """Begin again in Python's UTF-8 mode, where the locale takes file names for something else.
+
+    The catalog has names as the bytes that they are, or as UTF-8: in a locale of ASCII or Latin-1,
+    Python could not give them to the system. What is written stays in the locale's encoding.
+    """
+    is_utf8 = sys.getfilesystemencoding().lower() == "utf-8"
+    if is_utf8 or not sys.executable or os.environ.get("PYTHONUTF8") == "1":
+        return
+    os.environ["PYTHONUTF8"] = "1"
+    if sys.stdout is not None:
+        os.environ.setdefault("PYTHONIOENCODING", sys.stdout.encoding)
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - ourselves
 
 
 def _set_up_streams() -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import shlex
 import sys
+import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .arguments import JsonOption
+from .arguments import JsonOption, parse_duration
 from .completion import complete_images
 from .exit_codes import DAMAGED, OF_ONE_IMAGE, code_of, message_of
 from .progress import byte_bar
-from .settings import complain, open_catalog, settings
+from .settings import complain, notify, open_catalog, settings
 
 if TYPE_CHECKING:
     from typing import Any
@@ -36,6 +38,22 @@ def verify(
         int | None,
         typer.Option("-j", "--jobs", min=1, help="Threads; as many as processors by default."),
     ] = None,
+    older_than: Annotated[
+        int | None,
+        typer.Option(
+            metavar="TIME",
+            parser=parse_duration,
+            help="Only what was not verified for so long, e.g. 30d; the oldest first.",
+        ),
+    ] = None,
+    budget: Annotated[
+        int | None,
+        typer.Option(
+            metavar="TIME",
+            parser=parse_duration,
+            help="Begin with no image any more after so long, e.g. 2h.",
+        ),
+    ] = None,
     sums: Annotated[
         bool,
         typer.Option("--sums", help="Also the MD5SUMS and the like beside them in directories."),
@@ -51,6 +69,7 @@ def verify(
     Examples:
       imgcat verify sda1
       imgcat verify --all
+      imgcat verify --all --older-than 30d --budget 2h
       imgcat verify --sums 'laptop-2026/*'
       imgcat sql 'SELECT * FROM bad_ranges'
     """
@@ -69,23 +88,45 @@ def verify(
             worst = max(worst, check_sums(catalog, chosen))
         # Those that are made of others last: by then their parts are done.
         composed = catalog.parts()
+        chosen = _due(catalog, chosen, older_than)
         chosen.sort(key=composed.__contains__)
         done: dict[int, VerifyReport] = {}
+        began = time.monotonic()
+        left = 0
         for image_id in chosen:
+            if budget is not None and time.monotonic() - began >= budget:
+                left += 1
+                continue
             code, report = verify_one(catalog, image_id, jobs=jobs, silent=as_json, done=done)
             worst = max(worst, code)
             reports += [report] if report else []
+    if left:
+        images_are = "image is" if left == 1 else "images are"
+        notify(f"{left} {images_are} left for the next time: the budget is spent")
     if as_json:
         from .render import write_json
 
         write_json([report_fields(report) for report in reports])
+    elif not chosen:
+        notify("nothing is due")
     elif len(chosen) > 1 and not settings.quiet:
         bad = sum(not report.ok for report in reports)
-        unread = len(chosen) - len(reports)
+        unread = len(chosen) - len(reports) - left
         sys.stdout.write(
             f"{len(chosen)} images: {len(reports) - bad} right, {bad} bad, {unread} not verified\n"
         )
     raise typer.Exit(worst)
+
+
+def _due(catalog: Catalog, chosen: list[int], older_than: int | None) -> list[int]:
+    """Return the images that were not verified for so many seconds, the oldest first."""
+    if older_than is None:
+        return chosen
+    since = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=older_than)
+    limit = since.strftime("%Y-%m-%dT%H:%M:%SZ")
+    verified = {row.id: row.verified_at or "" for row, _volumes in catalog.list_images()}
+    due = [image_id for image_id in chosen if verified.get(image_id, "") <= limit]
+    return sorted(due, key=lambda image_id: verified.get(image_id, ""))
 
 
 def verify_one(

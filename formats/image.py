@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from typing import TYPE_CHECKING, Self
 
 from .files import detect
@@ -13,7 +14,6 @@ from .reader import read_bytes
 from .stored.used_windows import used_ranges
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Iterator, Sequence
 
     from .extent import Extent
@@ -128,7 +128,7 @@ class Image:
 
 
 def open_image(
-    path: str | os.PathLike[str],
+    path: str | bytes | os.PathLike[str] | os.PathLike[bytes],
     *,
     progress: Progress | None = None,
     allowed: Sequence[str] = (),
@@ -150,12 +150,13 @@ def open_image(
         FormatError: it cannot be read.
         OSError: the operating system could not read it.
     """
-    stored = detect.open_files(str(path), allowed=allowed)
+    name = os.fsdecode(path)
+    stored = detect.open_files(name, allowed=allowed)
     try:
         scan = scan_files(stored, progress)
         chain = Chain(allowed)
-        parent = chain.parent_of(str(path), scan)
-        reader = chain.open_reader(str(path), stored, scan, parent)
+        parent = chain.parent_of(name, scan)
+        reader = chain.open_reader(name, stored, scan, parent)
     except BaseException:
         stored.close()
         raise

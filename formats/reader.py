@@ -84,6 +84,21 @@ class ImageInfo:
     warnings: tuple[str, ...] = ()
     parent: ParentName | None = None
 
+    def to_dict(self) -> dict[str, JsonValue]:
+        """Return all of it as JSON has it: ``json.dumps`` takes it. `fingerprint` is in hex."""
+        parent = None
+        if self.parent is not None:
+            parent = {**self.parent._asdict(), "names": list(self.parent.names)}
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return fields | {
+            "header": dict(self.header),
+            "layout": dict(self.layout),
+            "fingerprint": self.fingerprint.hex(),
+            "missing": None if self.missing is None else list(self.missing),
+            "warnings": list(self.warnings),
+            "parent": parent,
+        }
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Scan:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import imgcat
 import pytest
+from imgcat.catalog.adding.add import add_file
+from imgcat.catalog.errors import ImageNotFoundError
 from support import ntfsclone_writer, partimage_writer
 from support.partclone_writer import Recipe, write
 
@@ -51,6 +55,24 @@ def test_an_example_runs(example: str, tmp_path: Path, samples: list[Sample]) ->
 def test_importing_costs_nothing() -> None:
     code = "import sys, imgcat; sys.exit(any(m in sys.modules for m in ('numpy', 'sqlalchemy')))"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_names_bytes_and_numbers(tmp_path: Path, samples: list[Sample]) -> None:
+    assert dir(imgcat) == sorted(imgcat.__all__)
+    path = os.path.join(os.fsencode(tmp_path), b"caf\xe9.img")
+    shutil.copy(samples[0].path, path)
+    with imgcat.open_image(path) as image:
+        info = json.loads(json.dumps(image.info.to_dict()))
+        head = image.read(0, 4096)
+    assert (info["format"], info["size"]) == ("partclone", samples[0].volume_bytes)
+    assert info["header"] == image.info.header
+    assert bytes.fromhex(info["fingerprint"]) == image.info.fingerprint
+    with imgcat.Catalog.open(str(tmp_path / "c.db"), create=True) as catalog:
+        image_id = add_file(catalog, os.fsdecode(path)).record.row.id
+        with imgcat.open_by_name(catalog, image_id) as image:
+            assert image.read(0, 4096) == head
+        with pytest.raises(ImageNotFoundError):
+            imgcat.open_by_name(catalog, image_id + 1)
 
 
 def test_every_public_name_is_there() -> None:

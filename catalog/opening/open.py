@@ -325,8 +325,8 @@ def _open_composed(
     return OpenImage(reader, StoredFiles(()), index, spec, was_touched, identities)
 
 
-def open_by_name(catalog: Catalog, token: str) -> Image:
-    """Open the image in a catalog that a name, an id or a path names.
+def open_by_name(catalog: Catalog, token: str | int) -> Image:
+    """Open the image in a catalog that a name, an id or a path names; a number is an id.
 
     Five SQL statements besides those of `open_image`, and one more of an image that is made of
     others: what is known of an image is in many tables.
@@ -338,7 +338,7 @@ def open_by_name(catalog: Catalog, token: str) -> Image:
     from ...formats.image import Image
     from ...formats.reader import ImageInfo
 
-    image_id = catalog.resolve(token)
+    image_id = token if isinstance(token, int) else catalog.resolve(token)
     opened = open_image(catalog, image_id)
     try:
         record = _record_of(catalog, opened.spec)

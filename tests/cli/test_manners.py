@@ -210,3 +210,27 @@ def test_the_fields_that_are_documented_are_those_that_are_written(
     assert fields("map") == {key for each in program.json("map", "one") for key in each}
     assert fields("relocate") | {"files"} == set(program.json("relocate", shelf, "/x", "--dry-run"))
     assert fields("rm") == set(program.json("rm", "--dry-run", "one")[0])
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_names_in_a_locale_that_has_no_such_characters(
+    program: Program, tmp_path: Path, encoding: str
+) -> None:
+    place = tmp_path / "ñandú"
+    place.mkdir()
+    for name in ("日本", "é"):
+        (place / f"{name}.img").write_bytes(write(Recipe(present=[True, False] * 50)).image)
+    program.environment |= {
+        "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": encoding,
+    }  # fmt: skip
+    for arguments in (("add", "-r", place), ("ls",), ("show", "日本"), ("verify", "--all"),
+                      ("rescan",), ("export", "é", tmp_path / "out")):  # fmt: skip
+        said = subprocess.run(
+            [sys.executable, "-m", "imgcat", *map(str, arguments)], env=program.environment,
+            capture_output=True, check=False,
+        )  # fmt: skip
+        assert said.returncode == 0, (arguments, said.stderr)
+        assert b"Traceback" not in said.stderr
+        said.stdout.decode(encoding)
+    assert [each["name"] for each in program.json("ls", "--sort", "name")] == ["é", "日本"]
+    assert (tmp_path / "out").stat().st_size > 0

@@ -127,3 +127,28 @@ def test_usage(program: Program, tmp_path: Path, written: Written) -> None:
     program.run("verify", "--all", "a", code=2)
     program.run("verify", "nothing", code=3)
     assert program.run("-q", "verify", "a").stdout == ""
+
+
+def test_what_is_due_comes_oldest_first_and_within_a_budget(
+    program: Program, tmp_path: Path
+) -> None:
+    for name in ("a", "b", "c", "d"):
+        (tmp_path / f"{name}.img").write_bytes(write(Recipe(present=[True, False] * 30)).image)
+    program.run("add", *(tmp_path / f"{name}.img" for name in "abcd"))
+    program.run("verify", "a", "b", "c")
+    days = {"a": 40, "b": 50, "c": 10}
+    for name, count in days.items():
+        program.run_python(
+            "import sqlite3, os; c = sqlite3.connect(os.environ['IMGCAT_DB']);"
+            "c.execute(\"UPDATE images SET verified_at = strftime('%Y-%m-%dT%H:%M:%SZ', 'now',"
+            f" '-{count} days') WHERE name = '{name}'\"); c.commit()"
+        )
+    said = program.run("verify", "--all", "--older-than", "30d", "--budget", "0s")
+    assert said.stderr == "imgcat: 3 images are left for the next time: the budget is spent\n"
+    assert said.stdout == "3 images: 0 right, 0 bad, 0 not verified\n"
+    found = program.json("verify", "--all", "--older-than", "30d", "--budget", "1h")
+    assert [each["name"] for each in found] == ["d", "b", "a"]
+    assert (
+        program.run("verify", "--all", "--older-than", "30d").stderr == "imgcat: nothing is due\n"
+    )
+    program.run("verify", "--all", "--older-than", "soon", code=2)

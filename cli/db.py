@@ -9,8 +9,12 @@ from typing import Annotated
 import typer
 
 from .exit_codes import DAMAGED
-from .settings import open_catalog, settings
+from .patience import within
+from .settings import notify, open_catalog, settings
 from .signals import ending_on_signals
+
+_LOOK_SECONDS = 5.0
+"""How long one looks at the images' files before a question is asked as things were recorded."""
 
 app = typer.Typer(
     name="db", help="The catalog itself: where it is, check, upgrade, backup.", no_args_is_help=True
@@ -45,7 +49,8 @@ def sql(
             query = sys.stdin.read()
         with open_catalog() as catalog:
             # So that it says of every image what `ls` does.
-            observe(catalog)
+            if within(_LOOK_SECONDS, lambda: observe(catalog)) is None:
+                notify("a disk does not answer: statuses are those of the last look")
             columns, rows = ask(catalog.database, query)
     except (SqlError, ValueError) as error:
         # ValueError: bytes that are no text, or a zero among them.

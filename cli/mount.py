@@ -16,12 +16,16 @@ from ..formats.text import printable
 from .arguments import JsonOption, parse_memory
 from .completion import complete_images
 from .exit_codes import code_of, message_of
+from .patience import within
 from .settings import complain, notify, open_catalog, settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ..fusefs.request import MountRequest
+
+_LOOK_SECONDS = 2.0
+"""How long one looks which files are missing, once the mount is usable."""
 
 
 class AllowOther(enum.StrEnum):
@@ -252,7 +256,8 @@ def _warn_of_missing(request: MountRequest) -> None:
         if request.images is not None:
             ids = set(catalog.resolve_many(request.images, directory=request.directory))
         paths = [path for each, path in catalog.paths() if ids is None or each in ids]
-    gone = sum(not os.path.exists(path) for path in paths)
+    # The mount is usable already, whatever disk does not answer.
+    gone = within(_LOOK_SECONDS, lambda: sum(not os.path.exists(path) for path in paths))
     if gone:
         what = "all images" if gone == len(paths) else f"{gone} of {len(paths)} images"
         notify(f"the files of {what} are missing: `imgcat ls --status missing` lists them")

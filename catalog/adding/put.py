@@ -176,6 +176,8 @@ def put_moved(catalog: Catalog, record: ImageRecord, volumes: tuple[Volume, ...]
             raise NameTakenError(f"{path}: is in the catalog already, as {other.row.name}")
         values: dict[str, Any] = {"path": path}
         if now.row.status in AWAY:
+            if now.row.status_before is None:
+                raise ImageChangedError(f"{record.row.name}: was changed meanwhile: try again")
             values |= {
                 "status": now.row.status_before,
                 "status_detail": now.row.detail_before,

@@ -156,8 +156,9 @@ def _expand(
             inside = list(find_directories(path))
             directories += inside
             known = known or KnownFiles.of(catalog)
+            apart = [*inside, *_mounts_below(path)]
             found = find_images(
-                path, known=known, apart=inside, failed=report.fail, passed_over=report.pass_over
+                path, known=known, apart=apart, failed=report.fail, passed_over=report.pass_over
             )
             listed.extend(each for each in found if not report.was_refused(each))
         else:
@@ -167,6 +168,18 @@ def _expand(
                 "is a directory, and none of Clonezilla: -r searches it for images",
             )
     return listed, directories
+
+
+def _mounts_below(path: str) -> list[str]:
+    """Return the mounts of imgcat below a directory, which show what is in a catalog already."""
+    from ..fusefs.mounts import FS_TYPE, mount_points
+
+    top = os.path.realpath(path)
+    return [
+        os.path.normpath(os.path.join(path, os.path.relpath(point.path, top)))
+        for point in mount_points()
+        if point.fs_type == FS_TYPE and point.path.startswith(top.rstrip("/") + "/")
+    ]
 
 
 def _added(

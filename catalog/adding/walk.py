@@ -84,7 +84,11 @@ def find_images(
         if parent in apart:
             directories.clear()
             continue
-        directories.sort()
+        directories[:] = sorted(
+            name
+            for name in directories
+            if os.path.normpath(os.path.join(parent, name)) not in apart
+        )
         for name in sorted(files):
             path = os.path.join(parent, name)
             try:

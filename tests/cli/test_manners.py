@@ -157,6 +157,20 @@ def test_a_mount_says_what_is_missing(program: Program, shelf: Path, tmp_path: P
 
 
 @pytest.mark.fuse
+def test_a_walk_does_not_look_into_what_is_mounted(program: Program, shelf: Path) -> None:
+    with (shelf / "volume.raw").open("wb") as file:
+        file.truncate(2 << 20)
+    subprocess.run(["mkfs.ext4", "-q", "-F", shelf / "volume.raw"], check=True)
+    program.run("add", "-r", shelf)
+    mount = program.mount_all(shelf / "mount")
+    assert "volume" in os.listdir(mount)
+    before = program.json("ls")
+    for top in (shelf, f"{shelf}/", os.path.relpath(shelf)):
+        assert "new" not in program.run("add", "-r", top).stdout
+    assert len(program.json("ls")) == len(before)
+
+
+@pytest.mark.fuse
 def test_several_are_unmounted_and_all(program: Program, shelf: Path, tmp_path: Path) -> None:
     assert shelf.is_dir()
     mounts = [program.mount_all(tmp_path / name) for name in ("a", "b", "c", "d")]

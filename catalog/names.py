@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from typing import TYPE_CHECKING
@@ -35,6 +36,42 @@ def name_of_file(path: str) -> str:
     while (shorter := _PACKAGING.sub("", name)) not in {name, "", ".", ".."}:
         name = shorter
     return name
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NameSource:
+    """How new images get their names.
+
+    Attributes:
+        root: the directory that is searched: below it, directories go into the name; None where
+            files are named one by one.
+        prefix: a folder that all names begin with, "" for none.
+    """
+
+    root: str | None = None
+    prefix: str = ""
+
+    def of_file(self, path: str) -> str:
+        """Return the name for the image in a file."""
+        return self._name(os.path.dirname(path), name_of_file(path))
+
+    def of_directory(self, path: str) -> str:
+        """Return the folder for the images of an image directory."""
+        return self._name(os.path.dirname(path), os.path.basename(path))
+
+    def _name(self, directory: str, name: str) -> str:
+        parts = [self.prefix, name]
+        if self.root is not None:
+            way = os.path.relpath(directory, self.root)
+            if way != os.curdir and way.split(os.sep)[0] != os.pardir:
+                parts.insert(1, way)
+        whole = "/".join(part for part in parts if part)
+        # Too long, or too deep: then without the way to it.
+        return whole if _impossible(whole) is None else name
+
+
+USUAL_NAMES = NameSource()
+"""Names are those of the files."""
 
 
 def check_name(name: str) -> None:

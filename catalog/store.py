@@ -16,7 +16,6 @@ from .errors import (
     ImageNotFoundError,
     SchemaOutdatedError,
 )
-from .names import check_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -399,20 +398,31 @@ class Catalog:
         Raises:
             NameTakenError: another image has it, or it cannot be a name.
         """
-        from .database import writing
-        from .database.transaction import driver_connection
+        self.rename_many({image_id: name})
 
-        check_name(name)
-        with self.database.writing() as connection:
-            asking = driver_connection(connection)
-            before = reading.name_of_id(asking, image_id)
-            writing.claim_name(connection, name, image_id)
-            writing.update_image(connection, image_id, name=name)
-            for child, known, _format in reading.derived_from(asking, image_id):
-                # What was named after it goes on being so.
-                if before is not None and known.startswith((f"{before}@", f"{before}.p")):
-                    wanted = writing.free_name(connection, name + known[len(before) :])
-                    writing.update_image(connection, child, name=wanted)
+    def rename_many(
+        self, wanted: Mapping[int, str], *, dry_run: bool = False
+    ) -> dict[int, tuple[str, str]]:
+        """Give images other names, all at once, and to what is named after them.
+
+        Args:
+            wanted: the names, by id.
+            dry_run: only find out what would be.
+
+        Returns:
+            The name before and the name now, by id, of all that are renamed.
+
+        Raises:
+            NameTakenError: one of them cannot have its name; nothing is changed then.
+        """
+        from .database import renaming
+
+        done: dict[int, tuple[str, str]] = {}
+        with contextlib.suppress(_UndoneError), self.database.writing() as connection:
+            done = renaming.rename(connection, wanted)
+            if dry_run:
+                raise _UndoneError
+        return done
 
     def set_status(self, image_id: int, status: str, detail: str | None) -> None:
         """Record what an image was found to be; of one that goes away, what it was is kept."""
@@ -447,6 +457,10 @@ class Catalog:
 
             with self.database.writing() as connection:
                 writing.delete_unused_indexes(connection)
+
+
+class _UndoneError(Exception):
+    """A transaction that is not to stay."""
 
 
 def _is_id(token: str) -> bool:

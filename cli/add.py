@@ -6,12 +6,12 @@ import enum
 import itertools
 import os
 import stat
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from .adding_report import Report
-from .arguments import JsonOption, parse_positive_size
+from .arguments import JsonOption, check_folder, parse_positive_size
 from .exit_codes import NOT_SUPPORTED, OF_ONE_IMAGE
 from .progress import above_bars, byte_bar
 from .settings import open_catalog
@@ -19,7 +19,8 @@ from .settings import open_catalog
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..catalog.adding.batch import Options, Result
+    from ..catalog.adding.batch import Item, Options, Result
+    from ..catalog.names import NameSource
     from ..catalog.store import Catalog
 
 
@@ -38,7 +39,14 @@ class VhdSize(enum.StrEnum):
 
 def add(
     paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Image files.")],
-    name: Annotated[str | None, typer.Option(help="The image's name, for a single PATH.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(help="The image's name, or the folder of a directory's, for a single PATH."),
+    ] = None,
+    prefix: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER", help="Let the names of new images begin with FOLDER/."),
+    ] = None,
     recursive: Annotated[
         bool, typer.Option("-r", "--recursive", help="Search directories for images.")
     ] = False,
@@ -94,7 +102,8 @@ def add(
 
     An image may be compressed (gzip, bzip2, xz, lzma, zstd, lz4) and split; name any of its chunks.
     Of an image directory of Clonezilla, every partition is added, and each disk as a whole. What a
-    virtual disk is a difference to is added with it.
+    virtual disk is a difference to is added with it. Names are those of the files; under -r, the
+    directories on the way go before them.
 
     \b
     Examples:
@@ -102,13 +111,16 @@ def add(
       imgcat add sda1.ext4-ptcl-img.zst.aa
       imgcat add /home/partimag/*
       imgcat add -r /mnt/backups
+      imgcat add -r --prefix nas /mnt/nas
       imgcat add --name laptop-2026 sda1.img
       imgcat add --verify sda1.img
       imgcat add --format raw sda.dd.zst
       imgcat add --allow-backing /var/lib/templates vm.qcow2
     """
-    from ..catalog.adding.batch import Options
+    from ..catalog.adding.batch import Item, Options
 
+    if prefix is not None:
+        check_folder(prefix)
     if name is not None and len(paths) != 1:
         raise typer.BadParameter("--name goes with a single PATH", param_hint="--name")
     options = Options(
@@ -123,12 +135,20 @@ def add(
         report = Report(
             catalog, is_walk=recursive, tells_again=strict or force, verify=verify, as_json=as_json
         )
-        listed, directories = _expand(catalog, paths, report, recursive=recursive)
-        if name is not None and (len(listed) > 1 or directories):
+        found = _expand(catalog, paths, report, recursive=recursive, prefix=prefix or "")
+        if name is not None and len(found.files) + len(found.directories) > 1:
             raise typer.BadParameter("--name is for a single image", param_hint="--name")
         results = itertools.chain(
-            _added(catalog, [(path, is_raw) for path in listed], name=name, options=options),
-            *(_added_directory(catalog, path, options=options) for path in directories),
+            _added(
+                catalog,
+                [Item(path, is_raw=is_raw, names=names) for path, names in found.files],
+                name=name,
+                options=options,
+            ),
+            *(
+                _added_directory(catalog, path, names, name=name, options=options)
+                for path, names in found.directories
+            ),
         )
         for result in results:
             report.take(result)
@@ -136,38 +156,47 @@ def add(
     raise typer.Exit(report.code)
 
 
+class _Found(NamedTuple):
+    """Files and image directories that are to be added, each with how it gets its name."""
+
+    files: list[tuple[str, NameSource]]
+    directories: list[tuple[str, NameSource]]
+
+
 def _expand(
-    catalog: Catalog, paths: list[str], report: Report, *, recursive: bool
-) -> tuple[list[str], list[str]]:
-    """Return the files and image directories to add; the report is told of what is none."""
+    catalog: Catalog, paths: list[str], report: Report, *, recursive: bool, prefix: str
+) -> _Found:
+    """Return what is to be added; the report is told of what is not."""
     from ..catalog.adding.clonezilla import find_directories
     from ..catalog.adding.walk import KnownFiles, find_images
+    from ..catalog.names import NameSource
     from ..formats.clonezilla.directory import is_image_directory
 
-    listed: list[str] = []
-    directories: list[str] = []
+    result = _Found([], [])
     known: KnownFiles | None = None
+    usual = NameSource(prefix=prefix)
     for path in paths:
         if not os.path.isdir(path):
-            listed.append(path)
+            result.files.append((path, usual))
         elif is_image_directory(path):
-            directories.append(path)
+            result.directories.append((path, usual))
         elif recursive:
+            names = NameSource(os.path.abspath(path), prefix)
             inside = list(find_directories(path))
-            directories += inside
+            result.directories.extend((each, names) for each in inside)
             known = known or KnownFiles.of(catalog)
             apart = [*inside, *_mounts_below(path)]
             found = find_images(
                 path, known=known, apart=apart, failed=report.fail, passed_over=report.pass_over
             )
-            listed.extend(each for each in found if not report.was_refused(each))
+            result.files.extend((each, names) for each in found if not report.was_refused(each))
         else:
             report.refuse(
                 path,
                 NOT_SUPPORTED,
                 "is a directory, and none of Clonezilla: -r searches it for images",
             )
-    return listed, directories
+    return result
 
 
 def _mounts_below(path: str) -> list[str]:
@@ -184,16 +213,15 @@ def _mounts_below(path: str) -> list[str]:
 
 def _added(
     catalog: Catalog,
-    paths: list[tuple[str, bool]],
+    items: list[Item],
     *,
     name: str | None,
     options: Options,
 ) -> Iterator[Result]:
     """Add the files and yield the results, under a bar of bytes while somebody watches."""
-    from ..catalog.adding.batch import Item, add_files
+    from ..catalog.adding.batch import add_files
 
-    items = [Item(path, is_raw=is_raw) for path, is_raw in paths]
-    total = sum(_size_of(path) for path, _is_raw in paths)
+    total = sum(_size_of(item.path) for item in items)
     with byte_bar(total, "scanning") as progress:
         results = add_files(catalog, items, name=name, options=options, progress=progress)
         for result in results:
@@ -201,14 +229,18 @@ def _added(
                 yield result
 
 
-def _added_directory(catalog: Catalog, path: str, *, options: Options) -> Iterator[Result]:
+def _added_directory(
+    catalog: Catalog, path: str, names: NameSource, *, name: str | None, options: Options
+) -> Iterator[Result]:
     """Add an image directory and yield the results, under a bar of bytes."""
     from ..catalog.adding.batch import Result
     from ..catalog.adding.clonezilla import add_directory
 
     total = _bytes_in(path)
     with byte_bar(total, os.path.basename(os.path.abspath(path))) as progress:
-        results = add_directory(catalog, path, options=options, progress=progress)
+        results = add_directory(
+            catalog, path, names=names, name=name, options=options, progress=progress
+        )
         try:
             for result in results:
                 with above_bars():

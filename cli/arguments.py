@@ -83,3 +83,18 @@ def parse_memory(text: str) -> int:
     if size < LEAST_MEMORY:
         raise typer.BadParameter(f"a mount needs {LEAST_MEMORY >> 20} MiB at the least")
     return size
+
+
+def check_folder(prefix: str) -> None:
+    """Refuse what cannot be the beginning of names.
+
+    Raises:
+        typer.BadParameter: it cannot.
+    """
+    from ..catalog.errors import NameTakenError
+    from ..catalog.names import check_name
+
+    try:
+        check_name(prefix)
+    except NameTakenError as error:
+        raise typer.BadParameter(str(error), param_hint="--prefix") from None

@@ -1,75 +1,37 @@
-"""sql and db: the catalog as a database."""
+"""db: the catalog itself as a file."""
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import os
+import sqlite3
 import sys
-from typing import Annotated
+import tempfile
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
 
 import typer
 
-from .exit_codes import DAMAGED
-from .patience import within
-from .settings import notify, open_catalog, settings
+from ..catalog.errors import CatalogError, SchemaOutdatedError
+from .arguments import ImagesArgument, JsonOption, check_folder
+from .exit_codes import DAMAGED, code_of, message_of
+from .settings import complain, notify, open_catalog, settings
 from .signals import ending_on_signals
 
-_LOOK_SECONDS = 5.0
-"""How long one looks at the images' files before a question is asked as things were recorded."""
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..catalog.store import Catalog
+    from ..catalog.upkeep.transfer import Transferred
 
 app = typer.Typer(
     name="db", help="The catalog itself: where it is, check, upgrade, backup.", no_args_is_help=True
 )
 
 
-def sql(
-    query: Annotated[
-        str, typer.Argument(metavar="QUERY", help="One statement; - reads it from standard input.")
-    ],
-    as_json: Annotated[bool, typer.Option("--json", help="Write a JSON array.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Write CSV with a heading.")] = False,
-) -> None:
-    """Ask the catalog in SQL. It is opened read-only; the first example shows what there is.
-
-    \b
-    Examples:
-      imgcat sql "SELECT name, sql FROM sqlite_schema WHERE type IN ('table', 'view')"
-      imgcat sql 'SELECT * FROM shelf ORDER BY used_gib DESC LIMIT 10'
-      imgcat sql --csv 'SELECT name, status FROM images' > images.csv
-      imgcat sql --json 'SELECT * FROM totals'
-    """
-    from ..catalog.database.query import SqlError, ask
-    from ..catalog.upkeep.observe import observe
-    from ..formats.text import printable
-    from .render import write_csv, write_json, write_table
-
-    if as_json and as_csv:
-        raise typer.BadParameter("--json and --csv exclude each other", param_hint="--csv")
-    try:
-        if query == "-":
-            query = sys.stdin.read()
-        with open_catalog() as catalog:
-            # So that it says of every image what `ls` does.
-            if within(_LOOK_SECONDS, lambda: observe(catalog)) is None:
-                notify("a disk does not answer: statuses are those of the last look")
-            columns, rows = ask(catalog.database, query)
-    except (SqlError, ValueError) as error:
-        # ValueError: bytes that are no text, or a zero among them.
-        raise typer.BadParameter(printable(str(error)), param_hint="QUERY") from None
-    if as_json:
-        write_json([dict(zip(columns, row, strict=True)) for row in rows])
-    elif as_csv:
-        write_csv(columns, rows)
-    elif columns:
-        numbers = {
-            name
-            for position, name in enumerate(columns)
-            if rows and all(isinstance(row[position], int | float | None) for row in rows)
-        }
-        write_table(columns, rows, right=frozenset(numbers))
-
-
 @app.command("path")
-def db_path() -> None:
+def db_path(as_json: JsonOption = False) -> None:
     """Print where the catalog is.
 
     \b
@@ -78,7 +40,7 @@ def db_path() -> None:
     """
     from ..catalog.store import default_path
 
-    sys.stdout.write(os.path.abspath(settings.db or default_path()) + "\n")
+    _tell({"path": os.path.abspath(settings.db or default_path())}, as_json=as_json)
 
 
 @app.command("create")
@@ -87,6 +49,7 @@ def db_create(
         bool,
         typer.Option("--portable", help="Keep paths below its directory relative to it."),
     ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Make an empty catalog; with --portable, one that moves with the images beside it.
 
@@ -102,11 +65,11 @@ def db_create(
     with open_catalog(write=True, create=True) as catalog:
         if portable:
             catalog.make_portable()
-    sys.stdout.write(f"{path}\n")
+    _tell({"path": path}, as_json=as_json)
 
 
 @app.command("check")
-def db_check() -> None:
+def db_check(as_json: JsonOption = False) -> None:
     """Check the database and that every image's index is whole.
 
     \b
@@ -117,15 +80,18 @@ def db_check() -> None:
 
     with open_catalog() as catalog:
         problems = check(catalog.database)
-    for problem in problems:
-        sys.stdout.write(problem + "\n")
+    if as_json:
+        from .render import write_json
+
+        write_json({"path": catalog.path, "problems": problems})
+    else:
+        sys.stdout.writelines(f"{line}\n" for line in problems or ["ok"])
     if problems:
         raise typer.Exit(DAMAGED)
-    sys.stdout.write("ok\n")
 
 
 @app.command("upgrade")
-def db_upgrade() -> None:
+def db_upgrade(as_json: JsonOption = False) -> None:
     """Bring an older catalog to the newest schema; a copy of the old one is kept.
 
     \b
@@ -135,12 +101,19 @@ def db_upgrade() -> None:
     from ..catalog.database.schema import REVISIONS
 
     with open_catalog(write=True) as catalog:
-        sys.stdout.write(f"{catalog.path}: schema {REVISIONS[-1]}\n")
+        path = catalog.path
+    if as_json:
+        from .render import write_json
+
+        write_json({"path": path, "schema": REVISIONS[-1]})
+    else:
+        sys.stdout.write(f"{path}: schema {REVISIONS[-1]}\n")
 
 
 @app.command("backup")
 def db_backup(
     file: Annotated[str, typer.Argument(metavar="FILE", help="The new file; it must not exist.")],
+    as_json: JsonOption = False,
 ) -> None:
     """Write a consistent copy of the catalog, also while it is used.
 
@@ -160,4 +133,156 @@ def db_backup(
             raise typer.BadParameter(
                 f"{printable(file)} is there already: name a new file", param_hint="FILE"
             ) from None
-    sys.stdout.write(f"{file}\n")
+    _tell({"path": file}, as_json=as_json)
+
+
+@app.command("export")
+def db_export(
+    images: ImagesArgument,
+    output: Annotated[
+        str,
+        typer.Option("-o", "--output", metavar="FILE", help="The new catalog; it must not exist."),
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Write a small catalog of some images, which another machine can merge.
+
+    What they are made of, and the disks they are on, go with them.
+
+    \b
+    Example:
+      imgcat db export 'laptop/*' -o laptop.db
+    """
+    from ..catalog.database.schema import backup
+    from ..catalog.store import Catalog
+    from ..catalog.upkeep.transfer import transfer
+    from ..formats.files.new_file import TargetError
+    from ..formats.text import printable
+
+    with (
+        open_catalog() as catalog,
+        tempfile.TemporaryDirectory(prefix="imgcat-") as directory,
+        Catalog.open(os.path.join(directory, "catalog.db"), create=True) as small,
+        ending_on_signals(),
+    ):
+        done = transfer(catalog, small, catalog.resolve_many(images))
+        try:
+            backup(small.database, output)
+        except TargetError:
+            raise typer.BadParameter(
+                f"{printable(output)} is there already: name a new file", param_hint="-o"
+            ) from None
+    if as_json:
+        from .render import write_json
+
+        write_json({"path": output, "images": _fields(done)})
+    else:
+        sys.stdout.write(f"{printable(output)}: {_number_of_images(len(done))}\n")
+
+
+@app.command("merge")
+def db_merge(
+    others: Annotated[list[str], typer.Argument(metavar="OTHER...", help="Other catalogs.")],
+    prefix: Annotated[
+        str,
+        typer.Option(metavar="FOLDER", help="Let the names of new images begin with FOLDER/."),
+    ] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Take over what other catalogs know of images; those are not changed, and no image is read.
+
+    An image that is known stays as it is, and gets a verdict that is newer. Paths are those of the
+    other catalog: where the images lie elsewhere on this machine, `relocate` says so.
+
+    \b
+    Examples:
+      imgcat db merge laptop.db
+      imgcat db merge --prefix office /media/usb/catalog.db
+    """
+    from ..catalog.adding.outcome import Outcome
+    from ..catalog.upkeep.transfer import transfer
+    from .images import say
+
+    if prefix:
+        check_folder(prefix)
+    worst = 0
+    told: list[dict[str, Any]] = []
+    with open_catalog(write=True, create=True) as catalog:
+        for other in others:
+            try:
+                with _opened_other(catalog, other) as source:
+                    done = transfer(source, catalog, prefix=prefix, is_there=os.path.exists)
+            except CatalogError as error:
+                complain(message_of(error))
+                worst = max(worst, code_of(error))
+                told.append({"path": other, "error": message_of(error), "images": []})
+                continue
+            told.append({"path": other, "error": None, "images": _fields(done)})
+            if as_json:
+                continue
+            for each in done:
+                if each.outcome is not Outcome.UNCHANGED:
+                    say(each.outcome.value, each.name)
+            counts = collections.Counter(each.outcome.value for each in done)
+            parts = (f"{count} {outcome}" for outcome, count in counts.items())
+            notify(f"{other}: {_number_of_images(len(done))}: {', '.join(parts) or 'empty'}")
+    if as_json:
+        from .render import write_json
+
+        write_json(told)
+    raise typer.Exit(worst)
+
+
+@contextlib.contextmanager
+def _opened_other(catalog: Catalog, path: str) -> Iterator[Catalog]:
+    """Open another catalog without changing it; of an older schema, a copy is upgraded.
+
+    Raises:
+        CatalogError: it is none, is this one, or not whole.
+    """
+    from ..catalog.database.check import check
+    from ..catalog.store import Catalog
+
+    if os.path.exists(path) and os.path.samefile(path, catalog.path):
+        raise CatalogError(f"{path}: is this catalog itself")
+    with contextlib.ExitStack() as stack:
+        try:
+            other = stack.enter_context(Catalog.open(path, write=False))
+        except SchemaOutdatedError:
+            directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="imgcat-"))
+            copy = os.path.join(directory, "catalog.db")
+            with contextlib.closing(
+                sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True)
+            ) as old:
+                old.execute("VACUUM INTO ?", (copy,))
+            other = stack.enter_context(Catalog.open(copy))
+        problems = check(other.database)
+        if problems:
+            raise CatalogError(f"{path}: is not whole: {problems[0]}: `imgcat db check` lists all")
+        yield other
+
+
+def _fields(done: list[Transferred]) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": each.image_id,
+            "name": each.name,
+            "before": each.before,
+            "outcome": each.outcome.value,
+        }
+        for each in done
+    ]
+
+
+def _number_of_images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count} images"
+
+
+def _tell(fields: dict[str, Any], *, as_json: bool) -> None:
+    """Print a path, or what there is as JSON."""
+    if as_json:
+        from .render import write_json
+
+        write_json(fields)
+    else:
+        sys.stdout.write(f"{fields['path']}\n")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import shlex
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .arguments import ImageArgument
+from .arguments import ImageArgument, JsonOption
 from .exit_codes import BROKEN_PIPE, BUSY, DAMAGED, naming
 from .progress import byte_bar
 from .settings import complain, notify, settings
@@ -67,6 +68,7 @@ def export(
         bool,
         typer.Option("--rescue", help="Go on past what cannot be read: fill it, and list it."),
     ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Write the bytes of the partition, every one in its place.
 
@@ -85,14 +87,78 @@ def export(
       imgcat export --fill 0xff sda1 sda1.raw
       imgcat export --rescue sda.disk sda.raw
     """
-    from ..catalog.opening.open import open_image
     from ..formats.passes.export import Filling
 
     if out == "-" and os.isatty(_STDOUT):
         raise typer.BadParameter("is a terminal: name a file, or write into a pipe", param_hint="-")
+    if out == "-" and as_json:
+        raise typer.BadParameter("standard output is for the image", param_hint="--json")
+    told = _Told()
+    code = 0
+    try:
+        _export(
+            image, out, Filling(not no_sparse, fill or 0), told,
+            force=force, verify=verify, rescue=rescue,
+        )  # fmt: skip
+    except typer.Exit as end:
+        code = end.exit_code
+    if as_json:
+        from .render import write_json
+
+        write_json(told.fields(out, code))
+    elif told.is_written and out != "-" and not settings.quiet and os.path.isfile(out):
+        sys.stdout.write(f"exported  {_printable(told.name)}: {_printable(out)}\n")
+    _list_lost(told)
+    raise typer.Exit(code or (DAMAGED if told.lost or told.doubtful else 0))
+
+
+@dataclasses.dataclass(slots=True)
+class _Told:
+    """What there is to tell of an export.
+
+    Attributes:
+        image_id: the image.
+        name: its name.
+        is_written: whether OUT is there, and whole but for what is lost.
+        lost: what could not be read.
+        doubtful: what may be wrong.
+    """
+
+    image_id: int | None = None
+    name: str = ""
+    is_written: bool = False
+    lost: list[Lost] = dataclasses.field(default_factory=list)
+    doubtful: list[Lost] = dataclasses.field(default_factory=list)
+
+    def fields(self, out: str, code: int) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        return {
+            "id": self.image_id,
+            "name": self.name,
+            "out": out,
+            "written": self.is_written,
+            "unreadable": [each._asdict() for each in self.lost],
+            "distrusted": [each._asdict() for each in self.doubtful],
+            "exit_code": code or (DAMAGED if self.lost or self.doubtful else 0),
+        }
+
+
+def _export(
+    image: str,
+    out: str,
+    filling: Filling,
+    told: _Told,
+    *,
+    force: bool,
+    verify: bool,
+    rescue: bool,
+) -> None:
+    from ..catalog.opening.open import open_image
+
     with catalog_for([image], write=verify) as catalog:
         image_id = catalog.resolve(image)
         row = catalog.get(image_id).row
+        told.image_id, told.name = image_id, row.name
         if verify:
             _verify(catalog, row)
         elif row.verify_result == "bad":
@@ -102,7 +168,7 @@ def export(
             notify(f"{row.name}: only its {row.content} was saved; all else will be zeros")
         opened = open_image(catalog, image_id, at_any_cost=True, with_distrusted=rescue)
         lost: list[Lost] = []
-        doubtful = _distrusted(catalog, opened) if rescue else []
+        told.doubtful = _distrusted(catalog, opened) if rescue else []
         try:
             if not rescue and (opened.is_composed or row.status != "ready"):
                 _refuse_unreadable(opened)
@@ -112,25 +178,20 @@ def export(
                 ending_on_signals(),
                 byte_bar(row.size_bytes, row.name) as progress,
             ):
-                filling = Filling(not no_sparse, fill or 0)
                 tell = lost.append if rescue else None
                 _check_target(catalog, opened, _STDOUT if out == "-" else out)
                 _write(opened, out, filling, progress, force=force, rescue=tell)
         finally:
             opened.close()
-    if out != "-" and not settings.quiet and os.path.isfile(out):
-        sys.stdout.write(f"exported  {_printable(row.name)}: {_printable(out)}\n")
-    _end_with(row.name, lost, doubtful)
+    told.is_written, told.lost = True, lost
 
 
-def _end_with(name: str, lost: list[Lost], doubtful: list[Lost]) -> None:
-    """List what could not be read, and what may be wrong; end with that, if there is any."""
-    for each in doubtful:
-        complain(f"{name}: bytes [{each.start}, {each.stop}) may be wrong: {each.reason}")
-    if lost:
-        _report_lost(name, lost)
-    if lost or doubtful:
-        raise typer.Exit(DAMAGED)
+def _list_lost(told: _Told) -> None:
+    """List what could not be read, and what may be wrong, of what was written all the same."""
+    for each in told.doubtful:
+        complain(f"{told.name}: bytes [{each.start}, {each.stop}) may be wrong: {each.reason}")
+    if told.lost:
+        _report_lost(told.name, told.lost)
 
 
 def _distrusted(catalog: Catalog, every_byte: OpenImage) -> list[Lost]:

@@ -1,4 +1,4 @@
-"""rm, rename, rescan: the images of the catalog."""
+"""rm, rescan: the images of the catalog."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .arguments import ImageArgument, JsonOption
+from .arguments import JsonOption
 from .completion import complete_images
 from .exit_codes import DAMAGED, NOT_FOUND, NOT_SUPPORTED, OF_ONE_IMAGE, code_of, message_of
 from .settings import complain, notify, open_catalog, settings
@@ -135,24 +135,9 @@ def _tell_forgotten(ids: list[int], names: list[str | None], what: str, *, as_js
         write_json([{"id": image_id, "name": name, "outcome": what} for image_id, name in found])
         return
     for _image_id, name in found:
-        _say(what, name or "")
+        say(what, name or "")
     if not found:
         notify("nothing to forget")
-
-
-def rename(
-    image: ImageArgument,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The new name; / makes directories.")],
-) -> None:
-    """Change an image's name, also in running mounts.
-
-    \b
-    Example:
-      imgcat rename sda1 laptop/root
-    """
-    with open_catalog(write=True) as catalog:
-        catalog.rename(catalog.resolve(image), name)
-    _say("renamed", name)
 
 
 def rescan(
@@ -162,6 +147,7 @@ def rescan(
             metavar="[IMAGE...]", help="All, if none is named.", autocompletion=complete_images
         ),
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Look at the files of images again, and mend what is stale.
 
@@ -173,6 +159,7 @@ def rescan(
     from ..catalog.adding.rescan import rescan as rescan_image
 
     worst = 0
+    told: list[dict[str, Any]] = []
     with open_catalog(write=True) as catalog:
         paths = {row.id: row.path for row, _volumes in catalog.list_images()}
         ids = catalog.resolve_many(images) if images else list(paths)
@@ -186,15 +173,29 @@ def rescan(
             try:
                 ingested = rescan_image(catalog, image_id)
             except OF_ONE_IMAGE as error:
-                complain(error_line(name, error))
+                if not as_json:
+                    complain(error_line(name, error))
+                told.append({"id": image_id, "name": name, "outcome": "failed"})
+                told[-1] |= {"status": None, "status_detail": message_of(error)}
                 worst = max(worst, code_of(error))
                 continue
-            _say(ingested.outcome.value, ingested.record.row.name)
-            worst = max(worst, damage_of(ingested))
+            row = ingested.record.row
+            told.append({"id": image_id, "name": row.name, "outcome": ingested.outcome.value})
+            told[-1] |= {"status": row.status, "status_detail": row.status_detail}
+            if not as_json:
+                say(ingested.outcome.value, row.name)
+            worst = max(worst, damage_of(ingested, silent=as_json))
+    if as_json:
+        from .render import write_json
+
+        write_json(told)
+    elif not told:
+        notify("there are no images to look at")
     raise typer.Exit(worst)
 
 
-def _say(what: str, name: str) -> None:
+def say(what: str, name: str) -> None:
+    """Tell what was done to an image, unless nothing is to be told."""
     from ..formats.text import printable
 
     if not settings.quiet:

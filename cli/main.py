@@ -104,6 +104,11 @@ def _run_app() -> int:
         if code == BUG:
             raise
         complain(message_of(error))
+        if "--json" in sys.argv[1:]:
+            # What reads the document reads why there is none of the usual kind, too.
+            from .render import write_json
+
+            write_json({"error": message_of(error), "exit_code": code})
         return code
     return 0
 
@@ -114,7 +119,7 @@ _COMMANDS = {
     "show": "show:show",
     "info": "show:show",
     "rm": "images:rm",
-    "rename": "images:rename",
+    "rename": "rename:rename",
     "rescan": "images:rescan",
     "relocate": "relocate:relocate",
     "verify": "verify:verify",
@@ -129,7 +134,7 @@ _COMMANDS = {
     "mounts": "mount:mounts",
     "serve": "serve:serve",
     "shell": "shell.command:shell",
-    "sql": "db:sql",
+    "sql": "sql:sql",
     "db": "db:app",
     "doctor": "doctor:doctor",
     "completion": "completion:completion",

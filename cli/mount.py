@@ -82,6 +82,7 @@ def mount_all(
     check: CheckOption = Check.ON,
     trust_catalog: TrustCatalogOption = False,
     memory: MemoryOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Mount every catalogued image as a file; returns when the mount is usable.
 
@@ -96,7 +97,7 @@ def mount_all(
     """
     _start(
         directory, None, allow_other, log_file, check,
-        foreground=foreground, trust_catalog=trust_catalog, memory=memory,
+        foreground=foreground, trust_catalog=trust_catalog, memory=memory, as_json=as_json,
     )  # fmt: skip
 
 
@@ -115,6 +116,7 @@ def mount(
     check: CheckOption = Check.ON,
     trust_catalog: TrustCatalogOption = False,
     memory: MemoryOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Mount some of the catalogued images; or files, without a catalog.
 
@@ -130,7 +132,7 @@ def mount(
     with _catalog_of(images) as is_temporary:
         _start(
             directory, tuple(images), allow_other, log_file, check,
-            foreground=foreground, trust_catalog=trust_catalog, memory=memory,
+            foreground=foreground, trust_catalog=trust_catalog, memory=memory, as_json=as_json,
             is_temporary=is_temporary,
         )  # fmt: skip
 
@@ -166,6 +168,7 @@ def _start(
     foreground: bool,
     trust_catalog: bool,
     memory: int | None,
+    as_json: bool,
     is_temporary: bool = False,
 ) -> None:
     from ..fusefs.request import make_request
@@ -183,11 +186,14 @@ def _start(
         request, compare=check is Check.ON, memory=memory, is_temporary=is_temporary
     )
     if images is None and _is_mounted_already(request):
-        notify(f"{request.mount_point}: is mounted already, with this catalog")
+        if as_json:
+            _tell_json(request, already=True, images=None, missing=None)
+        else:
+            notify(f"{request.mount_point}: is mounted already, with this catalog")
         return
     was_made = _make_mount_point(directory, request.mount_point)
     try:
-        _launch(request, foreground=foreground)
+        _launch(request, foreground=foreground, as_json=as_json)
     except BaseException:
         if was_made:
             with contextlib.suppress(OSError):
@@ -239,28 +245,38 @@ def _make_mount_point(directory: str, path: str) -> bool:
     return True
 
 
-def _launch(request: MountRequest, *, foreground: bool) -> None:
+def _launch(request: MountRequest, *, foreground: bool, as_json: bool) -> None:
     from ..fusefs import launch
 
+    def tell(image_count: int) -> None:
+        if as_json:
+            _tell_json(request, already=False, images=image_count, missing=None)
+        else:
+            _tell(request, image_count)
+
     if foreground:
-        launch.run_in_foreground(request, lambda count: _tell(request, count), notify)
-    else:
-        _tell(request, launch.start_in_background(request, notify))
-        _warn_of_missing(request)
+        launch.run_in_foreground(request, tell, notify)
+        return
+    image_count = launch.start_in_background(request, notify)
+    if not as_json:
+        # The mount is usable already, whatever disk does not answer.
+        _tell(request, image_count)
+    gone, total = within(_LOOK_SECONDS, lambda: _missing_files(request)) or (None, None)
+    if as_json:
+        _tell_json(request, already=False, images=image_count, missing=gone)
+    elif gone:
+        what = "all images" if gone == total else f"{gone} of {total} images"
+        notify(f"the files of {what} are missing: `imgcat ls --status missing` lists them")
 
 
-def _warn_of_missing(request: MountRequest) -> None:
-    """Say how many of the images have no file just now: whoever mounts wants to read them."""
+def _missing_files(request: MountRequest) -> tuple[int, int]:
+    """Return how many images have no file just now, and how many should have one."""
     with open_catalog() as catalog:
         ids = None
         if request.images is not None:
             ids = set(catalog.resolve_many(request.images, directory=request.directory))
         paths = [path for each, path in catalog.paths() if ids is None or each in ids]
-    # The mount is usable already, whatever disk does not answer.
-    gone = within(_LOOK_SECONDS, lambda: sum(not os.path.exists(path) for path in paths))
-    if gone:
-        what = "all images" if gone == len(paths) else f"{gone} of {len(paths)} images"
-        notify(f"the files of {what} are missing: `imgcat ls --status missing` lists them")
+    return sum(not os.path.exists(path) for path in paths), len(paths)
 
 
 def _tell(request: MountRequest, image_count: int) -> None:
@@ -268,6 +284,22 @@ def _tell(request: MountRequest, image_count: int) -> None:
         return
     images = "1 image" if image_count == 1 else f"{image_count} images"
     sys.stdout.write(f"{images} in {printable(request.mount_point)}\n")
+    sys.stdout.flush()
+
+
+def _tell_json(
+    request: MountRequest, *, already: bool, images: int | None, missing: int | None
+) -> None:
+    from .render import write_json
+
+    write_json(
+        {
+            "path": request.mount_point,
+            "outcome": "was mounted" if already else "mounted",
+            "images": images,
+            "missing": missing,
+        }
+    )
     sys.stdout.flush()
 
 
@@ -282,6 +314,7 @@ def unmount(
     force: Annotated[
         bool, typer.Option("--force", help="Detach, and end the daemon, whatever it waits for.")
     ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Unmount, and wait until the daemon has ended. `umount` does the same.
 
@@ -293,18 +326,26 @@ def unmount(
     from ..fusefs.errors import MountError
     from ..fusefs.mounts import mounts as running_mounts
     from ..fusefs.mounts import unmount as end_mount
+    from .render import write_json
 
     if bool(directories) == every:
         raise typer.BadParameter("name mount points, or give --all", param_hint="DIR...")
     worst = 0
     chosen = directories or [each.path for each in running_mounts()]
+    told: list[dict[str, str | None]] = []
     for directory in chosen:
         try:
             end_mount(directory, lazy=lazy, force=force)
         except MountError as error:
-            complain(message_of(error))
+            if not as_json:
+                complain(message_of(error))
+            told.append({"path": directory, "outcome": "failed", "detail": message_of(error)})
             worst = max(worst, code_of(error))
-    if not chosen:
+        else:
+            told.append({"path": directory, "outcome": "unmounted", "detail": None})
+    if as_json:
+        write_json(told)
+    elif not chosen:
         notify("nothing is mounted")
     raise typer.Exit(worst)
 

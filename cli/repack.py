@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .arguments import ImageArgument
+from .arguments import ImageArgument, JsonOption
 from .exit_codes import naming
 from .progress import byte_bar
 from .settings import complain, open_catalog, settings
@@ -40,6 +40,7 @@ def repack(
         typer.Option("-j", "--jobs", min=1, help="Threads; as many as processors by default."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file of that name.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Write an image as independent zstd frames, so that any of it is read at once.
 
@@ -78,9 +79,22 @@ def repack(
                     repacking.adopt(catalog, done)
         except TargetError as error:
             raise typer.BadParameter(printable(str(error)), param_hint="OUT") from None
-    if remove_old:
-        _remove(done)
-    if not settings.quiet:
+    removed = _remove(done) if remove_old else []
+    if as_json:
+        from .render import write_json
+
+        write_json(
+            {
+                "id": image_id,
+                "name": done.before.row.name,
+                "out": done.path,
+                "stored_before": done.before.row.stored_bytes,
+                "stored_now": done.stored_now,
+                "replaced": replace,
+                "removed": removed,
+            }
+        )
+    elif not settings.quiet:
         before, now = human_size(done.before.row.stored_bytes), human_size(done.stored_now)
         sys.stdout.write(
             f"repacked  {printable(done.before.row.name)}: {printable(out)}, "
@@ -88,8 +102,9 @@ def repack(
         )
 
 
-def _remove(done: Repacked) -> None:
+def _remove(done: Repacked) -> list[str]:
     """Delete the old files: the new one is on the disk, and the catalog knows it."""
+    removed = []
     for path in (volume.path for volume in done.before.volumes):
         if os.path.exists(path) and os.path.samefile(path, done.path):
             continue
@@ -97,3 +112,6 @@ def _remove(done: Repacked) -> None:
             os.unlink(path)
         except OSError as error:
             complain(f"{path}: stays: {error.strerror}")
+        else:
+            removed.append(path)
+    return removed

@@ -55,7 +55,8 @@ def add_file(
         return recognised
     scanned = scan_file(path, how=dataclasses.replace(how, by_id=catalog.path_of_uuid))
     scanned = with_parent(catalog, scanned, how, above)
-    ingested = put(catalog, scanned, name=name, renew=force)
+    wish = how.names.of_file(scanned.path)
+    ingested = put(catalog, scanned, name=name, wish=wish, renew=force)
     if ingested.outcome is not Outcome.ADDED:
         catalog.purge_unused_indexes()
     return ingested

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import collections
 import concurrent.futures
 import contextlib
 import dataclasses
 import functools
-import itertools
 import os
 import threading
 from typing import TYPE_CHECKING
@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 from ...formats.errors import FormatError
 from ...formats.files import detect
 from ..errors import ImageChangedError, ImageNotFoundError, NameTakenError
+from ..names import USUAL_NAMES, NameSource
 from .add import add_file, with_parent
 from .moved import MovedImages
 from .outcome import Ingested, Outcome
 from .put import needs_scan, put
-from .recognise import put_recognised
+from .recognise import Recognised, named, put_all, recognise
 from .scan import How, ScannedFile, scan_file
 
 if TYPE_CHECKING:
@@ -36,11 +37,13 @@ class Item:
         path: its file; of several, any.
         wish: the name that it shall have if it is new and that is free; else one like it.
         is_raw: take it for the partition's bytes as they are.
+        names: how it gets its name where there is no wish, and what it is a difference to does.
     """
 
     path: str
     wish: str | None = None
     is_raw: bool = False
+    names: NameSource = USUAL_NAMES
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -82,6 +85,13 @@ class Result:
     error: Exception | None = None
 
 
+_TOGETHER = 64
+"""Most files that are under way at the same time, those among them that need no scan."""
+
+_Begun = concurrent.futures.Future[ScannedFile] | Result | Recognised
+"""What there is of a file before it is written: a scan, all of it, or what it was found to be."""
+
+
 def add_files(
     catalog: Catalog,
     items: Iterable[str | Item],
@@ -93,7 +103,7 @@ def add_files(
     """Add files, and yield a result for each, in order. One bad image does not stop the others.
 
     Up to `options.jobs` files are scanned at the same time; each is written in a transaction of
-    its own by the calling thread.
+    its own by the calling thread. What is recognised needs no scan, and is written many at a time.
 
     Args:
         catalog: where they go.
@@ -105,7 +115,7 @@ def add_files(
     Raises:
         CatalogError: the catalog itself cannot be used any more.
     """
-    pending: list[tuple[Item, concurrent.futures.Future[ScannedFile] | Result]] = []
+    pending: collections.deque[tuple[Item, _Begun]] = collections.deque()
     iterator = _whole_images(items)
     changed = False
     meter = _Meter(progress)
@@ -114,32 +124,74 @@ def add_files(
     with executor:
         try:
             while True:
-                for item in itertools.islice(iterator, 2 * options.jobs - len(pending)):
-                    outcome = _known(catalog, item, options, name, moved) or executor.submit(
-                        scan_file,
-                        item.path,
-                        meter.of(item.path),
-                        _how(catalog, item, options),
-                    )
-                    pending.append((item, outcome))
+                scans = sum(
+                    isinstance(begun, concurrent.futures.Future) for _item, begun in pending
+                )
+                while scans < 2 * options.jobs and len(pending) < _TOGETHER:
+                    item = next(iterator, None)
+                    if item is None:
+                        break
+                    known = _known(catalog, item, options, name, moved)
+                    if known is not None:
+                        pending.append((item, known))
+                        continue
+                    scans += 1
+                    how = _how(catalog, item, options)
+                    scan = executor.submit(scan_file, item.path, meter.of(item.path), how)
+                    pending.append((item, scan))
                 if not pending:
                     break
-                _load_writing()
-                item, outcome = pending.pop(0)
-                result = outcome if isinstance(outcome, Result) else _put(
-                    catalog, item, outcome, options, name, moved
-                )  # fmt: skip
-                changed = changed or (
-                    result.ingested is not None and result.ingested.outcome is Outcome.UPDATED
-                )
-                meter.finish(item.path)
-                yield result
+                for item, result in _finished(catalog, pending, options, name, moved):
+                    changed = changed or (
+                        result.ingested is not None and result.ingested.outcome is Outcome.UPDATED
+                    )
+                    meter.finish(item.path)
+                    yield result
         finally:
             # Whoever interrupts this does not wait until whole images are scanned.
             meter.stop()
             executor.shutdown(cancel_futures=True)
     if changed:
         catalog.purge_unused_indexes()
+
+
+def _finished(
+    catalog: Catalog,
+    pending: collections.deque[tuple[Item, _Begun]],
+    options: Options,
+    name: str | None,
+    moved: MovedImages,
+) -> list[tuple[Item, Result]]:
+    """Take what comes first, wait for its scan if it has one, and write it.
+
+    What is recognised is written together with all that follows it and is recognised too.
+    """
+    item, begun = pending.popleft()
+    if isinstance(begun, Result):
+        return [(item, begun)]
+    if isinstance(begun, concurrent.futures.Future):
+        _load_writing()
+        return [(item, _put(catalog, item, begun, options, name, moved))]
+    items, found = [item], [begun]
+    while pending and isinstance(pending[0][1], Recognised):
+        item, begun = pending.popleft()
+        assert isinstance(begun, Recognised)
+        items.append(item)
+        found.append(begun)
+    written = put_all(catalog, found)
+    return [
+        (item, _named(catalog, item, result, name))
+        for item, result in zip(items, written, strict=True)
+    ]
+
+
+def _named(catalog: Catalog, item: Item, result: Ingested | Exception, name: str | None) -> Result:
+    if isinstance(result, Exception):
+        return Result(item.path, error=result)
+    try:
+        return Result(item.path, named(catalog, result, name))
+    except _OF_ONE_FILE as error:
+        return Result(item.path, error=error)
 
 
 def _load_writing() -> None:
@@ -206,13 +258,14 @@ def _how(catalog: Catalog, item: Item, options: Options) -> How:
         by_geometry=options.by_geometry,
         allowed=options.allowed,
         by_id=catalog.path_of_uuid,
+        names=item.names,
     )
 
 
 def _known(
     catalog: Catalog, item: Item, options: Options, name: str | None, moved: MovedImages
-) -> Result | None:
-    """Return the result for a file that needs no scan, None for one that does."""
+) -> Result | Recognised | None:
+    """Return the result for a file that needs no scan, or what it is; None for one that does."""
     if options.force:
         return None
     path = item.path
@@ -221,8 +274,7 @@ def _known(
         if record is not None and not needs_scan(catalog, record):
             return Result(path, add_file(catalog, path, name=name))
         how = _how(catalog, item, options)
-        recognised = put_recognised(catalog, path, record, name=name, how=how, moved=moved)
-        return None if recognised is None else Result(path, recognised)
+        return recognise(catalog, path, record, how, moved)
     except _OF_ONE_FILE as error:
         return Result(path, error=error)
 
@@ -237,9 +289,8 @@ def _put(
 ) -> Result:
     try:
         scanned = with_parent(catalog, future.result(), _how(catalog, item, options))
-        ingested = put(
-            catalog, scanned, name=name, wish=item.wish, renew=options.force, moved=moved
-        )
+        wish = item.wish or item.names.of_file(scanned.path)
+        ingested = put(catalog, scanned, name=name, wish=wish, renew=options.force, moved=moved)
         return Result(item.path, ingested)
     except _OF_ONE_FILE as error:
         return Result(item.path, error=error)

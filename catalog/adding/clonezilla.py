@@ -13,13 +13,15 @@ from ...formats.clonezilla.disk import disk_layout
 from ...formats.clonezilla.evidence import row_name
 from ...formats.errors import CorruptImageError, FormatError, UnreadablePartError
 from ...formats.passes.look_inside import look_inside
-from ..database import reading
+from ..database import naming, reading
 from ..database.moment import utc_now
+from ..names import USUAL_NAMES
 from ..records import FAILED
 from . import batch
 from .outcome import Ingested
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Iterator, Mapping, Sequence
 
     import sqlalchemy as sa
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from ...formats.clonezilla.records import ImageDirectory
     from ...formats.progress import Progress
     from ...formats.reader import ImageReader
+    from ..names import NameSource
     from ..store import Catalog
     from .compose import Composition
 
@@ -41,6 +44,8 @@ def add_directory(
     catalog: Catalog,
     path: str,
     *,
+    names: NameSource = USUAL_NAMES,
+    name: str | None = None,
     options: batch.Options | None = None,
     progress: Progress | None = None,
 ) -> Iterator[batch.Result]:
@@ -51,15 +56,19 @@ def add_directory(
     Args:
         catalog: where they go.
         path: the directory.
+        names: what the folder of its images is called, if they are new.
+        name: the folder that all of its images shall be in, those too that it has.
         options: how they are scanned.
         progress: told the bytes of all files that are done.
 
     Raises:
         FormatError: it is no image directory, or one that cannot be read: an encrypted one.
         OSError: it cannot be listed.
+        NameTakenError: others are in the folder `name`, or it cannot be one.
         CatalogError: the catalog itself cannot be used any more.
     """
     directory = read_directory(os.path.abspath(path))
+    folder = _folder(catalog, directory, names, name)
     found: dict[str, tuple[int, int]] = {}
     devices = {}
     items = []
@@ -69,7 +78,7 @@ def add_directory(
             yield batch.Result(os.path.join(directory.path, partition.name), error=error)
             continue
         devices[partition.first_file] = partition.name
-        wish = f"{directory.name}/{partition.name}"
+        wish = f"{folder}/{partition.name}"
         items.append(batch.Item(partition.first_file, wish, partition.is_raw))
     for result in batch.add_files(
         catalog, items, options=options or batch.Options(), progress=progress
@@ -84,11 +93,57 @@ def add_directory(
     # One that could not be scanned just now, or is not there, stays the one that it was.
     expected = (*directory.lost, *(partition.name for partition in directory.partitions))
     found = {device: known[device] for device in expected if device in known} | found
-    yield from put_directory(catalog, directory, found)
+    yield from put_directory(catalog, directory, found, folder)
+    if name is not None:
+        _rename_members(catalog, directory.path, name)
+
+
+def _folder(
+    catalog: Catalog, directory: ImageDirectory, names: NameSource, name: str | None
+) -> str:
+    """Return the folder of a directory's images: the one that they are in, else one of their own.
+
+    Raises:
+        NameTakenError: others are in the folder `name`, or it cannot be one.
+    """
+    with catalog.database.reading() as connection:
+        members = _members(connection, directory.path)
+        if name is not None:
+            return naming.claim_folder(connection, name, members.keys())
+        for image_id, last in members.items():
+            known = reading.name_of_id(connection, image_id) or ""
+            if known.endswith(f"/{last}"):
+                return known.removesuffix(f"/{last}")
+        wish = names.of_directory(directory.path)
+        return naming.free_folder(connection, wish, members.keys())
+
+
+def _members(connection: sqlite3.Connection, path: str) -> dict[int, str]:
+    """Return the images of a directory, each with what it is called there."""
+    return {
+        image_id: device + suffix
+        for role, suffix in ((PARTITION, ""), (DISK, SUFFIX))
+        for device, (image_id, _size) in reading.directory_images(connection, path, role).items()
+    }
+
+
+def _rename_members(catalog: Catalog, path: str, folder: str) -> None:
+    """Let all images of a directory be in a folder of the catalog."""
+    with catalog.database.reading() as connection:
+        wanted = {
+            image_id: f"{folder}/{last}"
+            for image_id, last in _members(connection, path).items()
+            if reading.name_of_id(connection, image_id) != f"{folder}/{last}"
+        }
+    if wanted:
+        catalog.rename_many(wanted)
 
 
 def put_directory(
-    catalog: Catalog, directory: ImageDirectory, found: Mapping[str, tuple[int, int]]
+    catalog: Catalog,
+    directory: ImageDirectory,
+    found: Mapping[str, tuple[int, int]],
+    folder: str | None = None,
 ) -> list[batch.Result]:
     """Write what a directory tells, and its disks, in one transaction; return the disks' results.
 
@@ -99,6 +154,7 @@ def put_directory(
         catalog: where it goes.
         directory: what lies in it.
         found: id and guest bytes of its partitions' images, by device.
+        folder: what disks that are new are put into; that of the directory's name if None.
 
     Raises:
         CatalogError: the catalog could not be written; it is then as before.
@@ -127,7 +183,7 @@ def put_directory(
                         connection, image_id, status=FAILED, status_detail=str(composition)
                     )
                 continue
-            wish = f"{directory.name}/{disk}{SUFFIX}"
+            wish = f"{folder or directory.name}/{disk}{SUFFIX}"
             done[disk] = put_composition(connection, composition, known=image_id, wish=wish)
             members[DISK, disk] = done[disk][0]
             _put_partitions(connection, done[disk][0], composition)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ...formats.composed.segments import LiteralBytes
 from ...formats.index.kind import IndexKind
-from ..database import composing, reading, writing
+from ..database import composing, naming, reading, writing
 from ..database.moment import utc_now
 from ..database.transaction import driver_connection
 from .outcome import Outcome
@@ -72,7 +72,7 @@ def put_composition(
     values = _values(composition) | {"index_id": index_id}
     if before is None:
         values |= {
-            "name": writing.free_name(connection, wish),
+            "name": naming.free_name(driver, wish),
             "added_at": values["scanned_at"],
             "fingerprint": b"",
         }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import xxhash
 
 from ...formats.composed.segments import ChildBytes, Segment
-from ..database import composing, insides, writing
+from ..database import composing, insides, naming, writing
 from ..database.moment import utc_now
 from ..database.transaction import driver_connection
 from ..errors import NameTakenError
@@ -68,7 +68,7 @@ def put_snapshots(
         columns = _of_snapshot(scan, image_id, values) | {"index_id": index_id}
         row = known.pop(_key_of(scan), None)
         if row is None:
-            columns["name"] = writing.free_name(connection, _entry_name(holder, name, scan))
+            columns["name"] = naming.free_name(driver, _entry_name(holder, name, scan))
             columns["added_at"] = values["scanned_at"]
             writing.insert_image(connection, columns)
         else:

@@ -22,9 +22,13 @@ class MovedImages:
     All copies of an image are looked at when the first one is asked for, and not again for each:
     else the time to add copies would grow with their square. What goes missing after that look is
     found by the next command. For one thread.
+
+    Attributes:
+        claimed: the ids of images that are found again, and need not have been written yet.
     """
 
     def __init__(self) -> None:
+        self.claimed: set[int] = set()
         self._missing: dict[bytes, list[int]] = {}
         self._away: dict[tuple[int, int], list[int]] = {}
 
@@ -67,6 +71,8 @@ class MovedImages:
             except ImageNotFoundError:
                 record = None
             # Not the one that was found to be elsewhere just before.
+            if missing[-1] in self.claimed:
+                record = None
             if record is not None and freshness(record.volumes) is Freshness.MISSING:
                 return record
             missing.pop()

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ...formats.codecs.seek_points import INDEX_VERSION, pages_digest
 from ..database import reading
 from ..database.moment import utc_now
-from ..errors import ImageChangedError, NameTakenError
-from ..names import check_name, name_of_file
+from ..errors import ImageChangedError, ImageNotFoundError, NameTakenError
+from ..names import USUAL_NAMES, check_name
 from ..opening.freshness import Freshness, freshness
 from ..opening.identity import is_untouched
 from ..records import AWAY, FAILED, LIVE, STALE, ImageRecord
@@ -18,6 +18,7 @@ from .outcome import Ingested, Outcome
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Sequence
 
     import sqlalchemy as sa
 
@@ -104,7 +105,7 @@ def put(
         CatalogError: the catalog could not be written; it is then as before.
     """
     # Imported when there is something to write: SQLAlchemy is loaded while the scan runs.
-    from ..database import composing, writing
+    from ..database import composing, naming, writing
     from ..database.transaction import driver_connection
     from .derived import put_inside, put_snapshots
 
@@ -126,10 +127,10 @@ def put(
             index_id = _insert_index(connection, scanned)
         values = _values(scanned) | {"index_id": index_id}
         if name is not None:
-            values["name"] = writing.claim_name(connection, name, known.row.id if known else None)
+            values["name"] = naming.claim_name(asking, name, known.row.id if known else None)
         if known is None:
-            wanted = wish or name_of_file(scanned.path)
-            values.setdefault("name", writing.free_name(connection, wanted))
+            wanted = wish or USUAL_NAMES.of_file(scanned.path)
+            values.setdefault("name", naming.free_name(asking, wanted))
             values["added_at"] = values["scanned_at"]
             image_id = writing.insert_image(connection, values)
         else:
@@ -147,49 +148,69 @@ def put(
     return Ingested(outcome, catalog.get(image_id), scanned.scan.is_right)
 
 
-def put_moved(catalog: Catalog, record: ImageRecord, volumes: tuple[Volume, ...]) -> Ingested:
-    """Let these be the files of an image that was recognised; it keeps id, name and index.
+def put_moved(
+    catalog: Catalog, moves: Sequence[tuple[ImageRecord, tuple[Volume, ...]]]
+) -> list[Ingested | Exception]:
+    """Let other files be those of images that were recognised; they keep id, name and index.
 
-    Its verdict stays only where the files are the same ones, by size, time and inode.
+    A verdict stays only where the files are the same ones, by size, time and inode.
 
     Args:
-        catalog: where it is.
-        record: what was known of it when it was recognised.
-        volumes: its files where they are now.
+        catalog: where they are.
+        moves: what was known of each when it was recognised, and its files where they are now.
+
+    Returns:
+        What came of each, in order: `ImageChangedError` where the entry was changed meanwhile,
+        `NameTakenError` where another image has been added from that path.
 
     Raises:
-        ImageChangedError: the entry was changed meanwhile.
-        NameTakenError: another image has been added from that path meanwhile.
         CatalogError: the catalog could not be written; it is then as before.
     """
-    from ..database import composing, writing
+    from ..database import composing
+    from ..database.transaction import driver_connection
+
+    results: list[Ingested | Exception] = []
+    with catalog.database.writing() as connection:
+        for record, volumes in moves:
+            try:
+                _move(connection, record, volumes)
+            except (ImageChangedError, ImageNotFoundError, NameTakenError) as error:
+                results.append(error)
+                continue
+            is_moved = volumes[0].path != record.row.path
+            outcome = Outcome.MOVED if is_moved else Outcome.UPDATED
+            now = reading.record_of_id(driver_connection(connection), record.row.id)
+            results.append(Ingested(outcome, now))
+        composing.refresh_above(connection, [record.row.id for record, _volumes in moves])
+    return results
+
+
+def _move(connection: sa.Connection, record: ImageRecord, volumes: tuple[Volume, ...]) -> None:
+    """Let other files be those of an image; nothing is written before all is looked at."""
+    from ..database import writing
     from ..database.transaction import driver_connection
 
     image_id, path = record.row.id, volumes[0].path
-    with catalog.database.writing() as connection:
-        asking = driver_connection(connection)
-        now = reading.record_of_id(asking, image_id)
-        if (now.index_id, now.row.path) != (record.index_id, record.row.path):
+    asking = driver_connection(connection)
+    now = reading.record_of_id(asking, image_id)
+    if (now.index_id, now.row.path) != (record.index_id, record.row.path):
+        raise ImageChangedError(f"{record.row.name}: was changed meanwhile: try again")
+    other = reading.record_of_path(asking, path)
+    if other is not None and other.row.id != image_id:
+        raise NameTakenError(f"{path}: is in the catalog already, as {other.row.name}")
+    values: dict[str, Any] = {"path": path}
+    if now.row.status in AWAY:
+        if now.row.status_before is None:
             raise ImageChangedError(f"{record.row.name}: was changed meanwhile: try again")
-        other = reading.record_of_path(asking, path)
-        if other is not None and other.row.id != image_id:
-            raise NameTakenError(f"{path}: is in the catalog already, as {other.row.name}")
-        values: dict[str, Any] = {"path": path}
-        if now.row.status in AWAY:
-            if now.row.status_before is None:
-                raise ImageChangedError(f"{record.row.name}: was changed meanwhile: try again")
-            values |= {
-                "status": now.row.status_before,
-                "status_detail": now.row.detail_before,
-                **writing.NOT_AWAY,
-            }
-        if not is_untouched(record.volumes, volumes):
-            values |= _forget_verdict(connection, now)
-        writing.update_image(connection, image_id, **values)
-        writing.replace_volumes(connection, image_id, volumes)
-        composing.refresh_above(connection, [image_id])
-    is_moved = path != record.row.path
-    return Ingested(Outcome.MOVED if is_moved else Outcome.UPDATED, catalog.get(image_id))
+        values |= {
+            "status": now.row.status_before,
+            "status_detail": now.row.detail_before,
+            **writing.NOT_AWAY,
+        }
+    if not is_untouched(record.volumes, volumes):
+        values |= _forget_verdict(connection, now)
+    writing.update_image(connection, image_id, **values)
+    writing.replace_volumes(connection, image_id, volumes)
 
 
 def replace(catalog: Catalog, scanned: ScannedFile, *, before: ImageRecord) -> ImageRecord:

@@ -30,13 +30,15 @@ from .put import put_moved
 from .scan import USUAL
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..records import ImageRecord, Volume
     from ..store import Catalog
     from .scan import How
 
 
 _PAGES = 256 << 10
-"""Bytes of decoded pages that are kept for a look: so few that next to nothing is decoded ahead."""
+"""Bytes of decoded pages that are kept for a look."""
 
 
 class Recognised(NamedTuple):
@@ -59,7 +61,6 @@ def put_recognised(
     *,
     name: str | None = None,
     how: How = USUAL,
-    moved: MovedImages | None = None,
 ) -> Ingested | None:
     """Write where an image is now, if it is recognised; else None: only a scan can tell.
 
@@ -69,20 +70,41 @@ def put_recognised(
         known: the image of this path, None where there is none.
         name: the name that it shall have.
         how: how it would be scanned.
-        moved: what is known of moved images from others that were looked at just before.
 
     Raises:
         ImageChangedError: its entry was changed meanwhile.
         NameTakenError: another image has the name, or has been added from that path meanwhile.
         CatalogError: the catalog could not be used.
     """
-    found = recognise(catalog, os.path.abspath(path), known, moved or MovedImages())
-    if found is None or _would_be_another(found.record, how):
+    found = recognise(catalog, path, known, how, MovedImages())
+    if found is None:
         return None
-    if found.volumes is None:
-        ingested = Ingested(Outcome.UNCHANGED, found.record)
-    else:
-        ingested = put_moved(catalog, found.record, found.volumes)
+    (result,) = put_all(catalog, [found])
+    if isinstance(result, Exception):
+        raise result
+    return named(catalog, result, name)
+
+
+def put_all(catalog: Catalog, found: Sequence[Recognised]) -> list[Ingested | Exception]:
+    """Write where images are now, in one transaction; return what came of each, in order.
+
+    Raises:
+        CatalogError: the catalog could not be written; it is then as before.
+    """
+    moves = [(each.record, each.volumes) for each in found if each.volumes is not None]
+    results = iter(put_moved(catalog, moves) if moves else ())
+    return [
+        Ingested(Outcome.UNCHANGED, each.record) if each.volumes is None else next(results)
+        for each in found
+    ]
+
+
+def named(catalog: Catalog, ingested: Ingested, name: str | None) -> Ingested:
+    """Give an image that is in the catalog the name that it shall have, if any.
+
+    Raises:
+        NameTakenError: another image has it, or it cannot be one.
+    """
     row = ingested.record.row
     if name is None or name == row.name:
         return ingested
@@ -100,7 +122,7 @@ def _would_be_another(record: ImageRecord, how: How) -> bool:
 
 
 def recognise(
-    catalog: Catalog, path: str, known: ImageRecord | None, moved: MovedImages
+    catalog: Catalog, path: str, known: ImageRecord | None, how: How, moved: MovedImages
 ) -> Recognised | None:
     """Return the image that a file is, None where only a scan can tell. Reads samples of it.
 
@@ -109,13 +131,25 @@ def recognise(
 
     Args:
         catalog: what is known.
-        path: the first file of an image, absolute.
+        path: the first file of an image.
         known: the image of this path.
-        moved: what is known of moved images from others that were looked at just before.
+        how: how it would be scanned.
+        moved: what is known of moved images from others that were looked at just before; that this
+            one was found is noted there.
 
     Raises:
         CatalogError: the catalog could not be read.
     """
+    found = _recognise(catalog, os.path.abspath(path), known, moved)
+    if found is None or _would_be_another(found.record, how):
+        return None
+    moved.claimed.add(found.record.row.id)
+    return found
+
+
+def _recognise(
+    catalog: Catalog, path: str, known: ImageRecord | None, moved: MovedImages
+) -> Recognised | None:
     if known is not None:
         return _recognised(catalog, known, path)
     try:
@@ -131,6 +165,8 @@ def recognise(
             if os.path.samefile(other, path):
                 return Recognised(catalog.get(image_id), None)
     for image_id in moved.away(catalog, first):
+        if image_id in moved.claimed:
+            continue
         record = catalog.get(image_id)
         if freshness(record.volumes) is Freshness.MISSING:
             found = _recognised(catalog, record, path)
@@ -151,7 +187,7 @@ def _recognised(catalog: Catalog, record: ImageRecord, path: str) -> Recognised 
         return None
     spec = dataclasses.replace(catalog.open_spec(record.row.id), volumes=volumes)
     try:
-        stored = open_files(catalog, spec, Shared(decoding=Decoding(_PAGES)))
+        stored = open_files(catalog, spec, Shared(decoding=Decoding(_PAGES, looks_ahead=False)))
     except (ImageChangedError, OSError):
         return None
     try:

@@ -15,6 +15,7 @@ from ...formats.passes.chain import Chain
 from ...formats.passes.look_inside import Inside, look_inside
 from ...formats.passes.scan import scan_files
 from ..errors import ImageChangedError
+from ..names import USUAL_NAMES, NameSource
 from ..opening.freshness import Freshness, compare, volume_from_stat
 from ..records import DAMAGED, LIVE, NEEDS_REPACK, READY, Volume
 
@@ -41,6 +42,7 @@ class How:
         allowed: directories into which the names of backing and data files may lead, beside the
             image's own.
         by_id: tells where a VHD with a UUID lies; None if that is not known.
+        names: what a new image is called.
     """
 
     spacing: int | None = None
@@ -50,6 +52,7 @@ class How:
     by_geometry: bool = False
     allowed: tuple[str, ...] = ()
     by_id: Callable[[str], str | None] = lambda _id: None
+    names: NameSource = USUAL_NAMES
 
 
 USUAL = How()

@@ -7,6 +7,7 @@ one that reads more than once needs a transaction around it.
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 from ...formats.index.kind import IndexKind
@@ -25,7 +26,7 @@ from .places import PLACE
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 
 _ROW_FIELDS = tuple(ImageRow.__dataclass_fields__)
@@ -198,6 +199,25 @@ def owner_of_name(connection: sqlite3.Connection, name: str) -> int | None:
         "SELECT id FROM images WHERE name = ?", (stored_name(name),)
     ).fetchone()
     return None if row is None else int(row[0])
+
+
+def ids_within(connection: sqlite3.Connection, folder: str) -> Iterator[int]:
+    """Yield the ids of images whose names are in a folder, at any depth. By key."""
+    # '0' comes after '/'. Texts and blobs are apart: names that are no UTF-8 may be in a folder
+    # whose own name is.
+    low, high = os.fsencode(f"{folder}/"), os.fsencode(f"{folder}0")
+    bounds = {(low, high), (stored_name(f"{folder}/"), stored_name(f"{folder}0"))}
+    for pair in bounds:
+        rows = connection.execute("SELECT id FROM images WHERE name >= ? AND name < ?", pair)
+        yield from (image_id for (image_id,) in rows)
+
+
+def is_id_of_another(connection: sqlite3.Connection, name: str, image_id: int | None) -> bool:
+    """Tell whether a name of digits is the id of an image, and not of this one."""
+    row = connection.execute(
+        "SELECT 1 FROM images WHERE id = CAST(? AS INTEGER) AND id IS NOT ?", (name, image_id)
+    ).fetchone()
+    return row is not None
 
 
 def content_key_of(connection: sqlite3.Connection, image_id: int) -> int | None:

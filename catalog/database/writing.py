@@ -12,9 +12,9 @@ from ...formats.codecs.seek_points import INDEX_VERSION, pages_digest
 from ...formats.index.kind import IndexKind
 from ...formats.sources import pages
 from .. import names
-from ..errors import CatalogError, NameTakenError
+from ..errors import CatalogError
 from ..records import AWAY, LARGEST_INDEX
-from . import models, places, reading
+from . import models, places
 from .moment import utc_now
 from .transaction import driver_connection
 
@@ -309,26 +309,6 @@ def delete_empty_directories(connection: sa.Connection) -> None:
     used = sa.select(models.directory_images.c.directory_id)
     table = models.image_directories
     connection.execute(sa.delete(table).where(table.c.id.not_in(used)))
-
-
-def claim_name(connection: sa.Connection, name: str, image_id: int | None) -> str:
-    """Return `name` if the image may have it.
-
-    Raises:
-        NameTakenError: another image has it.
-    """
-    owner = reading.owner_of_name(driver_connection(connection), name)
-    if owner not in {None, image_id}:
-        raise NameTakenError(f"{name!r} is the name of another image (id {owner})")
-    return name
-
-
-def free_name(connection: sa.Connection, name: str) -> str:
-    """Return `name`, or one made from it that no image has."""
-    driver = driver_connection(connection)
-    return names.free_name(
-        name, lambda candidate: reading.owner_of_name(driver, candidate) is not None
-    )
 
 
 def _new_id(result: sa.CursorResult[Any]) -> int:

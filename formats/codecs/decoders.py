@@ -87,6 +87,7 @@ class Decoding:
         page_budget: bytes of decoded pages.
         decoder_budget: bytes of decoders that wait.
         running_budget: bytes of decoders that run at the same time. A single one may be larger.
+        looks_ahead: decode what a reader will want next; of no use for a few samples.
 
     Attributes:
         pages: decoded pages by (stream's key, page), and their hashes.
@@ -97,8 +98,11 @@ class Decoding:
         page_budget: int = PAGE_BUDGET,
         decoder_budget: int = DECODER_BUDGET,
         running_budget: int = RUNNING_BUDGET,
+        *,
+        looks_ahead: bool = True,
     ) -> None:
         self.pages = IndexCache(page_budget)
+        self._looks_ahead = looks_ahead
         self._decoder_budget = decoder_budget
         self._running_budget = running_budget
         self._running = 0
@@ -208,8 +212,10 @@ class Decoding:
     def plan_ahead(self, function: Callable[[], None]) -> bool:
         """Have one of the same threads find out what is to be decoded next, as soon as one is free.
 
-        Does not wait itself. False where no thread can be started.
+        Does not wait itself. False where nothing is, or no thread can be started.
         """
+        if not self._looks_ahead:
+            return False
         with self._lock:
             executor = self._threads()
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from support.shelf import build_shelf
 from support.virtual_disks import MIB, changes, qemu_img, qemu_io, write_raw
 
 if TYPE_CHECKING:
@@ -22,3 +23,9 @@ def qcow2(tmp_path: Path) -> Path:
     qemu_img("create", "-f", "qcow2", "-b", "packed.qcow2", "-F", "qcow2", path)
     qemu_io(path, "qcow2", changes(6 * MIB, 4, 10))
     return path
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Path:
+    """Images in folders."""
+    return build_shelf(tmp_path / "shelf")

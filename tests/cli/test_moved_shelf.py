@@ -12,11 +12,9 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from support.ntfsclone_writer import Recipe as NtfsRecipe
-from support.ntfsclone_writer import write as write_ntfs
 from support.partclone_writer import Recipe, write
 from support.program import is_mounted
-from support.small_disk import SmallDisk
+from support.shelf import BLOCK, entries, exported, guests, made
 from support.streams import compress
 
 if TYPE_CHECKING:
@@ -24,62 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from support.program import Program
-
-BLOCK = 4096
-BLOCKS = 800
-
-
-@pytest.fixture
-def shelf(tmp_path: Path) -> Path:
-    """Directories of images: compressed, split, plain, sealed or not, and of Clonezilla."""
-    place = tmp_path / "shelf"
-    for name in ("alpha", "beta"):
-        (place / name).mkdir(parents=True)
-    rng = random.Random(5)
-    for number, tool in enumerate(("gzip", "zstd", "xz")):
-        image = made(rng)
-        data = compress(tool, image)
-        ending = {"gzip": "gz", "zstd": "zst"}.get(tool, tool)
-        path = place / "alpha" / f"packed{number}.img.{ending}"
-        path.write_bytes(data)
-    # The first chunk alone tells what it is: it has a block of zstd's.
-    data = compress("zstd", made(rng, block_size=BLOCK))
-    third = len(data) // 3 + 1
-    for number in range(3):
-        piece = data[number * third : (number + 1) * third]
-        (place / "beta" / f"split.img.zst.a{'abc'[number]}").write_bytes(piece)
-    (place / "beta" / "plain.img").write_bytes(made(rng))
-    order = sorted(rng.sample(range(300), 200))
-    clusters = write_ntfs(NtfsRecipe(order=order, cluster_count=300, cluster_size=BLOCK, tail=0))
-    (place / "beta" / "ntfs.img").write_bytes(clusters.image)
-    SmallDisk(place / "laptop")
-    return place
-
-
-def made(rng: random.Random, block_size: int = 64) -> bytes:
-    present = [rng.random() < 0.7 for _ in range(BLOCKS)]
-    guest = rng.randbytes(block_size * BLOCKS)
-    return write(Recipe(present=present, block_size=block_size, guest=guest)).image
-
-
-def entries(program: Program) -> dict[str, tuple[int, str, str]]:
-    return {each["name"]: (each["id"], each["status"], each["path"]) for each in program.json("ls")}
-
-
-def guests(program: Program) -> dict[str, str]:
-    """Return the sha256 of what each image holds, by name."""
-    return {
-        each["name"]: hashlib.sha256(exported(program, each["name"])).hexdigest()
-        for each in program.json("ls")
-    }
-
-
-def exported(program: Program, name: str) -> bytes:
-    result = subprocess.run(
-        ["sh", "-c", '"$0" -m imgcat export "$1" -', sys.executable, name],
-        env=program.environment, capture_output=True, check=True,
-    )  # fmt: skip
-    return result.stdout
 
 
 def outcomes(text: str) -> dict[str, str]:
@@ -149,15 +91,15 @@ def test_what_was_copied_back_is_known_by_rescan(program: Program, shelf: Path) 
     # It is what it was before, without a look at its bytes; so says the catalog too.
     now = {name: status for name, (_id, status, _path) in entries(program).items()}
     assert {name: status for name, status in now.items() if status != "ready"} == {
-        "laptop/sda2": "stale", "ntfs": "stale", "laptop/sda.disk": "damaged",
+        "laptop/sda2": "stale", "beta/ntfs": "stale", "laptop/sda.disk": "damaged",
     }  # fmt: skip
     assert program.sql("SELECT name FROM images WHERE status <> 'ready' ORDER BY name") == [
-        {"name": "laptop/sda.disk"}, {"name": "laptop/sda2"}, {"name": "ntfs"},
+        {"name": "beta/ntfs"}, {"name": "laptop/sda.disk"}, {"name": "laptop/sda2"},
     ]  # fmt: skip
     program.run("rescan")
     assert {each["status"] for each in program.json("ls")} == {"ready"}
     found = index_ids(program)
-    packed = {"packed0", "packed1", "packed2", "split"}
+    packed = {"alpha/packed0", "alpha/packed1", "alpha/packed2", "beta/split"}
     assert {name: found[name] for name in packed} == {name: indexes[name] for name in packed}
     assert guests(program) == held
 
@@ -338,7 +280,7 @@ def test_a_catalog_beside_its_images_moves_with_them(moving: Program, shelf: Pat
     before, held = entries(moving), guests(moving)
     stored = sqlite3.connect(moving.catalog).execute("SELECT path FROM volumes").fetchall()
     assert all(not path.startswith("/") for (path,) in stored)
-    assert before["plain"][2] == str(shelf / "beta" / "plain.img")
+    assert before["beta/plain"][2] == str(shelf / "beta" / "plain.img")
     elsewhere = shelf.with_name("elsewhere")
     shelf.rename(elsewhere)
     use(moving, elsewhere / "catalog.db")
@@ -361,7 +303,7 @@ def test_a_file_elsewhere_keeps_its_path_in_a_portable_catalog(
     shutil.copy(shelf / "beta" / "plain.img", other)
     moving.run("add", other)
     assert entries(moving)["other"][2] == str(other)
-    assert entries(moving)["plain"][2] == str(shelf / "beta" / "plain.img")
+    assert entries(moving)["beta/plain"][2] == str(shelf / "beta" / "plain.img")
 
 
 def test_add_relative_makes_a_catalog_portable(program: Program, shelf: Path) -> None:
@@ -399,5 +341,8 @@ def test_a_shelf_on_read_only_media(moving: Program, read_only: Path, tmp_path: 
     if os.path.exists("/dev/fuse"):
         mount = moving.mount_all(tmp_path / "mount")
         assert is_mounted(mount)
-        assert hashlib.sha256((mount / "plain").read_bytes()).hexdigest() == held["plain"]
+        assert (
+            hashlib.sha256((mount / "beta" / "plain").read_bytes()).hexdigest()
+            == held["beta/plain"]
+        )
         moving.run("unmount", mount)

@@ -80,7 +80,7 @@ def test_three_nights(program: Program, shelf: Path) -> None:
     assert [line.split(":")[1].strip() for line in said.splitlines()] == [
         f"{shelf}/refused.img", str(cut),
     ]  # fmt: skip
-    assert program.json("ls", "--status", "damaged")[0]["name"] == "disk33"
+    assert program.json("ls", "--status", "damaged")[0]["name"] == "host3/monthly/disk33"
     # Once it has changed, it is tried again, and forgotten where that succeeds.
     (shelf / "refused.img").write_bytes(image(2000))
     last, said = night(program, shelf)

@@ -152,8 +152,7 @@ class Report:
         if ingested.is_right:
             right = record_right(self._catalog, ingested.record)
             return print_report(right, silent=self._as_json), report_fields(right)
-        code, report = verify_one(self._catalog, ingested.record.row.id, silent=self._as_json)
-        return code, None if report is None else report_fields(report)
+        return verify_one(self._catalog, ingested.record.row.id, silent=self._as_json)
 
     def _summary(self) -> dict[str, int]:
         return {

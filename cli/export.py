@@ -109,7 +109,9 @@ def export(
     elif told.is_written and out != "-" and not settings.quiet and os.path.isfile(out):
         sys.stdout.write(f"exported  {_printable(told.name)}: {_printable(out)}\n")
     _list_lost(told)
-    raise typer.Exit(code or (DAMAGED if told.lost or told.doubtful else 0))
+    code = code or (DAMAGED if told.lost or told.doubtful else 0)
+    if code:
+        raise typer.Exit(code)
 
 
 @dataclasses.dataclass(slots=True)
@@ -263,10 +265,10 @@ def _report_lost(name: str, lost: list[Lost], most: int | None = None) -> None:
 
 
 def _verify(catalog: Catalog, row: ImageRow) -> None:
-    from ..catalog.upkeep.verify import verify_image
+    from ..catalog.upkeep.verify import VerifyRun, verify_image
 
     with byte_bar(row.stored_bytes, f"verifying {row.name}") as progress:
-        report = verify_image(catalog, row.id, progress=progress)
+        report = verify_image(catalog, row.id, VerifyRun(progress))
     if not report.ok:
         complain(
             f"{row.name}: {report.detail}: nothing was exported; "

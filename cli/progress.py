@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
+from ..formats.text import printable
 from .settings import settings
 
 if TYPE_CHECKING:
@@ -47,3 +48,54 @@ def above_bars() -> Iterator[None]:
 
     with tqdm.external_write_mode(file=sys.stdout):
         yield
+
+
+class ShelfBar:
+    """One bar for work on many images, with the time that is left of all of it.
+
+    Args:
+        total: bytes of all images.
+        what: what stands before the bar, and before an image's name.
+    """
+
+    def __init__(self, total: int, what: str) -> None:
+        self._total = total
+        self._what = what
+        self._before = 0
+        self._weight = 0
+        self._bar: Any = None
+
+    def __enter__(self) -> Self:
+        """Show it, while somebody watches."""
+        if not settings.quiet and sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(
+                total=self._total, desc=self._what, unit="B", unit_scale=True, unit_divisor=1024,
+                leave=False, delay=0.5,
+            )  # fmt: skip
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Take it away."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def of(self, name: str, weight: int) -> Progress | None:
+        """Return what takes the bytes that are done of the next image.
+
+        Args:
+            name: what it is called.
+            weight: the bytes that it has of the total.
+        """
+        self._before += self._weight
+        self._weight = weight
+        if self._bar is None:
+            return None
+        self._bar.set_description(f"{self._what} {printable(name)}", refresh=False)
+        before = self._before
+        self._show(before)
+        return lambda done: self._show(before + min(done, weight))
+
+    def _show(self, done: int) -> None:
+        self._bar.update(max(0, min(done, self._total) - self._bar.n))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import datetime as dt
+import os
 import shlex
 import sys
 import time
@@ -13,14 +16,16 @@ import typer
 from .arguments import JsonOption, parse_duration
 from .completion import complete_images
 from .exit_codes import DAMAGED, OF_ONE_IMAGE, code_of, message_of
-from .progress import byte_bar
+from .progress import ShelfBar, above_bars
+from .render import human_size
 from .settings import complain, notify, open_catalog, settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
     from typing import Any
 
     from ..catalog.store import Catalog
-    from ..catalog.upkeep.verify import VerifyReport
+    from ..catalog.upkeep.verify import VerifyReport, VerifyRun
 
 _MOST_SHOWN = 20
 """Bad ranges of an image that are printed; all are recorded."""
@@ -51,7 +56,7 @@ def verify(
         typer.Option(
             metavar="TIME",
             parser=parse_duration,
-            help="Begin with no image any more after so long, e.g. 2h.",
+            help="End after so long, e.g. 2h; the next one goes on from there.",
         ),
     ] = None,
     sums: Annotated[
@@ -63,7 +68,8 @@ def verify(
     """Check every checksum of images, or their structure where there are none.
 
     Each result is recorded: `ls --json`, `show` and SQL tell it, with the guest bytes that are in
-    doubt. The exit code is 5 where something is wrong.
+    doubt. The exit code is 5 where something is wrong. Where the catalog cannot be written, results
+    are only told.
 
     \b
     Examples:
@@ -75,47 +81,140 @@ def verify(
     """
     if bool(images) == all_images:
         raise typer.BadParameter("name images, or give --all", param_hint="IMAGE...")
+    from ..catalog.upkeep.verify import VerifyRun
     from .sums import check_sums
 
-    reports: list[VerifyReport] = []
     worst = 0
-    with open_catalog(write=True) as catalog:
+    began = time.monotonic()
+    with _catalog() as catalog:
         if images:
             chosen = catalog.resolve_many(images)
         else:
             chosen = [row.id for row, _volumes in catalog.list_images()]
-        if sums:
-            worst = max(worst, check_sums(catalog, chosen))
-        # Those that are made of others last: by then their parts are done.
         composed = catalog.parts()
         chosen = _due(catalog, chosen, older_than)
+        # Those that are made of others last: by then their parts are done.
         chosen.sort(key=composed.__contains__)
-        done: dict[int, VerifyReport] = {}
-        began = time.monotonic()
-        left = 0
-        for image_id in chosen:
-            if budget is not None and time.monotonic() - began >= budget:
-                left += 1
-                continue
-            code, report = verify_one(catalog, image_id, jobs=jobs, silent=as_json, done=done)
-            worst = max(worst, code)
-            reports += [report] if report else []
-    if left:
-        images_are = "image is" if left == 1 else "images are"
-        notify(f"{left} {images_are} left for the next time: the budget is spent")
+        run = VerifyRun(jobs=jobs)
+        if budget is not None:
+            run = dataclasses.replace(run, until=lambda: time.monotonic() - began >= budget)
+        if sums:
+            worst, results = check_sums(catalog, chosen, silent=as_json)
+            run = dataclasses.replace(run, sums=results)
+        verifying = Verifying(catalog, run, silent=as_json)
+        with ShelfBar(_bytes_of(catalog, chosen, composed), "verifying") as bar:
+            for image_id in chosen:
+                worst = max(worst, verifying.one(image_id, bar))
+    if verifying.left:
+        images_are = "image is" if verifying.left == 1 else "images are"
+        notify(f"{verifying.left} {images_are} left for the next time: the budget is spent")
     if as_json:
         from .render import write_json
 
-        write_json([report_fields(report) for report in reports])
+        write_json(verifying.told)
     elif not chosen:
         notify("nothing is due")
     elif len(chosen) > 1 and not settings.quiet:
-        bad = sum(not report.ok for report in reports)
-        unread = len(chosen) - len(reports) - left
-        sys.stdout.write(
-            f"{len(chosen)} images: {len(reports) - bad} right, {bad} bad, {unread} not verified\n"
-        )
+        sys.stdout.write(f"{len(chosen)} images: {verifying.summary()}\n")
     raise typer.Exit(worst)
+
+
+@contextlib.contextmanager
+def _catalog() -> Iterator[Catalog]:
+    """Give the catalog that the options name; one that cannot be written, to read only."""
+    from ..catalog.store import default_path
+
+    path = settings.db or default_path()
+    can_write = not os.path.exists(path) or (
+        os.access(path, os.W_OK) and os.access(os.path.dirname(path) or ".", os.W_OK)
+    )
+    if not can_write:
+        notify(f"{path}: cannot be written: results are not recorded")
+    with open_catalog(write=can_write) as catalog:
+        yield catalog
+
+
+def _bytes_of(
+    catalog: Catalog, chosen: list[int], composed: Mapping[int, tuple[int | None, ...]]
+) -> int:
+    """Return the bytes that verifying images goes through, each file counted once."""
+    needed = set(chosen).union(
+        part for each in chosen for part in composed.get(each, ()) if part is not None
+    )
+    return sum(_weight(catalog, image_id) for image_id in needed)
+
+
+def _weight(catalog: Catalog, image_id: int) -> int:
+    """Return the bytes that verifying an image goes through, without those of its parts."""
+    try:
+        record = catalog.get(image_id)
+    except OF_ONE_IMAGE:
+        # Verifying it says what is wrong.
+        return 0
+    return sum(stream.plain_bytes for stream in record.streams) or record.row.stored_bytes
+
+
+class Verifying:
+    """Verifies one image after the other, and tells of each.
+
+    Args:
+        catalog: where they are.
+        run: how.
+        silent: print no results; `told` has them.
+
+    Attributes:
+        told: what came of each, as JSON has it.
+        left: images that were not begun with, or not finished, for time was up.
+    """
+
+    def __init__(self, catalog: Catalog, run: VerifyRun, *, silent: bool = False) -> None:
+        self.told: list[dict[str, Any]] = []
+        self.left = 0
+        self._catalog = catalog
+        self._run = run
+        self._silent = silent
+
+    def one(self, image_id: int, bar: ShelfBar) -> int:
+        """Verify an image, tell what was found, and return the exit code that it calls for."""
+        from ..catalog.upkeep.stages import VerifyStoppedError
+        from ..catalog.upkeep.verify import verify_image
+
+        until = self._run.until
+        if until is not None and until():
+            self.left += 1
+            return 0
+        name = f"image {image_id}"
+        try:
+            record = self._catalog.get(image_id)
+            name = record.row.name
+            progress = bar.of(name, _weight(self._catalog, image_id))
+            if settings.verbose and not self._silent:
+                notify(f"{name}: verifying {human_size(record.row.stored_bytes)} of files")
+            run = dataclasses.replace(self._run, progress=progress)
+            report = verify_image(self._catalog, image_id, run)
+        except VerifyStoppedError as stopped:
+            self.left += 1
+            notify(str(stopped))
+            return 0
+        except OF_ONE_IMAGE as error:
+            complain(f"{name}: {message_of(error)}")
+            self.told.append(not_verified(image_id, name, message_of(error)))
+            return code_of(error)
+        self.told.append(report_fields(report))
+        with above_bars():
+            return print_report(report, silent=self._silent)
+
+    def summary(self) -> str:
+        """Return how many are right, and how many are not."""
+        results = [each["result"] for each in self.told]
+        parts = [
+            f"{results.count('ok')} right",
+            f"{results.count('bad')} bad",
+            f"{results.count('not verified')} not verified",
+        ]
+        if self.left:
+            parts.append(f"{self.left} left")
+        return ", ".join(parts)
 
 
 def _due(catalog: Catalog, chosen: list[int], older_than: int | None) -> list[int]:
@@ -130,27 +229,22 @@ def _due(catalog: Catalog, chosen: list[int], older_than: int | None) -> list[in
 
 
 def verify_one(
-    catalog: Catalog,
-    image_id: int,
-    *,
-    jobs: int | None = None,
-    silent: bool = False,
-    done: dict[int, VerifyReport] | None = None,
-) -> tuple[int, VerifyReport | None]:
-    """Verify an image, print its result, and return the exit code that it calls for."""
-    from ..catalog.upkeep.verify import verify_image
+    catalog: Catalog, image_id: int, *, silent: bool = False
+) -> tuple[int, dict[str, Any] | None]:
+    """Verify one image; return the exit code that it calls for, and what was found as JSON."""
+    from ..catalog.upkeep.verify import VerifyRun
 
-    name = f"image {image_id}"
-    try:
-        record = catalog.get(image_id)
-        name = record.row.name
-        total = sum(stream.plain_bytes for stream in record.streams) or record.row.stored_bytes
-        with byte_bar(total, name) as progress:
-            report = verify_image(catalog, image_id, progress=progress, jobs=jobs, done=done)
-    except OF_ONE_IMAGE as error:
-        complain(f"{name}: {message_of(error)}")
-        return code_of(error), None
-    return print_report(report, silent=silent), report
+    verifying = Verifying(catalog, VerifyRun(), silent=silent)
+    with ShelfBar(_weight(catalog, image_id), "verifying") as bar:
+        code = verifying.one(image_id, bar)
+    return code, next(iter(verifying.told), None)
+
+
+def not_verified(image_id: int, name: str, reason: str) -> dict[str, Any]:
+    """Return what there is to tell of an image that could not be verified, as JSON has it."""
+    return {
+        "id": image_id, "name": name, "result": "not verified", "detail": reason, "bad_ranges": [],
+    }  # fmt: skip
 
 
 def print_report(report: VerifyReport, *, silent: bool = False) -> int:

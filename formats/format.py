@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from .progress import WHOLE
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from .finding import Finding
     from .index.kind import IndexKind
     from .index.stored import StoredIndex
-    from .progress import Progress
+    from .progress import Progress, Stage
     from .reader import ImageReader, ImageStream, Scan
     from .sources.byte_source import ByteSource
     from .sources.forward import ForwardSource
@@ -57,6 +59,7 @@ class Verify(Protocol):
         *,
         progress: Progress | None = None,
         jobs: int | None = None,
+        stage: Stage = WHOLE,
     ) -> Iterator[Finding]:
         """Check every checksum, else the structure; yield what is wrong, and go on past errors.
 
@@ -66,6 +69,7 @@ class Verify(Protocol):
             index: the index of the scan.
             progress: told the stored bytes that are done.
             jobs: threads; as many as there are processors if None.
+            stage: what was done before, and what is told how far it is done now.
 
         Raises:
             FormatError: the image is of that format no more.

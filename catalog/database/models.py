@@ -419,6 +419,26 @@ directory_facts = sa.Table(
     sa.Column("detail", WordsAsJson, nullable=False),
 )
 
+verify_stages = sa.Table(
+    "verify_stages",
+    metadata,
+    sa.Column(
+        "image_id",
+        sa.Integer,
+        sa.ForeignKey("images.id", ondelete="CASCADE"),
+        primary_key=True,
+        nullable=False,
+    ),
+    sa.Column("index_id", sa.Integer, nullable=False),
+    sa.Column("files", sa.JSON, nullable=False),
+    sa.Column("reached", sa.BigInteger, nullable=False),
+    sa.Column("bad_count", sa.Integer, nullable=False),
+    sa.Column("found", WordsAsJson, nullable=False),
+    sa.Column("done_blocks", sa.LargeBinary),
+    sa.Column("hashes", sa.LargeBinary),
+    sa.Column("stopped_at", sa.Text, nullable=False),
+)
+
 passed_over = sa.Table(
     "passed_over",
     metadata,

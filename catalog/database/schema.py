@@ -18,7 +18,17 @@ if TYPE_CHECKING:
 
     from .connection import Database
 
-REVISIONS: tuple[str, ...] = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
+REVISIONS: tuple[str, ...] = (
+    "0001",
+    "0002",
+    "0003",
+    "0004",
+    "0005",
+    "0006",
+    "0007",
+    "0008",
+    "0009",
+)
 """Every revision of the schema, oldest first."""
 
 APPLICATION_ID = 0x494D4743

@@ -256,6 +256,12 @@ def replace_bad_ranges(
         )
 
 
+def delete_stage(connection: sa.Connection, image_id: int) -> None:
+    """Forget how far a verification of an image had got."""
+    table = models.verify_stages
+    connection.execute(sa.delete(table).where(table.c.image_id == image_id))
+
+
 def replace_directory(
     connection: sa.Connection,
     values: dict[str, Any],

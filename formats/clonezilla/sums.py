@@ -78,11 +78,13 @@ class SumResult:
         name: the file; empty where the line could not be understood.
         outcome: what came of it.
         detail: what is wrong, empty where nothing is.
+        file_name: the file of checksums.
     """
 
     name: str
     outcome: SumOutcome
     detail: str = ""
+    file_name: str = ""
 
 
 def algorithm_of(file_name: str) -> str:
@@ -153,7 +155,8 @@ def _check(
     for number, detail in sums.problems:
         yield SumResult("", SumOutcome.REFUSED, f"{file_name}, line {number}: {detail}")
     for line in sums.lines:
-        yield _compare(files, line, sums.algorithm, count)
+        result = _compare(files, line, sums.algorithm, count)
+        yield dataclasses.replace(result, file_name=file_name)
 
 
 def _compare(files: Files, line: SumLine, algorithm: str, count: Progress) -> SumResult:

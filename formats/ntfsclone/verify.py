@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import FormatError
 from ..finding import Finding
+from ..progress import WHOLE
 from ..sources.prefetch import Pieces
 from ..stored.clusters import StoredClusters
 from . import reader
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from ..index.ranges import ClusterRange, RangeIndex, RangeList
     from ..index.stored import StoredIndex
-    from ..progress import Progress
+    from ..progress import Progress, Stage
     from ..sources.byte_source import ByteSource
     from ..sources.prefetch import Piece
 
@@ -34,6 +35,7 @@ def verify(
     *,
     progress: Progress | None = None,
     jobs: int | None = None,  # noqa: ARG001 - the stream can only be followed by one
+    stage: Stage = WHOLE,  # noqa: ARG001 - and only from its beginning
 ) -> Iterator[Finding]:
     """Follow the commands to the end, read every byte, and yield what is wrong.
 
@@ -43,6 +45,7 @@ def verify(
         index: the range index of the scan.
         progress: told the stored bytes that are done.
         jobs: as the other formats have it.
+        stage: as the other formats have it.
 
     Raises:
         OSError: the operating system could not read.

@@ -10,6 +10,7 @@ from isal import isal_zlib
 from ..errors import FormatError
 from ..finding import Finding
 from ..index.rank import FullIndex
+from ..progress import WHOLE
 from ..stored.blocks import StoredBlocks
 from ..stored.checksum_groups import BadGroup, Groups, all_right, bad_groups, finding_of, uncovered
 from ..stored.unreadable import unreadable
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from ..index.stored import StoredIndex
-    from ..progress import Progress
+    from ..progress import Progress, Stage
     from ..sources.byte_source import ByteSource
     from ..sources.forward import ForwardSource
 
@@ -33,6 +34,7 @@ def verify(
     *,
     progress: Progress | None = None,
     jobs: int | None = None,
+    stage: Stage = WHOLE,
 ) -> Iterator[Finding]:
     """Check header, bitmap and every group of blocks, and yield what is wrong.
 
@@ -42,32 +44,40 @@ def verify(
         index: the rank index of the scan.
         progress: told the stored bytes that are done.
         jobs: threads; as many as there are processors if None.
+        stage: what was done before, and what is told how far it is done now.
 
     Raises:
         OSError: the operating system could not read.
         FormatError: the image is no partclone image any more.
     """
     blocks = StoredBlocks.from_json(fields)
+    if not stage.begin:
+        yield from _head(source)
+    mode, reseed = _mode(source, blocks)
+    if mode is layout.ChecksumMode.NONE:
+        yield from _sweep(source, blocks, index, progress, jobs, stage)
+        return
+    groups = Groups(source, blocks, _checker(mode, blocks, reseed=reseed))
+    if not stage.begin:
+        yield from uncovered(groups, index)
+    if mode in {layout.ChecksumMode.XXH64, layout.ChecksumMode.XXH128} and not reseed:
+        yield from _verify_running(groups, mode, index, progress)
+        return
+    for bad in bad_groups(groups, jobs=jobs, progress=progress, stage=stage):
+        yield finding_of(groups, bad, index)
+
+
+def _head(source: ByteSource) -> Iterator[Finding]:
+    """Yield what is wrong with header and bitmap, or missing at the end."""
     try:
         info = reader.scan(source).info
     except FormatError as error:
         yield Finding(None, None, str(error))
-    else:
-        if info.missing is not None:
-            yield Finding(*info.missing, str(info.damage))
-        elif info.damage is not None:
-            yield Finding(None, None, info.damage)
-    mode, reseed = _mode(source, blocks)
-    if mode is layout.ChecksumMode.NONE:
-        yield from _sweep(source, blocks, index, progress, jobs)
         return
-    groups = Groups(source, blocks, _checker(mode, blocks, reseed=reseed))
-    yield from uncovered(groups, index)
-    if mode in {layout.ChecksumMode.XXH64, layout.ChecksumMode.XXH128} and not reseed:
-        yield from _verify_running(groups, mode, index, progress)
-        return
-    for bad in bad_groups(groups, jobs=jobs, progress=progress):
-        yield finding_of(groups, bad, index)
+    if info.missing is not None:
+        yield Finding(*info.missing, str(info.damage))
+    elif info.damage is not None:
+        yield Finding(None, None, info.damage)
 
 
 def _sweep(
@@ -76,11 +86,14 @@ def _sweep(
     index: StoredIndex,
     progress: Progress | None,
     jobs: int | None,
+    stage: Stage,
 ) -> Iterator[Finding]:
     """Read all blocks of an image without checksums, and yield those that cannot be read."""
     ranks = index.rank_index() or FullIndex(blocks.total_blocks)
     stop = min(source.size, blocks.stored_size)
-    for bad in unreadable(source, blocks.data_offset, stop, progress=progress, jobs=jobs):
+    for bad in unreadable(
+        source, blocks.data_offset, stop, progress=progress, jobs=jobs, stage=stage
+    ):
         first, last = (
             (offset - blocks.data_offset) // blocks.block_size
             for offset in (bad.start, bad.stop - 1)

@@ -10,6 +10,7 @@ from isal import isal_zlib
 from ..errors import FormatError
 from ..finding import Finding
 from ..ordered_map import in_order
+from ..progress import WHOLE
 from ..stored.blocks import StoredBlocks
 from ..stored.checksum_groups import Groups, all_right, bad_groups, finding_of, uncovered
 from . import layout, reader
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from ..index.stored import StoredIndex
-    from ..progress import Progress
+    from ..progress import Progress, Stage
     from ..sources.byte_source import ByteSource
     from ..sources.forward import Readable
 
@@ -35,6 +36,7 @@ def verify(
     *,
     progress: Progress | None = None,
     jobs: int | None = None,
+    stage: Stage = WHOLE,
 ) -> Iterator[Finding]:
     """Check headers, every check inside the data, and the sum at the end; yield what is wrong.
 
@@ -44,25 +46,27 @@ def verify(
         index: the rank index of the scan.
         progress: told the stored bytes that are done.
         jobs: threads; as many as there are processors if None.
+        stage: what was done before, and what is told how far it is done now.
 
     Raises:
         OSError: the operating system could not read.
     """
     blocks = StoredBlocks.from_json(fields)
-    is_right = True
+    is_right = stage.is_right
     try:
-        info = reader.scan(source).info
+        info = reader.scan(source).info if not stage.begin else None
     except FormatError as error:
         is_right = False
         yield Finding(None, None, str(error))
     else:
-        if info.missing is not None:
+        if info is not None and info.missing is not None:
             yield Finding(*info.missing, str(info.damage))
     groups = Groups(source, blocks, _Check())
-    if source.size < blocks.stored_size + len(layout.TAIL_MAGIC) + layout.TAIL_SUM_SIZE:
+    is_cut = source.size < blocks.stored_size + len(layout.TAIL_MAGIC) + layout.TAIL_SUM_SIZE
+    if is_cut and not stage.begin:
         # The sum in the tail is what covers the data behind the last check.
         yield from uncovered(groups, index)
-    for bad in bad_groups(groups, jobs=jobs, progress=progress):
+    for bad in bad_groups(groups, jobs=jobs, progress=progress, stage=stage):
         is_right = False
         yield finding_of(groups, bad, index)
     if is_right:

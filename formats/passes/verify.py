@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from .. import registry
 from ..finding import Finding
+from ..progress import WHOLE
 from ..sources.distrusted import every_byte
 from ..stored.used_windows import distrusted_ranges
 
@@ -13,11 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from ..index.stored import StoredIndex
-    from ..progress import Progress
+    from ..progress import Progress, Stage
     from ..sources.byte_source import ByteSource
 
 
-def verify(
+def verify(  # noqa: PLR0913 - as each format has it, and which
     name: str,
     source: ByteSource,
     layout: Mapping[str, int],
@@ -25,6 +26,7 @@ def verify(
     *,
     progress: Progress | None = None,
     jobs: int | None = None,
+    stage: Stage = WHOLE,
 ) -> Iterator[Finding]:
     """Check every checksum that an image has, else its structure; yield what is wrong.
 
@@ -37,6 +39,7 @@ def verify(
         index: the index of the scan.
         progress: told the stored bytes that are done.
         jobs: threads; as many as there are processors if None.
+        stage: what was done before, and what is told how far it is done now.
 
     Raises:
         UnsupportedFeatureError: no format has this name.
@@ -44,11 +47,11 @@ def verify(
         OSError: the operating system could not read.
     """
     whole = every_byte(source)
-    if whole is not source:
+    if whole is not source and not stage.begin:
         # The format's own checksums may still tell something of it.
         yield from _distrusted(name, source, whole, layout, index)
     check = registry.named(name).verify
-    yield from check(whole, layout, index, progress=progress, jobs=jobs)
+    yield from check(whole, layout, index, progress=progress, jobs=jobs, stage=stage)
 
 
 def _distrusted(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..progress import WHOLE
 from ..stored.mapped import MappedClusters
 from ..stored.mapped_verify import verify_mapped
 from .reader import open_reader
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
     from ..finding import Finding
     from ..index.stored import StoredIndex
-    from ..progress import Progress
+    from ..progress import Progress, Stage
     from ..sources.byte_source import ByteSource
 
 
@@ -24,6 +25,7 @@ def verify(
     *,
     progress: Progress | None = None,
     jobs: int | None = None,
+    stage: Stage = WHOLE,
 ) -> Iterator[Finding]:
     """Read everything that is stored, and yield what cannot be read.
 
@@ -33,10 +35,13 @@ def verify(
         index: the index of the scan.
         progress: told the bytes that are done.
         jobs: threads; as many as there are processors if None.
+        stage: what was done before, and what is told how far it is done now.
 
     Raises:
         OSError: the operating system could not read.
     """
     geometry = MappedClusters.from_json(fields)
     reader = open_reader(source, fields, index)
-    yield from verify_mapped(reader, geometry, index.map_index(), progress=progress, jobs=jobs)
+    yield from verify_mapped(
+        reader, geometry, index.map_index(), progress=progress, jobs=jobs, stage=stage
+    )

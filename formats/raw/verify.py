@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..finding import Finding
+from ..progress import WHOLE
 from ..stored.blocks import StoredBlocks
 from ..stored.unreadable import unreadable
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from ..index.stored import StoredIndex
-    from ..progress import Progress
+    from ..progress import Progress, Stage
     from ..sources.byte_source import ByteSource
 
 
@@ -23,6 +24,7 @@ def verify(
     *,
     progress: Progress | None = None,
     jobs: int | None = None,
+    stage: Stage = WHOLE,
 ) -> Iterator[Finding]:
     """Read every byte and yield what cannot be read: there are no checksums, and no structure.
 
@@ -34,10 +36,11 @@ def verify(
         index: as the other formats have it.
         progress: told the bytes that are done.
         jobs: threads; as many as there are processors if None.
+        stage: what was done before, and what is told how far it is done now.
 
     Raises:
         OSError: the operating system could not read.
     """
     size = StoredBlocks.from_json(fields).size
-    for bad in unreadable(source, 0, size, progress=progress, jobs=jobs):
+    for bad in unreadable(source, 0, size, progress=progress, jobs=jobs, stage=stage):
         yield Finding(bad.start, bad.stop, f"cannot be read: {bad.reason}")

@@ -94,6 +94,21 @@ class SealingSource:
         """Close the source."""
         self._source.close()
 
+    def so_far(self) -> tuple[bytes, bytes]:
+        """Return which blocks were read, a byte for each, and the hashes of all pages there are.
+
+        For `go_on`, where the rest is read another time.
+        """
+        with self._lock:
+            return bytes(self._done), bytes(self._hashes)
+
+    def go_on(self, done: bytes, hashes: bytes) -> bool:
+        """Take what `so_far` has returned of the same bytes; False, and nothing, if it is not."""
+        if (len(done), len(hashes)) != (len(self._done), len(self._hashes)):
+            return False
+        self._done[:], self._hashes[:] = done, hashes
+        return True
+
     def finish(self, progress: Callable[[int], None] | None = None) -> bytes | None:
         """Read what nobody has read, and return `HASH_SIZE` bytes for each page of all.
 

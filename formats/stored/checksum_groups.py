@@ -14,12 +14,13 @@ from ..errors import FormatError
 from ..finding import Finding
 from ..index.rank import FullIndex
 from ..ordered_map import in_order
+from ..progress import WHOLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from ..index.stored import StoredIndex
-    from ..progress import Progress
+    from ..progress import Progress, Stage
     from ..sources.byte_source import ByteSource
     from .blocks import StoredBlocks
 
@@ -189,7 +190,11 @@ class Groups:
 
 
 def bad_groups(
-    groups: Groups, *, jobs: int | None = None, progress: Progress | None = None
+    groups: Groups,
+    *,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+    stage: Stage = WHOLE,
 ) -> Iterator[BadGroup]:
     """Check every group that is there, and yield the bad ones, ascending.
 
@@ -197,12 +202,15 @@ def bad_groups(
         groups: the groups.
         jobs: threads; as many as there are processors if None.
         progress: told the stored bytes that are done.
+        stage: what was done before, and what is told how far it is done now.
 
     Raises:
         FormatError, OSError: the source cannot be read.
     """
     at_once = max(1, _BATCH_SIZE // groups.stride)
-    firsts = range(0, groups.count, at_once)
+    done = max(0, stage.begin - groups.blocks.data_offset) // groups.stride
+    # The batch before it once more: a chained checksum may go on from one that is bad.
+    firsts = range(max(0, done // at_once - 1) * at_once, groups.count, at_once)
 
     def stop_of(first: int) -> int:
         return min(groups.count, first + at_once)
@@ -217,8 +225,10 @@ def bad_groups(
                 continue
             last = bad
             yield bad
+        reached = min(groups.offset(stop_of(first)), groups.source.size)
         if progress is not None:
-            progress(min(groups.offset(stop_of(first)), groups.source.size))
+            progress(reached)
+        stage.reached(reached)
 
 
 def all_right(groups: Groups) -> bool:

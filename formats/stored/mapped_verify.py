@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 from ..errors import FormatError
 from ..finding import Finding
 from ..index.map import MapKind
 from ..ordered_map import in_order
+from ..progress import WHOLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ..index.map import MapIndex
-    from ..progress import Progress
+    from ..progress import Progress, Stage
     from ..reader import ImageReader
     from .mapped import MappedClusters
 
@@ -27,6 +29,7 @@ def verify_mapped(
     *,
     progress: Progress | None = None,
     jobs: int | None = None,
+    stage: Stage = WHOLE,
 ) -> Iterator[Finding]:
     """Read every cluster that is stored, and yield what cannot be read or decoded.
 
@@ -36,6 +39,7 @@ def verify_mapped(
         index: its map.
         progress: told the guest bytes that are done, of those that are stored.
         jobs: threads; as many as there are processors if None.
+        stage: what was done before, and what is told how far it is done now.
 
     Raises:
         OSError: the operating system could not read.
@@ -45,13 +49,14 @@ def verify_mapped(
     def of_piece(piece: tuple[int, int]) -> list[Finding]:
         return list(_unreadable(reader, *piece, geometry.cluster_size))
 
-    done = 0
-    pieces = _stored_pieces(index, geometry, step)
+    done = stage.begin // step * step
+    pieces = itertools.islice(_stored_pieces(index, geometry, step), done // step, None)
     for found in in_order(of_piece, pieces, jobs=jobs):
         yield from found
         done += step
         if progress is not None:
             progress(min(geometry.size, done))
+        stage.reached(done)
 
 
 def _stored_pieces(

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import FormatError
 from ..ordered_map import in_order
+from ..progress import WHOLE
 from ..sources.pages import PAGE_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..progress import Progress
+    from ..progress import Progress, Stage
     from ..sources.byte_source import ByteSource
 
 _PIECE = 4 << 20
@@ -32,6 +33,7 @@ def unreadable(
     *,
     progress: Progress | None = None,
     jobs: int | None = None,
+    stage: Stage = WHOLE,
 ) -> Iterator[Unreadable]:
     """Read bytes ``[start, stop)`` and yield what cannot be read, ascending, a page at the finest.
 
@@ -43,6 +45,7 @@ def unreadable(
         stop: behind the last.
         progress: told where it has got to.
         jobs: threads; as many as there are processors if None.
+        stage: what was done before, and what is told how far it is done now.
 
     Raises:
         OSError: the operating system could not read.
@@ -51,11 +54,13 @@ def unreadable(
     def of_piece(at: int) -> list[Unreadable]:
         return _unreadable(source, at, min(stop, at + _PIECE))
 
-    offsets = range(start, stop, _PIECE)
+    done = max(0, stage.begin - start) // _PIECE
+    offsets = range(start + done * _PIECE, stop, _PIECE)
     for at, found in zip(offsets, in_order(of_piece, offsets, jobs=jobs), strict=True):
         yield from found
         if progress is not None:
             progress(min(stop, at + _PIECE))
+        stage.reached(min(stop, at + _PIECE))
 
 
 def _unreadable(source: ByteSource, start: int, stop: int) -> list[Unreadable]:

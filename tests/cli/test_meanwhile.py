@@ -12,7 +12,7 @@ from imgcat.catalog.errors import ImageChangedError, ImageNotFoundError
 from imgcat.catalog.opening.open import open_by_name
 from imgcat.catalog.store import Catalog
 from imgcat.catalog.upkeep.repack import repack
-from imgcat.catalog.upkeep.verify import verify_image
+from imgcat.catalog.upkeep.verify import VerifyRun, verify_image
 from support.ntfsclone_writer import Recipe, write
 from support.shortcuts import catalogue
 
@@ -110,7 +110,7 @@ def test_what_cannot_be_recorded_any_more_says_so(
             assert (tmp_path / "out.zst").exists()
             return
         with pytest.raises((ImageNotFoundError, ImageChangedError), match=r"meanwhile|anew"):
-            verify_image(catalog, image_id, progress=progress)
+            verify_image(catalog, image_id, VerifyRun(progress))
 
 
 def test_an_image_of_the_library_stays_readable_until_it_is_closed(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 from support.partclone_writer import Recipe, Written, write
+from support.small_disk import SmallDisk
 from support.streams import compress
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from support.program import Program
@@ -145,10 +149,98 @@ def test_what_is_due_comes_oldest_first_and_within_a_budget(
         )
     said = program.run("verify", "--all", "--older-than", "30d", "--budget", "0s")
     assert said.stderr == "imgcat: 3 images are left for the next time: the budget is spent\n"
-    assert said.stdout == "3 images: 0 right, 0 bad, 0 not verified\n"
+    assert said.stdout == "3 images: 0 right, 0 bad, 0 not verified, 3 left\n"
     found = program.json("verify", "--all", "--older-than", "30d", "--budget", "1h")
     assert [each["name"] for each in found] == ["d", "b", "a"]
     assert (
         program.run("verify", "--all", "--older-than", "30d").stderr == "imgcat: nothing is due\n"
     )
     program.run("verify", "--all", "--older-than", "soon", code=2)
+
+
+def checksummed(place: Path) -> SmallDisk:
+    """A directory of Clonezilla with the checksums that coreutils make of its files."""
+    disk = SmallDisk(place)
+    for tool in ("md5sum", "sha256sum"):
+        names = sorted(each.name for each in place.iterdir() if not each.name.endswith("SUMS"))
+        said = subprocess.run([tool, *names], cwd=place, capture_output=True, check=True).stdout
+        (place / f"{tool[:-3].upper()}SUMS").write_bytes(said)
+    return disk
+
+
+def test_sums_of_a_right_directory_are_recorded(program: Program, tmp_path: Path) -> None:
+    checksummed(tmp_path / "laptop")
+    program.run("add", tmp_path / "laptop")
+    said = program.run("verify", "--sums", "laptop/*")
+    assert said.stdout.splitlines() == [
+        f"ok        {tmp_path}/laptop/MD5SUMS: 8 right, 0 not",
+        f"ok        {tmp_path}/laptop/SHA256SUMS: 8 right, 0 not",
+        "ok        laptop/sda1: right: every crc32, and SHA256SUMS",
+        "ok        laptop/sda2: right: SHA256SUMS, and structure",
+        "ok        laptop/sda.disk: right: every part",
+        "3 images: 3 right, 0 bad, 0 not verified",
+    ]
+    assert said.stderr == ""
+    assert program.sql("SELECT name, verify_detail FROM images WHERE path IS NOT NULL") == [
+        {"name": "laptop/sda1", "verify_detail": "right: every crc32, and SHA256SUMS"},
+        {"name": "laptop/sda2", "verify_detail": "right: SHA256SUMS, and structure"},
+    ]
+    assert {each["result"] for each in program.json("verify", "--sums", "laptop/*")} == {"ok"}
+
+
+def test_a_sum_that_is_wrong_is_a_verdict(program: Program, tmp_path: Path) -> None:
+    """What lies between the data of an ntfsclone image has no other checksum."""
+    disk = checksummed(tmp_path / "laptop")
+    program.run("add", tmp_path / "laptop")
+    _flip(disk.second_image, disk.second_image.stat().st_size // 2)
+    said = program.run("verify", "--sums", "laptop/*", code=5)
+    assert "laptop/sda1: right: every crc32, and SHA256SUMS" in said.stdout
+    assert "BAD       laptop/sda2: 1 bad place found" in said.stdout
+    assert "laptop/sda2: structure: MD5SUMS: sda2.ntfs-img: the md5 checksum is" in said.stderr
+    ((detail,),) = (
+        row.values() for row in program.sql("SELECT detail FROM bad_ranges WHERE image_id = 2")
+    )
+    assert detail.startswith("MD5SUMS: sda2.ntfs-img: the md5 checksum is")
+
+
+@pytest.fixture
+def read_only(tmp_path: Path) -> Iterator[Path]:
+    place, where = tmp_path / "shelf", tmp_path / "disc"
+    place.mkdir()
+    where.mkdir()
+    subprocess.run(["mount", "--bind", place, where], check=True)
+    yield place
+    subprocess.run(["umount", "-l", where], check=True)
+
+
+def test_with_a_catalog_that_cannot_be_written_results_are_told(
+    program: Program, tmp_path: Path, read_only: Path, written: Written
+) -> None:
+    (read_only / "a.img").write_bytes(written.image)
+    (read_only / "b.img").write_bytes(written.image)
+    program.run("--db", read_only / "c.db", "add", "--relative", "-r", read_only)
+    _flip(read_only / "b.img", written.block_offsets[11] + 7)
+    disc = tmp_path / "disc"
+    subprocess.run(["mount", "-o", "remount,ro,bind", disc], check=True)
+    said = program.run("--db", disc / "c.db", "verify", "--all", code=5)
+    assert said.stdout.splitlines()[0] == "ok        a: right: every crc32"
+    assert said.stdout.splitlines()[1].startswith("BAD       b: 1 bad place found")
+    assert said.stderr.splitlines()[0] == (
+        f"imgcat: {disc}/c.db: cannot be written: results are not recorded"
+    )
+    listed = program.json("--db", disc / "c.db", "ls")
+    assert [each["verified_at"] for each in listed] == [None, None]
+
+
+def test_what_cannot_be_verified_is_in_the_document(
+    program: Program, tmp_path: Path, written: Written
+) -> None:
+    for name in "ab":
+        (tmp_path / f"{name}.img").write_bytes(written.image)
+    program.run("add", tmp_path / "a.img", tmp_path / "b.img")
+    (tmp_path / "a.img").unlink()
+    result = program.run("verify", "--all", "--json", code=5)
+    (first, second) = json.loads(result.stdout)
+    assert (first["name"], first["result"]) == ("a", "not verified")
+    assert "a.img" in first["detail"]
+    assert (second["name"], second["result"]) == ("b", "ok")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pty
 import random
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -191,39 +190,6 @@ def test_several_are_unmounted_and_all(program: Program, shelf: Path, tmp_path: 
     )  # fmt: skip
     assert (result.returncode, result.stderr) == (0, "imgcat: nothing is mounted\n")
     assert result.stdout.endswith("[]\n")
-
-
-def test_json_of_every_command_is_documented(program: Program) -> None:
-    page = (ROOT / "docs" / "json.md").read_text()
-    told = set(re.findall(r"^\| `([a-z -]+)` \|", page, re.MULTILINE))
-    having = set()
-    for name in _COMMANDS:
-        if name != "db" and "--json" in program.run(name, "--help").stdout:
-            having.add(name)
-    assert told == having
-
-
-def test_the_fields_that_are_documented_are_those_that_are_written(
-    program: Program, shelf: Path
-) -> None:
-    page = (ROOT / "docs" / "json.md").read_text()
-
-    def fields(command: str, number: int = 0) -> set[str]:
-        (row,) = re.findall(rf"^\| `{command}` \| (.*) \|$", page, re.MULTILINE)
-        return set(re.findall(r"\w+", re.findall(r"`([^`]*)`", row)[number]))
-
-    (first, *_rest) = program.json("ls")
-    assert fields("ls") == set(first)
-    added = program.json("add", "-r", shelf)
-    assert fields("add", 1) == set(added["images"][0])
-    assert set(re.findall(r"\w+", page.split("`summary`, numbers: `")[1].split("`")[0])) == set(
-        added["summary"]
-    )
-    (report, *_rest) = program.json("verify", "--all")
-    assert fields("verify") == set(report)
-    assert fields("map") == {key for each in program.json("map", "one") for key in each}
-    assert fields("relocate") | {"files"} == set(program.json("relocate", shelf, "/x", "--dry-run"))
-    assert fields("rm") == set(program.json("rm", "--dry-run", "one")[0])
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import importlib.util
 import os
+import shlex
 import shutil
+import subprocess
 import sys
 from typing import TYPE_CHECKING
 
@@ -14,7 +17,7 @@ import typer
 from .arguments import JsonOption
 from .exit_codes import NOT_SERVED
 from .filesystems import FILE_SYSTEMS
-from .settings import open_catalog
+from .settings import open_catalog, settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +41,7 @@ def doctor(as_json: JsonOption = False) -> None:
     """
     from .render import write_json
 
-    findings = [*_mounting(), *_serving(), *_packages(), *_catalog()]
+    findings = [*_mounting(), *_loops(), *_serving(), *_packages(), *_catalog(), *_root()]
     if as_json:
         write_json([dataclasses.asdict(finding) for finding in findings])
     else:
@@ -68,13 +71,93 @@ def _mounting() -> Iterator[Finding]:
     else:
         yield Finding(
             "note",
-            "root and other users cannot look into your mounts, so loop mounts need --allow-other",
+            "root and other users cannot look into your mounts, nor can `sudo mount` or a setuid "
+            "ntfs-3g",
             "echo user_allow_other | sudo tee -a /etc/fuse.conf",
         )
     if os.geteuid() == 0:
         yield Finding("ok", "read-ahead can be set")
     else:
         yield Finding("note", "only root can set the read-ahead, which makes buffered reads faster")
+
+
+def _loops() -> Iterator[Finding]:
+    """Tell whether the partitions of a loop device get nodes of their own."""
+    from ..fusefs.mounts import mount_points
+
+    if not os.path.exists("/dev/loop-control"):
+        yield Finding("note", "the kernel has no loop devices: nothing can be mounted with -o loop",
+                      "modprobe loop")  # fmt: skip
+        return
+    # Where the kernel makes none, udev would have to: as in a container, it is not there.
+    kinds = {point.fs_type for point in mount_points() if point.path == "/dev"}
+    unread = _unread_tables()
+    if "devtmpfs" not in kinds:
+        yield Finding(
+            "note",
+            "`losetup -P` makes no nodes for partitions here, for /dev is no devtmpfs: `imgcat "
+            "show DISK` has a mount by offset for each",
+            "imgcat show DISK",
+        )
+    elif unread:
+        yield Finding(
+            "note",
+            f"`losetup -P` makes no nodes for partitions: this kernel reads no {unread} tables",
+            "partx -a /dev/loopN",
+        )
+    else:
+        yield Finding("ok", "`losetup -P` makes nodes for partitions")
+
+
+def _unread_tables() -> str:
+    """Return the partition tables that the kernel was built without, as far as it tells."""
+    try:
+        with gzip.open("/proc/config.gz", "rt", encoding="utf-8") as file:
+            config = file.read()
+    except OSError:
+        try:
+            with open(f"/boot/config-{os.uname().release}", encoding="utf-8") as file:
+                config = file.read()
+        except OSError:
+            return ""
+    kinds = {"MBR": "CONFIG_MSDOS_PARTITION=y", "GPT": "CONFIG_EFI_PARTITION=y"}
+    return " and ".join(kind for kind, line in kinds.items() if line not in config)
+
+
+def _root() -> Iterator[Finding]:
+    """Tell which catalog root uses, where that is another one than the user's."""
+    from ..catalog.store import default_path
+
+    sudo_user = os.environ.get("SUDO_USER")
+    mine = os.path.abspath(settings.db or default_path())
+    if os.geteuid():
+        yield Finding(
+            "note",
+            "`sudo imgcat` has the catalog of root; with yours:",
+            f"sudo imgcat --db {shlex.quote(mine)} mount-all --trust-catalog DIR",
+        )
+    elif sudo_user and settings.db is None:
+        yield Finding(
+            "note", f"as root, this is the catalog of root: {mine}", "imgcat --db FILE ..."
+        )
+
+
+def _kernel(name: str) -> Finding | None:
+    """Return whether the kernel can mount a file system; None where a program does."""
+    wanted = FILE_SYSTEMS[name].mount_type
+    if wanted is None or shutil.which(f"mount.{wanted}"):
+        return None
+    with open("/proc/filesystems", encoding="ascii") as file:
+        if wanted in file.read().split():
+            return Finding("ok", f"the kernel mounts {wanted}")
+    modprobe = shutil.which("modprobe", path="/usr/sbin:/sbin:/usr/bin:/bin")
+    if modprobe is not None:
+        words = [modprobe, "-n", "-q", wanted]
+        found = subprocess.run(words, check=False, capture_output=True)  # noqa: S603 - our own words
+        if found.returncode == 0:
+            return Finding("ok", f"the kernel mounts {wanted}, as a module")
+    other = {"exfat": "apt-get install exfat-fuse"}.get(wanted)
+    return Finding("note", f"the kernel does not mount {wanted}", other or "another kernel")
 
 
 def _serving() -> Iterator[Finding]:
@@ -125,3 +208,6 @@ def _catalog() -> Iterator[Finding]:
             yield Finding(
                 "note", f"{program} for {name} is not there", f"apt-get install {tools.package}"
             )
+        kernel = _kernel(name)
+        if kernel is not None:
+            yield kernel

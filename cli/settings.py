@@ -23,6 +23,8 @@ class Settings:
     db: str | None = None
     quiet: bool = False
     verbose: bool = False
+    is_temporary: bool = False
+    """Whether the catalog is one that goes with this command."""
 
 
 settings = Settings()

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from .arguments import ImageArgument, JsonOption
 from .images import listed_fields
+from .routes import mounted_path, routes
 from .straight import catalog_for
 
 if TYPE_CHECKING:
     from ..catalog.records import ImageCost, ImageRecord, InsideRows, PartitionRow, StreamCost
+    from .routes import Route
 
     _Sections = dict[str, dict[str, object]]
 
@@ -37,18 +39,19 @@ def show(image: ImageArgument, as_json: JsonOption = False) -> None:
             status = Observed(catalog.list_images(), catalog.parts()).status(record.row.id)
         else:
             status = observed_status(record.row, record.volumes)
-        commands = _commands(record, catalog.path)
+        mounted = mounted_path(catalog, record.row.id, record.row.name)
+        ways = routes(catalog, record, inside, status, mounted)
     if as_json:
         from .render import write_json
 
-        write_json(_shown_fields(record, cost, status, *commands) | _inside_fields(inside))
+        fields = _shown_fields(record, cost, status) | _inside_fields(inside)
+        write_json(fields | {"mounted": mounted, "routes": [way._asdict() for way in ways]})
     else:
-        _write_record(record, cost, status, inside, commands)
+        _write_record(record, cost, status, inside)
+        _write_routes(ways)
 
 
-def _shown_fields(
-    record: ImageRecord, cost: ImageCost, status: str, check: str | None, mount: str | None
-) -> dict[str, Any]:
+def _shown_fields(record: ImageRecord, cost: ImageCost, status: str) -> dict[str, Any]:
     return listed_fields(record.row, status) | {
         "total_blocks": record.total_blocks,
         "used_blocks": record.used_blocks,
@@ -76,8 +79,6 @@ def _shown_fields(
             {"start": bad.start, "stop": bad.stop, "detail": bad.detail}
             for bad in record.bad_ranges
         ],
-        "check_command": check,
-        "mount_command": mount,
     }
 
 
@@ -94,14 +95,11 @@ def _write_record(
     cost: ImageCost,
     status: str,
     inside: InsideRows,
-    commands: tuple[str | None, str | None],
 ) -> None:
     from .render import write_fields
 
-    check, mount = commands
     sections = _facts(record, cost, status) | _inside(inside) | _streams(cost)
     sections |= _complaints(record)
-    sections["Commands"] = {"Check": check or "none is known", "Mount": mount or "none is known"}
     for title, fields in sections.items():
         if not fields:
             continue
@@ -233,13 +231,17 @@ def _stream_fields(stream: StreamCost) -> dict[str, object]:
     }
 
 
-def _commands(record: ImageRecord, catalog_path: str) -> tuple[str | None, str | None]:
-    """Return the commands that check and mount the image, where it is mounted if it is."""
-    from ..fusefs.mounts import mounts
-    from .filesystems import check_command, mount_command
+def _write_routes(ways: list[Route]) -> None:
+    """Write the commands that lead to the files, those first that anybody can use."""
+    from ..formats.text import printable
 
-    directory = next(
-        (mount.path for mount in mounts() if mount.alive and mount.catalog == catalog_path), "DIR"
-    )
-    path = os.path.join(directory, record.row.name)
-    return check_command(record.row.fs_type, path), mount_command(record.row.fs_type, path)
+    if not ways:
+        return
+    title = "To its files"
+    sys.stdout.write(f"{title}\n{'-' * len(title)}\n")
+    purposes = [f"{way.purpose}, as root" if way.root else way.purpose for way in ways]
+    width = max(map(len, purposes))
+    for purpose, way in zip(purposes, ways, strict=True):
+        needs = f"   # first: {way.missing}" if way.missing else ""
+        command = f"sudo {way.command}" if way.root and os.geteuid() else way.command
+        sys.stdout.write(f"{purpose:<{width}}  {printable(command)}{needs}\n")

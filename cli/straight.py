@@ -69,11 +69,13 @@ def temporary_catalog(paths: Sequence[str]) -> Iterator[Catalog]:
     with tempfile.TemporaryDirectory(prefix="imgcat-") as directory:
         before = settings.db
         settings.db = os.path.join(directory, "catalog.db")
+        settings.is_temporary = True
         try:
             with fill_catalog(settings.db, paths) as catalog:
                 yield catalog
         finally:
             settings.db = before
+            settings.is_temporary = False
 
 
 @contextlib.contextmanager

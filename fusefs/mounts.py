@@ -36,7 +36,8 @@ _POLL_SECONDS = 0.02
 class MountPoint:
     """One line of the kernel's mount table.
 
-    `id` is the mount's, `parent_id` that of the one which it is mounted in.
+    `id` is the mount's, `parent_id` that of the one which it is mounted in, `options` those of the
+    file system.
     """
 
     path: str
@@ -44,6 +45,7 @@ class MountPoint:
     device: str
     id: int
     parent_id: int
+    options: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ def mount_points() -> list[MountPoint]:
                 MountPoint(
                     os.fsdecode(_unescape(fields[4])), right.split(b" ")[0].decode(),
                     fields[2].decode(), int(fields[0]), int(fields[1]),
+                    tuple(os.fsdecode(right.split(b" ")[-1].strip()).split(",")),
                 )
             )  # fmt: skip
     return found

@@ -210,7 +210,9 @@ def test_recursive_add_finds_directories_and_files(
     (tree / "notes.txt").write_text("no image\n")
     program.run("add", "-r", tmp_path / "tree")
     names = {row["name"] for row in program.json("ls")}
-    assert {"alone", "laptop-2026/sda1", "laptop-2026/sda.disk", "server/nvme0n1p5"} <= names
+    assert {
+        "deep/alone", "deep/laptop-2026/sda1", "deep/laptop-2026/sda.disk", "deep/server/nvme0n1p5",
+    } <= names  # fmt: skip
     # A file, and of each directory its partitions and its disk.
     assert len(names) == 1 + 6 + 5
 

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from .catalog.opening.open import open_by_name
     from .catalog.store import Catalog
     from .formats.errors import FormatError
-    from .formats.image import Image, open_image
+    from .formats.image import Image
+    from .formats.opening import SavedDirectory, open_directory, open_image
     from .formats.passes.from_pipe import stream_image
     from .formats.reader import ImageStream
 
@@ -24,8 +25,10 @@ __all__ = [
     "FormatError",
     "Image",
     "ImageStream",
+    "SavedDirectory",
     "__version__",
     "open_by_name",
+    "open_directory",
     "open_image",
     "stream_image",
 ]
@@ -35,8 +38,10 @@ _HOMES = {
     "FormatError": ".formats.errors",
     "Image": ".formats.image",
     "ImageStream": ".formats.reader",
+    "SavedDirectory": ".formats.opening",
     "open_by_name": ".catalog.opening.open",
-    "open_image": ".formats.image",
+    "open_directory": ".formats.opening",
+    "open_image": ".formats.opening",
     "stream_image": ".formats.passes.from_pipe",
 }
 

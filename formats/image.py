@@ -1,20 +1,16 @@
-"""An image as an object: open any supported file, ask what it is, read what it holds."""
+"""An image as an object: ask what it is, read what it holds, verify it."""
 
 from __future__ import annotations
 
 import io
-import os
 from typing import TYPE_CHECKING, Self
 
-from .files import detect
 from .passes import verify
-from .passes.chain import Chain
-from .passes.scan import scan_files
 from .reader import read_bytes
 from .stored.used_windows import used_ranges
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from .extent import Extent
     from .files.image_files import StoredFiles
@@ -34,23 +30,20 @@ class Image:
     Args:
         info: what the image is.
         reader: reads its guest bytes.
-        index: its index.
-        stored: its files, which are closed with it.
-        on_close: called when it is closed, to close what else belongs to it; twice is harmless.
+        check: returns what is wrong with it; takes what `verify` takes.
+        on_close: called when it is closed, to close what belongs to it; twice is harmless.
     """
 
     def __init__(
         self,
         info: ImageInfo,
         reader: ImageReader,
-        index: StoredIndex,
-        stored: StoredFiles,
+        check: Callable[[Progress | None, int | None], list[Finding]],
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
         self.info = info
         self.reader = reader
-        self.index = index
-        self.stored = stored
+        self._check = check
         self._on_close = on_close
 
     @property
@@ -106,16 +99,10 @@ class Image:
         Raises:
             OSError: the operating system could not read.
         """
-        return list(
-            verify.verify(
-                self.info.format, self.stored.source, self.info.layout, self.index,
-                progress=progress, jobs=jobs,
-            )
-        )  # fmt: skip
+        return self._check(progress, jobs)
 
     def close(self) -> None:
         """Close the files. Closing twice is harmless."""
-        self.stored.close()
         self._on_close()
 
     def __enter__(self) -> Self:
@@ -127,40 +114,34 @@ class Image:
         self.close()
 
 
-def open_image(
-    path: str | bytes | os.PathLike[str] | os.PathLike[bytes],
-    *,
-    progress: Progress | None = None,
-    allowed: Sequence[str] = (),
+def image_of_files(
+    info: ImageInfo,
+    reader: ImageReader,
+    index: StoredIndex,
+    stored: StoredFiles,
+    on_close: Callable[[], None] = lambda: None,
 ) -> Image:
-    """Open the image in a file, of any supported format, without a catalog.
-
-    It is scanned now: of partclone and partimage the header and the bitmap are read, of ntfsclone
-    all of it once. What is kept in memory is the compressed bitmap, or the ranges.
+    """Return an image that has files of its own.
 
     Args:
-        path: the file; of several volumes, any.
-        progress: told the stored bytes that are scanned.
-        allowed: directories into which the names of backing and data files may lead, beside its
-            own.
-
-    Raises:
-        MissingParentError: what it is a difference to is not there.
-        NotThisFormatError: it is no image of a known format.
-        FormatError: it cannot be read.
-        OSError: the operating system could not read it.
+        info: what it is.
+        reader: reads its guest bytes.
+        index: its index.
+        stored: its files, which are closed with it.
+        on_close: called when it is closed, to close what else belongs to it.
     """
-    name = os.fsdecode(path)
-    stored = detect.open_files(name, allowed=allowed)
-    try:
-        scan = scan_files(stored, progress)
-        chain = Chain(allowed)
-        parent = chain.parent_of(name, scan)
-        reader = chain.open_reader(name, stored, scan, parent)
-    except BaseException:
+
+    def check(progress: Progress | None, jobs: int | None) -> list[Finding]:
+        found = verify.verify(
+            info.format, stored.source, info.layout, index, progress=progress, jobs=jobs
+        )
+        return list(found)
+
+    def close() -> None:
         stored.close()
-        raise
-    return Image(scan.info, reader, scan.stored_index(), stored, reader.close)
+        on_close()
+
+    return Image(info, reader, check, close)
 
 
 class _GuestFile(io.RawIOBase):

@@ -19,6 +19,7 @@ from imgcat.catalog.adding.add import add_file
 from imgcat.catalog.errors import ImageNotFoundError
 from support import ntfsclone_writer, partimage_writer
 from support.partclone_writer import Recipe, write
+from support.small_disk import FIRST, SECOND, SECTOR, SmallDisk
 
 if TYPE_CHECKING:
     from support.samples import Sample
@@ -44,12 +45,61 @@ def test_there_are_examples() -> None:
 def test_an_example_runs(example: str, tmp_path: Path, samples: list[Sample]) -> None:
     sample = next(sample for sample in samples if sample.path.name == "ext4-0.3.47-a3.img")
     (tmp_path / "sda1.img").symlink_to(sample.path)
+    SmallDisk(tmp_path / "laptop")
     subprocess.run(
         [sys.executable, "-X", "dev", "-W", "error", "-c", example], cwd=tmp_path, check=True
     )
     restored = tmp_path / "restored.raw"
     if restored.exists():
         assert hashlib.sha256(restored.read_bytes()).hexdigest() == sample.volume_sha256
+
+
+def test_the_examples_are_typed(tmp_path: Path) -> None:
+    """As `mypy --strict` sees them, with the package as who has installed it sees it."""
+    (tmp_path / "imgcat").symlink_to(Path(imgcat.__file__).parent)
+    for number, example in enumerate(EXAMPLES):
+        (tmp_path / f"example{number}.py").write_text(example)
+    result = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--no-incremental", "--follow-imports=silent",
+         *(f"example{number}.py" for number in range(len(EXAMPLES)))],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout
+
+
+def test_a_directory_of_clonezilla(tmp_path: Path) -> None:
+    saved = SmallDisk(tmp_path / "laptop")
+    with imgcat.open_image(saved.directory) as disk:
+        assert disk.read(0, disk.size) == saved.disk()
+        assert disk.verify() == []
+        assert disk.info.header["partition_table"] == "dos"
+        assert json.loads(json.dumps(disk.info.to_dict()))["format"] == "disk"
+    opened = imgcat.open_directory(os.fsencode(saved.directory))
+    assert opened.names == ("sda1", "sda2", "sda.disk")
+    for name in ("sda1", "sda2"):
+        with opened.open(name) as image:
+            assert image.read(0, image.size) == saved.guests[name]
+    with pytest.raises(KeyError):
+        opened.open("sda3")
+    # One that is damaged spoils its own bytes of the disk, and is named.
+    saved.first_image.write_bytes(b"nothing")
+    with imgcat.open_image(saved.directory) as disk:
+        assert disk.read(SECOND * SECTOR, 512) == saved.disk()[SECOND * SECTOR :][:512]
+        with pytest.raises(imgcat.FormatError, match="sda1"):
+            disk.read(FIRST * SECTOR, 512)
+        (finding,) = disk.verify()
+        assert (finding.start, finding.detail.split(":")[0]) == (FIRST * SECTOR, "sda1")
+    # Of several disks, one has to say which.
+    (saved.directory / "disk").write_text("sda sdb\n")
+    (saved.directory / "sdb1.ext4-ptcl-img.uncomp").write_bytes(saved.second_image.read_bytes())
+    (saved.directory / "parts").write_text("sda1 sda2 sdb1\n")
+    for name in ("sda-pt.sf", "sda-pt.parted"):
+        text = (saved.directory / name).read_text().replace("sda", "sdb")
+        (saved.directory / name.replace("sda", "sdb")).write_text(text)
+    with pytest.raises(imgcat.FormatError, match=r"several images: .*sdb\.disk"):
+        imgcat.open_image(saved.directory)
+    with pytest.raises(imgcat.FormatError):
+        imgcat.open_image(tmp_path)
 
 
 def test_importing_costs_nothing() -> None:

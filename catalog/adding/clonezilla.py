@@ -9,7 +9,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from ...formats.clonezilla.directory import is_image_directory, read_directory
-from ...formats.clonezilla.disk import disk_layout
+from ...formats.clonezilla.disk import DISK_SUFFIX, disk_header, disk_layout
 from ...formats.clonezilla.evidence import row_name
 from ...formats.errors import CorruptImageError, FormatError, UnreadablePartError
 from ...formats.passes.look_inside import look_inside
@@ -37,7 +37,6 @@ PARTITION = "partition"
 DISK = "disk"
 
 FORMAT = "disk"
-SUFFIX = ".disk"
 
 
 def add_directory(
@@ -122,7 +121,7 @@ def _members(connection: sqlite3.Connection, path: str) -> dict[int, str]:
     """Return the images of a directory, each with what it is called there."""
     return {
         image_id: device + suffix
-        for role, suffix in ((PARTITION, ""), (DISK, SUFFIX))
+        for role, suffix in ((PARTITION, ""), (DISK, DISK_SUFFIX))
         for device, (image_id, _size) in reading.directory_images(connection, path, role).items()
     }
 
@@ -183,7 +182,7 @@ def put_directory(
                         connection, image_id, status=FAILED, status_detail=str(composition)
                     )
                 continue
-            wish = f"{folder or directory.name}/{disk}{SUFFIX}"
+            wish = f"{folder or directory.name}/{disk}{DISK_SUFFIX}"
             done[disk] = put_composition(connection, composition, known=image_id, wish=wish)
             members[DISK, disk] = done[disk][0]
             _put_partitions(connection, done[disk][0], composition)
@@ -193,7 +192,7 @@ def put_directory(
         )  # fmt: skip
     results = []
     for disk, composition in composed.items():
-        label = os.path.join(directory.path, disk + SUFFIX)
+        label = os.path.join(directory.path, disk + DISK_SUFFIX)
         if isinstance(composition, Exception):
             results.append(batch.Result(label, error=composition))
         else:
@@ -225,12 +224,7 @@ def compose_disk(
         creator=directory.clonezilla_version,
         size=layout.size,
         block_size=layout.sector_size,
-        header={
-            "disk": disk,
-            "partition_table": layout.label,
-            "sector_size": layout.sector_size,
-            "saved_at": directory.saved_at,
-        },
+        header=disk_header(directory, layout),
         segments=layout.segments,
         children={name: image_id for name, (image_id, _size) in found.items()},
         warnings=layout.problems,

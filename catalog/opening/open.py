@@ -335,7 +335,7 @@ def open_by_name(catalog: Catalog, token: str | int) -> Image:
         ImageNotFoundError: none does.
         As `open_image`.
     """
-    from ...formats.image import Image
+    from ...formats.image import image_of_files
     from ...formats.reader import ImageInfo
 
     image_id = token if isinstance(token, int) else catalog.resolve(token)
@@ -364,7 +364,7 @@ def open_by_name(catalog: Catalog, token: str | int) -> Image:
         damage=row.status_detail,
         warnings=record.warnings,
     )
-    return Image(info, opened.reader, opened.index, opened.stored, opened.close)
+    return image_of_files(info, opened.reader, opened.index, opened.stored, opened.close)
 
 
 def _record_of(catalog: Catalog, spec: OpenSpec) -> ImageRecord:

@@ -19,8 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ..partitions.text_tables import PartitionTable, Row
+    from ..reader import JsonValue
     from .evidence import Evidence
     from .records import ImageDirectory
+
+DISK_SUFFIX = ".disk"
+"""What follows a disk's name where it is one of the images."""
 
 _MBR_SIZE = 512
 _MAX_LITERAL_SIZE = 64 << 20
@@ -80,6 +84,16 @@ def disk_layout(
             f"nothing tells the size of {disk}: {reasons}. Its partitions can be used one by one",
         )
     return _Composition(directory, files, disk, evidence, size).result(sizes or {})
+
+
+def disk_header(directory: ImageDirectory, layout: DiskLayout) -> dict[str, JsonValue]:
+    """Return what there is to tell of a disk, as other images have a header."""
+    return {
+        "disk": layout.name,
+        "partition_table": layout.label,
+        "sector_size": layout.sector_size,
+        "saved_at": directory.saved_at,
+    }
 
 
 class _Composition:

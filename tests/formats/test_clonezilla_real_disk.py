@@ -11,7 +11,7 @@ from imgcat.formats.clonezilla.disk import DiskLayout, disk_layout
 from imgcat.formats.composed.reader import ComposedReader
 from imgcat.formats.composed.segments import LiteralBytes
 from imgcat.formats.extent import Extent, ExtentKind, merged
-from imgcat.formats.image import open_image
+from imgcat.formats.opening import open_image
 from imgcat.formats.reader import read_bytes
 from imgcat.formats.sources.file import FileSource
 from support.clonezilla_writer import (

@@ -7,7 +7,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from imgcat.formats.image import open_image
+from imgcat.formats.opening import open_image
 from support.virtual_disks import KIB, MIB, changes, guest_of, qemu_img, qemu_io, write_raw
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 from imgcat.formats.files import detect
-from imgcat.formats.image import open_image
+from imgcat.formats.opening import open_image
 from imgcat.formats.partimage import reader as partimage
 from imgcat.formats.passes.scan import scan_files
 from imgcat.formats.sources.file import FileSource
@@ -238,7 +238,8 @@ def _opened(path: Path, guest: bytes) -> Subject:
     # What an image says of itself is without what it stands upon.
     used = sum(extent.length for extent in extents if extent.is_stored)
     info = dataclasses.replace(image.info, used_bytes=used)
-    return Subject(image.reader, info, image.stored.source, guest, None, never_waits=False)
+    source = detect.open_files(str(path)).source
+    return Subject(image.reader, info, source, guest, None, never_waits=False)
 
 
 def _cases_on_others() -> Iterator[ReaderCase]:

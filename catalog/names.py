@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 import os
 import re
 from typing import TYPE_CHECKING
 
+from ..formats.text import printable
 from .errors import NameTakenError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 _PACKAGING = re.compile(
     r"\.(img|pcl|pc|partclone|raw|dd|uncomp|gz|bz2|xz|lzma|zst|zstd|lz4|a{2,8}|0{2,8}|0{1,7}1)$",
@@ -24,6 +26,9 @@ _TOTAL_MAX = 2048
 
 _DEPTH_MAX = 64
 """Parts of a name."""
+
+_ID_DIGITS = 20
+"""Digits that no 64-bit number has."""
 
 _SHOWN_MOST = 80
 """Characters of an impossible name that a message repeats."""
@@ -144,3 +149,52 @@ def stored_name(name: str) -> str | bytes:
 def legible(words: str) -> str:
     r"""Return words, which are no name, with ``\xff`` for each byte that is not UTF-8."""
     return words.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+class Tokens:
+    """What users may write for images: names, ids, paths, patterns.
+
+    Args:
+        known: id, name and path of every image, by name.
+    """
+
+    def __init__(self, known: Iterable[tuple[int, str, str | None]]) -> None:
+        known = list(known)
+        self._by_name = {name: image_id for image_id, name, _path in known}
+        self._by_path = {path: image_id for image_id, _name, path in known if path is not None}
+        self._ids = set(self._by_name.values())
+
+    def find(self, token: str, *, globs: bool = True, directory: str | None = None) -> list[int]:
+        """Return the ids of the images that a token names; none if it names nothing.
+
+        It is a name before it is an id, a path, and a name as it is printed, with its control
+        characters escaped; last, it is a pattern over names.
+
+        Args:
+            token: what was written.
+            globs: whether it may be a pattern.
+            directory: where relative paths begin, the current one if None.
+        """
+        exact = self._by_name.get(token)
+        if exact is None and token.isdecimal() and len(token) < _ID_DIGITS:
+            exact = int(token) if int(token) in self._ids else None
+        if exact is None:
+            path = os.path.normpath(os.path.join(directory or os.getcwd(), token))
+            exact = self._by_path.get(path)
+        if exact is not None:
+            return [exact]
+        printed = self._as_printed(token) if "\\" in token else []
+        if printed or not globs:
+            return printed
+        return [
+            image_id for name, image_id in self._by_name.items() if fnmatch.fnmatchcase(name, token)
+        ]
+
+    def _as_printed(self, token: str) -> list[int]:
+        """Return the one image whose name is printed as the token; none if several are."""
+        found = [
+            image_id
+            for name, image_id in self._by_name.items()
+            if not name.isprintable() and printable(name) == token
+        ]
+        return found if len(found) == 1 else []

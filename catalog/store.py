@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fnmatch
 import logging
 import os
 from typing import TYPE_CHECKING, Any, Self
@@ -16,6 +15,7 @@ from .errors import (
     ImageNotFoundError,
     SchemaOutdatedError,
 )
+from .names import Tokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -207,37 +207,22 @@ class Catalog:
     ) -> list[int]:
         """Return the ids that the tokens name, in order, each once.
 
-        A token is a name, an id, a path that was added, or (with `globs`) a pattern over names.
-        Relative paths begin in `directory`, the current one if None.
+        What a token may be, `names.Tokens` says.
 
         Raises:
             ImageNotFoundError: a token names nothing; the message names it.
         """
         with self.database.asking() as connection:
-            known = reading.identities(connection)
-        by_name = {name: image_id for image_id, name, _path in known}
-        by_path = {path: image_id for image_id, _name, path in known if path is not None}
-        ids = set(by_name.values())
+            known = Tokens(reading.identities(connection))
         found: dict[int, None] = {}
         for token in tokens:
-            if (exact := by_name.get(token)) is not None:
-                found[exact] = None
-            elif _is_id(token) and int(token) in ids:
-                found[int(token)] = None
-            elif (exact := by_path.get(_absolute(token, directory))) is not None:
-                found[exact] = None
-            else:
-                matching = [
-                    image_id
-                    for name, image_id in by_name.items()
-                    if globs and fnmatch.fnmatchcase(name, token)
-                ]
-                if not matching:
-                    raise ImageNotFoundError(
-                        f"{token}: no image in the catalog has this name, id or path; "
-                        "`imgcat ls` lists them"
-                    )
-                found |= dict.fromkeys(matching)
+            matching = known.find(token, globs=globs, directory=directory)
+            if not matching:
+                raise ImageNotFoundError(
+                    f"{token}: no image in the catalog has this name, id or path; "
+                    "`imgcat ls` lists them"
+                )
+            found |= dict.fromkeys(matching)
         return list(found)
 
     def paths(self) -> list[tuple[int, str]]:
@@ -463,10 +448,6 @@ class _UndoneError(Exception):
     """A transaction that is not to stay."""
 
 
-def _is_id(token: str) -> bool:
-    return token.isdecimal() and len(token) < 20  # noqa: PLR2004 - digits of a 64-bit number
-
-
 def _is_there(path: str) -> bool:
     try:
         os.stat(path)
@@ -487,7 +468,3 @@ def _make_directory(path: str) -> None:
         os.makedirs(path, exist_ok=True)
     except OSError as error:
         raise CatalogError(f"{path}: cannot be made: {error.strerror}") from error
-
-
-def _absolute(path: str, directory: str | None) -> str:
-    return os.path.normpath(os.path.join(directory or os.getcwd(), path))

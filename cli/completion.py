@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .settings import COMPLETION_VARIABLE, open_catalog, settings
+from .settings import COMPLETION_VARIABLE, notify, open_catalog, settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -144,15 +144,55 @@ def _completions(app: typer.Typer, words: list[str], incomplete: str) -> list[tu
 
 def completion(
     shell: Annotated[
-        Shell, typer.Argument(metavar="[bash|zsh|fish]", help="The shell to complete for.")
-    ] = Shell.BASH,
+        Shell | None,
+        typer.Argument(metavar="[bash|zsh|fish]", help="The shell to complete for; else yours."),
+    ] = None,
+    install: Annotated[
+        bool, typer.Option("--install", help="Write it to where the shell looks for it.")
+    ] = False,
 ) -> None:
     """Print the script that makes a shell complete commands, options and image names.
 
     \b
     Examples:
-      imgcat completion bash > ~/.local/share/bash-completion/completions/imgcat
-      imgcat completion zsh > ~/.zfunc/_imgcat
-      imgcat completion fish > ~/.config/fish/completions/imgcat.fish
+      imgcat completion --install
+      imgcat completion zsh --install
+      imgcat completion bash > /etc/bash_completion.d/imgcat
     """
-    sys.stdout.write(_SCRIPTS[shell].lstrip())
+    chosen = shell or _users_shell()
+    script = _SCRIPTS[chosen].lstrip()
+    if not install:
+        sys.stdout.write(script)
+        return
+    path = _place(chosen)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(script)
+    sys.stdout.write(f"{path}\n")
+    notify(_AFTERWARDS[chosen])
+
+
+_AFTERWARDS = {
+    Shell.BASH: "new shells complete imgcat, if the package bash-completion is there",
+    Shell.ZSH: "put `fpath+=~/.zfunc; autoload -Uz compinit; compinit` into ~/.zshrc, if it is not "
+    "there; new shells complete imgcat",
+    Shell.FISH: "new shells complete imgcat",
+}
+
+
+def _users_shell() -> Shell:
+    name = os.path.basename(os.environ.get("SHELL", ""))
+    return Shell(name) if name in set(Shell) else Shell.BASH
+
+
+def _place(shell: Shell) -> str:
+    """Return the file that a shell reads for a user's own completions, as its manual has it."""
+    home = os.path.expanduser("~")
+    data = os.environ.get("XDG_DATA_HOME") or os.path.join(home, ".local", "share")
+    config = os.environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
+    bash = os.environ.get("BASH_COMPLETION_USER_DIR") or os.path.join(data, "bash-completion")
+    return {
+        Shell.BASH: os.path.join(bash, "completions", _PROGRAM),
+        Shell.ZSH: os.path.join(home, ".zfunc", f"_{_PROGRAM}"),
+        Shell.FISH: os.path.join(config, "fish", "completions", f"{_PROGRAM}.fish"),
+    }[shell]

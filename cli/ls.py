@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
-import os
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
@@ -12,7 +10,7 @@ from .arguments import JsonOption
 from .completion import complete_images
 from .exit_codes import NOT_FOUND
 from .images import fs_of, listed_fields
-from .settings import complain, notify, open_catalog
+from .settings import complain, notify, open_catalog, settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -178,6 +176,8 @@ def ls(
         _write(found, observed, wanted, is_fixed=columns is not None)
         if totals:
             _write_totals(found)
+    if settings.verbose and not as_json:
+        _say_why(found, observed)
     for token in unknown:
         complain(f"{token}: no image has this name, id or path")
     if not rows:
@@ -186,6 +186,19 @@ def ls(
         complain("no image is like that")
     if unknown or (rows and not found):
         raise typer.Exit(NOT_FOUND)
+
+
+def _say_why(rows: Sequence[ImageRow], observed: Observed) -> None:
+    """Say of each image that is not as it should be what is wrong, and what is odd elsewhere."""
+    for row in rows:
+        status = observed.status(row.id)
+        if status in {"ready", "live"}:
+            continue
+        detail = row.status_detail if status == row.status else None
+        if detail is None and status == "missing":
+            detail = f"{row.path} is not there"
+        notify(f"{row.name}: {status}" + (f": {detail}" if detail else ": `imgcat rescan` looks"))
+    notify(f"{len(rows)} images, by {settings.db or 'the usual catalog'}")
 
 
 def _wanted(columns: str | None, table: Mapping[str, _Column]) -> tuple[str, ...]:
@@ -205,25 +218,17 @@ def _check_columns(names: Sequence[str], table: Mapping[str, _Column], option: s
 
 
 def _named(rows: Sequence[ImageRow], tokens: Sequence[str]) -> tuple[list[ImageRow], list[str]]:
-    """Return the images that tokens name, each once, and the tokens that name none.
+    """Return the images that tokens name, each once, and the tokens that name none."""
+    from ..catalog.names import Tokens
 
-    A token is a name before it is an id, a path, and last a pattern.
-    """
     if not tokens:
         return list(rows), []
-    by_name = {row.name: row for row in rows}
-    by_id = {str(row.id): row for row in rows}
-    by_path = {row.path: row for row in rows if row.path is not None}
-    found: dict[int, ImageRow] = {}
+    known = Tokens((row.id, row.name, row.path) for row in rows)
+    found: set[int] = set()
     unknown = []
     for token in tokens:
-        exact = by_name.get(token) or by_id.get(token) or by_path.get(os.path.abspath(token))
-        matching = (
-            [exact]
-            if exact is not None
-            else [row for row in rows if fnmatch.fnmatchcase(row.name, token)]
-        )
-        found |= {row.id: row for row in matching}
+        matching = known.find(token)
+        found.update(matching)
         if not matching:
             unknown.append(token)
     return [row for row in rows if row.id in found], unknown

@@ -366,6 +366,9 @@ def mounts(as_json: JsonOption = False) -> None:
             [{name: getattr(each, name) for name in each.__dataclass_fields__} for each in found]
         )
         return
+    if not found:
+        notify("nothing is mounted")
+        return
     write_table(
         ("DIR", "STATE", "PID", "SINCE", "CATALOG", "LOG"),
         [

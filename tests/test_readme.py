@@ -45,8 +45,7 @@ def test_the_session_runs(program: Program, tmp_path: Path) -> None:
     wrapper.parent.mkdir()
     wrapper.write_text(f'#!/bin/sh\nexec {" ".join(map(str, COMMAND))} "$@"\n')
     wrapper.chmod(0o755)
-    for name in ("images", "root"):
-        (tmp_path / "mnt" / name).mkdir(parents=True)
+    (tmp_path / "mnt").mkdir()
     environment = {
         **program.environment, "PATH": f"{wrapper.parent}:{program.environment['PATH']}",
     }  # fmt: skip

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -110,3 +112,38 @@ def test_a_line_is_taken_apart_as_it_was_quoted(words: list[str]) -> None:
 )
 def test_lines_that_end_anywhere(line: str, expected: tuple[list[str], str]) -> None:
     assert split_line(line) == expected
+
+
+@pytest.mark.parametrize(
+    ("shell", "place"),
+    [
+        ("bash", ".local/share/bash-completion/completions/imgcat"),
+        ("zsh", ".zfunc/_imgcat"),
+        ("fish", ".config/fish/completions/imgcat.fish"),
+    ],
+)
+def test_it_is_installed_where_the_shell_looks(program: Program, shell: str, place: str) -> None:
+    program.environment = {
+        key: value for key, value in program.environment.items() if not key.startswith("XDG_")
+    } | {"SHELL": f"/usr/bin/{shell}"}
+    # Where the program itself is, for what is completed by asking it.
+    places = (os.path.dirname(sys.executable), program.environment["PATH"])
+    program.environment["PATH"] = os.pathsep.join(places)
+    script = program.run("completion", shell).stdout
+    said = program.run("completion", "--install")
+    assert said.stdout == f"{program.home}/{place}\n"
+    assert (program.home / place).read_text() == script
+    assert "new shells complete imgcat" in said.stderr
+    # As each shell finds it for itself, where it is set up to.
+    asks = {
+        "bash": "source /usr/share/bash-completion/bash_completion 2>/dev/null ||"
+        f" source {place}; type _comp_load __load_completion >/dev/null 2>&1 &&"
+        " { __load_completion imgcat || _comp_load imgcat; } 2>/dev/null; complete -p imgcat",
+        "zsh": "fpath+=~/.zfunc; autoload -Uz compinit; compinit -u; echo $_comps[imgcat]",
+        "fish": "complete -C 'imgcat mount-'",
+    }[shell]
+    found = subprocess.run(
+        [shell, "-c", asks], env=program.environment, cwd=program.home, capture_output=True,
+        text=True, check=True,
+    ).stdout  # fmt: skip
+    assert {"bash": "-F _imgcat imgcat", "zsh": "_imgcat", "fish": "mount-all"}[shell] in found

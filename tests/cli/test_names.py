@@ -142,3 +142,30 @@ def test_what_is_named_after_a_disk_follows_it(program: Program, qcow2: Path) ->
     program.run("add", qcow2)
     program.run("rename", "*.qcow2", "machines/")
     assert {"machines/vm.qcow2"} <= set(names(program))
+
+
+@pytest.mark.parametrize(
+    "name", ["a\nb", "tab\there", "bell\a", "\u200bzero", "back\\slash", "\\n"]
+)
+def test_a_name_can_be_typed_as_it_is_printed(program: Program, tmp_path: Path, name: str) -> None:
+    (tmp_path / f"{name}.img").write_bytes(make(tmp_path / "x.img").read_bytes())
+    program.run("add", tmp_path / f"{name}.img", tmp_path / "x.img")
+    printed = next(
+        line.split()[1] for line in program.run("ls").stdout.splitlines()
+        if line.endswith(".img") and not line.endswith("/x.img")
+    )  # fmt: skip
+    assert printed.isprintable()
+    assert program.json("show", printed)["name"] == name
+    assert [each["name"] for each in program.json("ls", printed)] == [name]
+    program.run("rename", printed, "plain")
+    assert names(program) == ["plain", "x"]
+
+
+def test_two_that_are_printed_alike_are_not_taken_for_each_other(
+    program: Program, tmp_path: Path
+) -> None:
+    for name in ("a\nb", "a\\nb"):
+        (tmp_path / f"{name}.img").write_bytes(make(tmp_path / "x.img").read_bytes())
+        program.run("add", tmp_path / f"{name}.img")
+    # What is a name is that.
+    assert program.json("show", "a\\nb")["name"] == "a\\nb"

@@ -18,15 +18,17 @@ from support.strangers import NOBODY
 if TYPE_CHECKING:
     from pathlib import Path
 
-_READS_ALL = (
+READS_ALL = (
     "setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups",
     "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search",
 )  # fmt: skip
+"""Runs what follows as that user."""
 
-_OWN_MOUNTS = """
+OWN_FUSE = """
 mount -t tmpfs -o mode=0755 none "$1" && mknod -m 666 "$1/fuse" c 10 229 &&
 mount --bind "$1/fuse" /dev/fuse && shift && exec "$@"
 """
+"""For ``sh -c`` in a table of mounts of its own: the first argument is an empty directory."""
 
 
 def run_as_somebody(
@@ -46,9 +48,9 @@ def run_as_somebody(
     spare = home.with_name(f"{home.name}-dev")
     spare.mkdir(exist_ok=True)
     function = f'imgcat() {{ {" ".join(COMMAND)} "$@"; }}\n'
-    own = ("unshare", "--mount", "sh", "-c", _OWN_MOUNTS, "sh", str(spare)) if may_fuse else ()
+    own = ("unshare", "--mount", "sh", "-c", OWN_FUSE, "sh", str(spare)) if may_fuse else ()
     return subprocess.run(
-        [*own, *_READS_ALL, "sh", "-ec", function + script, "sh", *map(str, arguments)],
+        [*own, *READS_ALL, "sh", "-ec", function + script, "sh", *map(str, arguments)],
         cwd=home, capture_output=True, text=True, check=False, timeout=300,
         env={"HOME": str(home), "PATH": os.environ["PATH"], "LANG": "C.UTF-8",
              "XDG_RUNTIME_DIR": str(home), "PYTHONPATH": os.environ.get("PYTHONPATH", "")},

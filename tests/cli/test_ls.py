@@ -213,3 +213,16 @@ def test_colours_are_of_a_terminal_that_wants_them(filled: Program) -> None:
     assert COLOUR.search(on_terminal(filled, 100, "ls"))
     assert not COLOUR.search(on_terminal(filled, 100, "ls", NO_COLOR="1"))
     assert not COLOUR.search(on_terminal(filled, 100, "ls", TERM="dumb"))
+
+
+def test_by_format_and_what_is_wrong_where_more_is_said(filled: Program) -> None:
+    formats = {each["name"]: each["format"] for each in filled.json("ls")}
+    assert len(set(formats.values())) >= 2
+    for wanted in set(formats.values()):
+        listed = {each["name"] for each in filled.json("ls", "--format", wanted)}
+        assert listed == {name for name, found in formats.items() if found == wanted}
+    (path,) = {each["path"] for each in filled.json("ls", "a")}
+    os.unlink(path)
+    quiet, said = filled.run("ls").stderr, filled.run("ls", "-v").stderr
+    assert quiet == ""
+    assert f"imgcat: a: missing: {path} is not there" in said

@@ -13,6 +13,7 @@ import pytest
 from support.ntfsclone_writer import Recipe as NtfsRecipe
 from support.ntfsclone_writer import write as write_ntfsclone
 from support.packers import pack
+from support.partclone_writer import Recipe, write
 from support.volumes import quiet, sha256
 
 if TYPE_CHECKING:
@@ -129,3 +130,19 @@ def test_a_full_disk_is_named(program: Program, tmp_path: Path) -> None:
         assert os.listdir(point) == []
     finally:
         quiet("umount", point)
+
+
+def test_how_hard_it_is_compressed_and_by_how_many(program: Program, tmp_path: Path) -> None:
+    guest = b"".join(b"%09d words that come again and again, " % (n * n) for n in range(30_000))
+    recipe = Recipe(present=[True] * 300, block_size=4096, guest=guest[: 300 * 4096])
+    (tmp_path / "words.img").write_bytes(write(recipe).image)
+    program.run("add", tmp_path / "words.img")
+    sizes = {}
+    for options in (("--level", 1), ("--level", 19), ("--level", 1, "-j", 1), ("--jobs", 3)):
+        out = tmp_path / f"{'-'.join(map(str, options))}.zst"
+        program.run("repack", "words", out, *options)
+        sizes[options] = out.stat().st_size
+    assert sizes["--level", 19] < sizes["--level", 1] * 0.95
+    assert sizes["--level", 1, "-j", 1] == sizes["--level", 1]
+    for wrong in (("--level", 0), ("--level", 20), ("-j", 0)):
+        program.run("repack", "words", tmp_path / "x.zst", *wrong, code=2)

@@ -244,3 +244,13 @@ def test_what_cannot_be_verified_is_in_the_document(
     assert (first["name"], first["result"]) == ("a", "not verified")
     assert "a.img" in first["detail"]
     assert (second["name"], second["result"]) == ("b", "ok")
+
+
+def test_threads_and_what_is_under_way(program: Program, tmp_path: Path, written: Written) -> None:
+    (tmp_path / "a.img").write_bytes(written.image)
+    program.run("add", tmp_path / "a.img")
+    for jobs in ("1", "3"):
+        assert "every crc32" in program.run("verify", "-j", jobs, "a").stdout
+        assert "every crc32" in program.run("verify", "--jobs", jobs, "a").stdout
+    program.run("verify", "-j", "0", "a", code=2)
+    assert "imgcat: a: verifying" in program.run("-v", "verify", "a").stderr

@@ -74,10 +74,14 @@ def test_a_wrong_page_is_an_error_and_recorded(
     assert len(bad_blocks(mount / "one")) == len(bad)
 
 
+@pytest.mark.parametrize("command", ["mount", "mount-all"])
 def test_who_does_not_want_to_know_gets_what_is_there(
-    program: Program, image: Path, tmp_path: Path
+    program: Program, image: Path, tmp_path: Path, command: str
 ) -> None:
     del image
-    mount = program.mount("--check=off", "one", tmp_path / "mount")
+    if command == "mount":
+        mount = program.mount("--check=off", "one", tmp_path / "mount")
+    else:
+        mount = program.mount_all(tmp_path / "mount", "--check=off")
     assert bad_blocks(mount / "one") == []
     assert program.json("ls")[0]["status"] == "ready"

@@ -135,6 +135,7 @@ def test_outcomes(tmp_path: Path) -> None:
         SumOutcome.DIFFERENT,
         "the md5 checksum is 5fc732311905cb27e82d67f4f6511f7f, "
         "but 8d777f385d3dfec8815d20f7496026dc is stored",
+        "MD5SUMS",
     )
 
 

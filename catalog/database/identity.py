@@ -16,7 +16,8 @@ from typing import NamedTuple
 _SETTLED_NS = 50_000_000
 """A file that was written more recently than that may just be being overwritten."""
 
-_MOST_WAITS = 40
+_MOST_WAITS = 400
+"""Of so long each: who adds many images while others ask may write for seconds on end."""
 
 
 class Identity(NamedTuple):

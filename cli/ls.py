@@ -198,7 +198,8 @@ def _say_why(rows: Sequence[ImageRow], observed: Observed) -> None:
         if detail is None and status == "missing":
             detail = f"{row.path} is not there"
         notify(f"{row.name}: {status}" + (f": {detail}" if detail else ": `imgcat rescan` looks"))
-    notify(f"{len(rows)} images, by {settings.db or 'the usual catalog'}")
+    images = "1 image" if len(rows) == 1 else f"{len(rows)} images"
+    notify(f"{images}, by {settings.db or 'the usual catalog'}")
 
 
 def _wanted(columns: str | None, table: Mapping[str, _Column]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import typer
 from .arguments import JsonOption
 from .completion import complete_images
 from .images import say
-from .settings import open_catalog
+from .settings import notify, open_catalog
 
 if TYPE_CHECKING:
     from ..catalog.store import Catalog
@@ -48,7 +48,8 @@ def rename(
     """
     with open_catalog(write=True) as catalog:
         wanted = _wanted(catalog, image, name)
-        done = catalog.rename_many(wanted, dry_run=dry_run)
+        renamed = catalog.rename_many(wanted, dry_run=dry_run)
+    done = {each: names for each, names in renamed.items() if names[0] != names[1]}
     outcome = "would be" if dry_run else "renamed"
     if as_json:
         from .render import write_json
@@ -62,6 +63,8 @@ def rename(
         return
     for before, now in done.values():
         say(outcome, f"{before} -> {now}")
+    if not done:
+        notify("all have these names already")
 
 
 def _wanted(catalog: Catalog, image: str, name: str) -> dict[int, str]:

@@ -134,6 +134,8 @@ def test_all_are_renamed_or_none(several: Program) -> None:
     assert "'sda2' is the name of another" in several.run("rename", "sd?1", "sd?2", code=2).stderr
     assert "nope*: no image" in several.run("rename", "nope*", "x*", code=3).stderr
     assert names(several) == before
+    said = several.run("rename", "sd*", "sd*")
+    assert (said.stdout, said.stderr) == ("", "imgcat: all have these names already\n")
     several.run("rename", "sda?", "sd?")
     assert names(several) == sorted({*before, "sd1", "sd2"} - {"sda1", "sda2"})
 

@@ -11,6 +11,7 @@ import typer
 from .arguments import JsonOption
 from .completion import complete_images
 from .exit_codes import DAMAGED, NOT_FOUND, NOT_SUPPORTED, OF_ONE_IMAGE, code_of, message_of
+from .patience import look_at_images
 from .settings import complain, notify, open_catalog, settings
 
 if TYPE_CHECKING:
@@ -102,16 +103,18 @@ def rm(
 def _to_forget(catalog: Catalog, images: list[str] | None, *, only_missing: bool) -> list[int]:
     """Return the ids of the images that are named, or of those of them that are missing."""
     from ..catalog.records import MISSING
-    from ..catalog.upkeep.observe import observe
 
     named = catalog.resolve_many(images) if images else None
     if not only_missing:
         return named or []
-    listed, observed = observe(catalog)
+    look = look_at_images(catalog)
+    if not look.is_now:
+        # What may only be away for a moment is not forgotten.
+        raise typer.Exit(DAMAGED)
     return [
         row.id
-        for row, _volumes in listed
-        if (named is None or row.id in named) and observed.status(row.id) == MISSING
+        for row in look.rows
+        if (named is None or row.id in named) and look.status(row.id) == MISSING
     ]
 
 

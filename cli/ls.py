@@ -10,13 +10,14 @@ from .arguments import JsonOption
 from .completion import complete_images
 from .exit_codes import NOT_FOUND
 from .images import fs_of, listed_fields
+from .patience import look_at_images
 from .settings import complain, notify, open_catalog, settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from ..catalog.opening.freshness import Observed
     from ..catalog.records import ImageRow
+    from .patience import Look
 
 
 class _Column(NamedTuple):
@@ -152,13 +153,11 @@ def ls(
       imgcat ls --sort=-used --columns name,used,path --totals
       imgcat ls --json
     """
-    from ..catalog.upkeep.observe import observe
-
     table = _columns()
     wanted = _wanted(columns, table)
     with open_catalog() as catalog:
-        everything, observed = observe(catalog)
-    rows = [row for row, _volumes in everything]
+        observed = look_at_images(catalog)
+    rows = observed.rows
     found, unknown = _named(rows, images or [])
     found = [
         row
@@ -188,7 +187,7 @@ def ls(
         raise typer.Exit(NOT_FOUND)
 
 
-def _say_why(rows: Sequence[ImageRow], observed: Observed) -> None:
+def _say_why(rows: Sequence[ImageRow], observed: Look) -> None:
     """Say of each image that is not as it should be what is wrong, and what is odd elsewhere."""
     for row in rows:
         status = observed.status(row.id)
@@ -236,7 +235,7 @@ def _named(rows: Sequence[ImageRow], tokens: Sequence[str]) -> tuple[list[ImageR
 
 
 def _sorted(
-    rows: list[ImageRow], sort: str, table: Mapping[str, _Column], observed: Observed
+    rows: list[ImageRow], sort: str, table: Mapping[str, _Column], observed: Look
 ) -> list[ImageRow]:
     """Return rows by a column; those that have nothing in it come last."""
     name = sort.removeprefix("-").lower()
@@ -249,7 +248,7 @@ def _sorted(
 
 
 def _write(
-    rows: Sequence[ImageRow], observed: Observed, wanted: Sequence[str], *, is_fixed: bool
+    rows: Sequence[ImageRow], observed: Look, wanted: Sequence[str], *, is_fixed: bool
 ) -> None:
     from .render import cell, has_colour, terminal_width, write_columns
 

@@ -261,22 +261,22 @@ def _launch(request: MountRequest, *, foreground: bool, as_json: bool) -> None:
     if not as_json:
         # The mount is usable already, whatever disk does not answer.
         _tell(request, image_count)
-    gone, total = within(_LOOK_SECONDS, lambda: _missing_files(request)) or (None, None)
+    paths = _image_paths(request)
+    gone = within(_LOOK_SECONDS, lambda: sum(not os.path.exists(path) for path in paths))
     if as_json:
         _tell_json(request, already=False, images=image_count, missing=gone)
     elif gone:
-        what = "all images" if gone == total else f"{gone} of {total} images"
+        what = "all images" if gone == len(paths) else f"{gone} of {len(paths)} images"
         notify(f"the files of {what} are missing: `imgcat ls --status missing` lists them")
 
 
-def _missing_files(request: MountRequest) -> tuple[int, int]:
-    """Return how many images have no file just now, and how many should have one."""
+def _image_paths(request: MountRequest) -> list[str]:
+    """Return the first file of each image that is mounted and has any."""
     with open_catalog() as catalog:
         ids = None
         if request.images is not None:
             ids = set(catalog.resolve_many(request.images, directory=request.directory))
-        paths = [path for each, path in catalog.paths() if ids is None or each in ids]
-    return sum(not os.path.exists(path) for path in paths), len(paths)
+        return [path for each, path in catalog.paths() if ids is None or each in ids]
 
 
 def _tell(request: MountRequest, image_count: int) -> None:

@@ -7,11 +7,8 @@ from typing import Annotated
 
 import typer
 
-from .patience import within
-from .settings import notify, open_catalog
-
-_LOOK_SECONDS = 5.0
-"""How long one looks at the images' files before a question is asked as things were recorded."""
+from .patience import look_at_images
+from .settings import open_catalog
 
 
 def sql(
@@ -31,7 +28,6 @@ def sql(
       imgcat sql --json 'SELECT * FROM totals'
     """
     from ..catalog.database.query import SqlError, ask
-    from ..catalog.upkeep.observe import observe
     from ..formats.text import printable
     from .render import write_csv, write_json, write_table
 
@@ -42,8 +38,7 @@ def sql(
             query = sys.stdin.read()
         with open_catalog() as catalog:
             # So that it says of every image what `ls` does.
-            if within(_LOOK_SECONDS, lambda: observe(catalog)) is None:
-                notify("a disk does not answer: statuses are those of the last look")
+            look_at_images(catalog)
             columns, rows = ask(catalog.database, query)
     except (SqlError, ValueError) as error:
         # ValueError: bytes that are no text, or a zero among them.

@@ -138,13 +138,16 @@ class Observed:
     Args:
         listed: every image with its files.
         parts: the children of those that are made of others; None is one that is gone.
+        own: what `stat` has told just now of those that have files, by id; asked if None.
     """
 
     def __init__(
         self,
         listed: Iterable[tuple[ImageRow, Sequence[Volume]]],
         parts: Mapping[int, Sequence[int | None]],
+        own: Mapping[int, str] | None = None,
     ) -> None:
+        self._own = own or {}
         self._listed = {row.id: (row, volumes) for row, volumes in listed}
         self._parts = parts
         self._known: dict[int, str] = {}
@@ -166,17 +169,20 @@ class Observed:
             return MISSING
         row, volumes = self._listed[image_id]
         if image_id not in self._parts:
-            return observed_status(row, volumes)
+            return self._of_files(row, volumes)
         states = [MISSING if each is None else self.status(each) for each in self._parts[image_id]]
         if row.path is not None:
             # A difference: none of it can be read without its parents.
-            own = observed_status(row, volumes)
+            own = self._of_files(row, volumes)
             is_whole = own not in READABLE or all(state in READABLE for state in states)
             return own if is_whole else STALE
         if row.status == FAILED:
             return FAILED
         # A partition, or a snapshot, is what the image is that it is of.
         return states[0] if row.parent is not None and states else _of_parts(states)
+
+    def _of_files(self, row: ImageRow, volumes: Sequence[Volume]) -> str:
+        return self._own[row.id] if row.id in self._own else observed_status(row, volumes)
 
 
 def _of_parts(states: Sequence[str]) -> str:

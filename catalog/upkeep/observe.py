@@ -12,7 +12,7 @@ from ..records import AWAY, MISSING
 from ..store import Catalog
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from ..records import ImageRow, Volume
 
@@ -30,26 +30,47 @@ def observe(catalog: Catalog) -> tuple[list[tuple[ImageRow, tuple[Volume, ...]]]
     """
     listed = catalog.list_images()
     parts = catalog.parts()
-    found = {
-        row.id: status
-        for row, volumes in listed
-        if row.path is not None and (status := observed_status(row, volumes)) != row.status
-    }
-    if found and _record(catalog.path, listed, found):
+    found = look_at(listed)
+    if record_look(catalog.path, listed, found):
         listed, parts = catalog.list_images(), catalog.parts()
-    return listed, Observed(listed, parts)
+    own = {image_id: status for image_id, (status, _detail) in found.items()}
+    return listed, Observed(listed, parts, own)
 
 
-def _record(
-    path: str, listed: Sequence[tuple[ImageRow, Sequence[Volume]]], found: dict[int, str]
+def look_at(
+    listed: Iterable[tuple[ImageRow, Sequence[Volume]]],
+) -> dict[int, tuple[str, str | None]]:
+    """Return what `stat` tells of the images that have files, and why, by id. Asks no catalog."""
+    found = {}
+    for row, volumes in listed:
+        if row.path is not None:
+            status = observed_status(row, volumes)
+            changed = status != row.status
+            found[row.id] = status, _detail(row, volumes, status) if changed else None
+    return found
+
+
+def record_look(
+    path: str,
+    listed: Iterable[tuple[ImageRow, Sequence[Volume]]],
+    found: Mapping[int, tuple[str, str | None]],
 ) -> bool:
-    """Record statuses that differ from those in the catalog; tell whether that could be done."""
-    details = {row.id: _detail(row, volumes, found.get(row.id)) for row, volumes in listed}
+    """Record what images were found to be, where it is not as recorded; tell whether it was.
+
+    Args:
+        path: the catalog's file.
+        listed: the images as they are recorded.
+        found: what `look_at` has returned of them.
+    """
+    known = {row.id: row.status for row, _volumes in listed}
+    news = {image_id: each for image_id, each in found.items() if each[0] != known[image_id]}
+    if not news:
+        return False
     with (
         contextlib.suppress(CatalogError),
         Catalog.open(path, busy_seconds=_BUSY_SECONDS) as writing,
     ):
-        writing.set_statuses({each: (found[each], details[each]) for each in found})
+        writing.set_statuses(news)
         return True
     return False
 

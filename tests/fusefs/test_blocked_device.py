@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -197,3 +198,33 @@ def test_the_daemon_ends_serving_whatever_is_blocked(
     # The kernel lets no process go while a file system's own process has its request.
     device.let_go()
     wait_until(lambda: not Path(f"/proc/{pid}").exists(), "the daemon has ended", 20)
+
+
+def test_what_is_asked_is_answered_as_it_was_last(
+    program: Program, device: Device, tmp_path: Path
+) -> None:
+    """What needs only the catalog does not wait for a disk; what would forget images, does not."""
+    program.run("add", "-r", device.mount)
+    assert {each["status"] for each in program.json("ls")} == {"ready"}
+    device.block("stat")
+    told = "imgcat: a disk does not answer: statuses are those of the last look\n"
+    asked = (
+        (("ls", "--columns", "status"), 0, {"STATUS", "ready"}),
+        (("sql", "SELECT count(*) AS n FROM images"), 0, {"n", str(IMAGES)}),
+        (("rm", "--missing"), 5, set()),
+    )
+    for arguments, code, words in asked:
+        # All of it ends, and whoever reads its output is told so.
+        command = shlex.join([sys.executable, "-m", "imgcat", *arguments])
+        said = subprocess.run(
+            ["sh", "-c", f"{{ {command}; echo $? >&2; }} | cat"], env=program.environment,
+            capture_output=True, text=True, check=True, timeout=60,
+        )  # fmt: skip
+        assert said.stderr == f"{told}{code}\n"
+        assert set(said.stdout.split()) == words
+    mount = tmp_path / "mount"
+    program._mounts.append(mount)
+    program.run("mount-all", mount, timeout=60)
+    assert len(os.listdir(mount)) == IMAGES
+    device.let_go()
+    assert {each["status"] for each in program.json("ls")} == {"ready"}

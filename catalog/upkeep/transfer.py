@@ -18,7 +18,7 @@ from ..opening.identity import is_untouched
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import sqlalchemy as sa
 
@@ -218,9 +218,9 @@ class _Copying:
         new_index = self._copy_index(index_id)
         wish = f"{self._prefix}/{name}" if self._prefix else name
         free = naming.free_name(self._new, wish)
-        (new_id,) = self._copy(
-            "images", "id", image_id,
-            id=None, name=stored_name(free), index_id=new_index, parent_id=self._ids.get,
+        new_id = self._copy_one(
+            "images", image_id,
+            name=stored_name(free), index_id=new_index, parent_id=self._ids.get,
         )  # fmt: skip
         self._ids[image_id] = new_id
         self._added.add(new_id)
@@ -238,13 +238,13 @@ class _Copying:
         ).fetchone()
         if left is not None:
             return int(left[0])
-        (new_id,) = self._copy("indexes", "id", index_id, id=None)
+        new_id = self._copy_one("indexes", index_id)
         for table in _OF_INDEX:
             self._copy(table, "index_id", index_id, index_id=new_id)
         self._copy("segments", "index_id", index_id, index_id=new_id, child_id=self._ids.get)
         streams = self._old.execute("SELECT id FROM streams WHERE index_id = ?", (index_id,))
         for (stream_id,) in streams.fetchall():
-            (stream,) = self._copy("streams", "id", stream_id, id=None, index_id=new_id)
+            stream = self._copy_one("streams", stream_id, index_id=new_id)
             for table in _OF_STREAM:
                 self._copy(table, "stream_id", stream_id, stream_id=stream)
         return new_id
@@ -263,15 +263,20 @@ class _Copying:
             if there is not None:
                 # What it tells is known; scanned again, its images are found to be in it.
                 continue
-            (new_id,) = self._copy("image_directories", "id", old_id, id=None)
+            new_id = self._copy_one("image_directories", old_id)
             self._copy("directory_facts", "directory_id", old_id, directory_id=new_id)
             self._copy(
                 "directory_images", "directory_id", old_id,
                 directory_id=new_id, image_id=self._ids.get,
             )  # fmt: skip
 
-    def _copy(self, table: str, key: str, value: int, **other: Any) -> list[int]:  # noqa: ANN401
-        """Copy the rows of a table; return the row ids of those of a table that has them.
+    def _copy_one(self, table: str, key: int, **other: Any) -> int:  # noqa: ANN401
+        """Copy one row of a table that has ids; return its new id. As `_copy`."""
+        (row,) = self._rows(table, "id", key, {"id": None, **other})
+        return self._new.execute(_insert_into(table), row).lastrowid or 0
+
+    def _copy(self, table: str, key: str, value: int, **other: Any) -> None:  # noqa: ANN401
+        """Copy the rows of a table, however many they are, without keeping them.
 
         Args:
             table: its name.
@@ -280,24 +285,30 @@ class _Copying:
             other: what columns are instead: a value, or a function of what they were. A row of
                 which a column that cannot be NULL has none then is left out.
         """
+        self._new.executemany(_insert_into(table), self._rows(table, key, value, other))
+
+    def _rows(
+        self, table: str, key: str, value: int, other: Mapping[str, Any]
+    ) -> Iterator[tuple[Any, ...]]:
         columns = models.metadata.tables[table].columns
         names = [column.name for column in columns]
         wanted = ", ".join(PLACE.format("path") if name == "path" else name for name in names)
-        rows = self._old.execute(f"SELECT {wanted} FROM {table} WHERE {key} = ?", (value,))  # noqa: S608
         needed = {column.name for column in columns if not column.nullable} - {"id"}
-        holes = ", ".join("?" * len(names))
-        insert = f"INSERT INTO {table} ({', '.join(names)}) VALUES ({holes})"  # noqa: S608
-        made = []
+        rows = self._old.execute(f"SELECT {wanted} FROM {table} WHERE {key} = ?", (value,))  # noqa: S608
         for row in rows:
             fields = dict(zip(names, row, strict=True))
             for name, what in other.items():
                 fields[name] = what(fields[name]) if callable(what) else what
             if fields.get("path") is not None:
                 fields["path"] = stored_name(kept(self._new, file_name(fields["path"])))
-            if any(fields[name] is None for name in needed):
-                continue
-            made.append(self._new.execute(insert, tuple(fields.values())).lastrowid or 0)
-        return made
+            if all(fields[name] is not None for name in needed):
+                yield tuple(fields.values())
+
+
+def _insert_into(table: str) -> str:
+    names = [column.name for column in models.metadata.tables[table].columns]
+    holes = ", ".join("?" * len(names))
+    return f"INSERT INTO {table} ({', '.join(names)}) VALUES ({holes})"  # noqa: S608
 
 
 def _with_all_around(old: sqlite3.Connection, image_ids: Iterable[int]) -> list[int]:

@@ -13,7 +13,8 @@ from ..adding.outcome import Outcome
 from ..database import models, naming, reading
 from ..database.places import PLACE, kept
 from ..database.segments import DEPTH
-from ..names import file_name, stored_name
+from ..errors import NameTakenError
+from ..names import check_name, file_name, stored_name
 from ..opening.identity import is_untouched
 
 if TYPE_CHECKING:
@@ -216,8 +217,7 @@ class _Copying:
 
     def _insert(self, image_id: int, name: str, index_id: int) -> int:
         new_index = self._copy_index(index_id)
-        wish = f"{self._prefix}/{name}" if self._prefix else name
-        free = naming.free_name(self._new, wish)
+        free = naming.free_name(self._new, self._wish(name, image_id))
         new_id = self._copy_one(
             "images", image_id,
             name=stored_name(free), index_id=new_index, parent_id=self._ids.get,
@@ -227,6 +227,16 @@ class _Copying:
         for table in _OF_IMAGE:
             self._copy(table, "image_id", image_id, image_id=new_id)
         return new_id
+
+    def _wish(self, name: str, image_id: int) -> str:
+        """Return the name that an image should have: its own, if a name can be that."""
+        folder = f"{self._prefix}/" if self._prefix else ""
+        try:
+            check_name(folder + name)
+        except NameTakenError:
+            # Whoever made the other catalog may not have been imgcat.
+            return f"{folder}image {image_id}"
+        return folder + name
 
     def _copy_index(self, index_id: int) -> int:
         # One that no image uses may have stayed, for somebody reads by it.

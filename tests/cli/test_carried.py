@@ -192,3 +192,18 @@ def test_what_cannot_be_merged_says_why_and_stops_nothing(
     assert told["path"] == str(other.home / "x.db")
     assert subprocess.run(["stat", "-c", "%a", other.home / "x.db"], capture_output=True, text=True,
                           check=True).stdout == "600\n"  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "/abs", "a//b", "x/../y", "n" * 3000, ".."])
+def test_a_name_that_nobody_gave_leads_nowhere(
+    program: Program, other: Program, shelf: Path, name: str
+) -> None:
+    """A catalog may come from anywhere: what cannot be a name becomes one that can."""
+    program.run("add", shelf / "beta" / "plain.img")
+    with sqlite3.connect(program.catalog) as connection:
+        connection.execute("UPDATE images SET name = ?", (name,))
+    connection.close()
+    for prefix, expected in (("", "image 1"), ("from/afar", "from/afar/image 1")):
+        catalog = other.home / f"{len(prefix)}.db"
+        other.run("--db", catalog, "db", "merge", "--prefix", prefix, program.catalog)
+        assert [each["name"] for each in other.json("--db", catalog, "ls")] == [expected]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -207,3 +208,36 @@ def test_a_name_that_nobody_gave_leads_nowhere(
         catalog = other.home / f"{len(prefix)}.db"
         other.run("--db", catalog, "db", "merge", "--prefix", prefix, program.catalog)
         assert [each["name"] for each in other.json("--db", catalog, "ls")] == [expected]
+
+
+@pytest.mark.parametrize("moments", [4, pytest.param(60, marks=pytest.mark.soak)])
+def test_a_merge_that_is_killed_leaves_all_or_nothing(
+    program: Program, other: Program, shelf: Path, moments: int
+) -> None:
+    program.run("add", "-r", shelf)
+    whole = len(entries(program))
+    other.run("db", "create")
+    began = time.monotonic()
+    Program(other.home / "timed").run("db", "merge", program.catalog)
+    takes = time.monotonic() - began
+    for number in range(moments):
+        merging = other.start("db", "merge", program.catalog)
+        time.sleep(takes * (number + 1) / (moments + 1))
+        merging.kill()
+        merging.wait()
+        assert len(other.json("ls")) in {0, whole}
+        assert other.run("db", "check").stdout == "ok\n"
+    other.run("db", "merge", program.catalog)
+    assert len(entries(other)) == whole
+    assert guests(other) == guests(program)
+
+
+def test_two_that_merge_at_once_make_each_image_once(
+    program: Program, other: Program, shelf: Path
+) -> None:
+    program.run("add", "-r", shelf)
+    other.run("db", "create")
+    both = [other.start("db", "merge", program.catalog) for _ in range(2)]
+    assert [each.wait(60) for each in both] == [0, 0]
+    assert entries(other).keys() == entries(program).keys()
+    assert other.run("db", "check").stdout == "ok\n"

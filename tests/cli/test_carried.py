@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.program import Program
@@ -15,13 +15,17 @@ from support.shelf import entries, guests
 
 from .test_moved_shelf import index_ids
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 CATALOG_TESTS = Path(__file__).parents[1] / "catalog"
 
 
 @pytest.fixture
-def other(tmp_path: Path) -> Program:
+def other(tmp_path: Path) -> Iterator[Program]:
     """Another machine: a home, and a catalog, of its own."""
-    return Program(tmp_path / "other-home")
+    with Program(tmp_path / "other-home") as machine:
+        yield machine
 
 
 def rows(program: Program, query: str) -> list[tuple[Any, ...]]:

@@ -69,8 +69,9 @@ def test_killed_at_any_moment(program: Program, shelf: dict[Path, Written], mome
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
     generator = random.Random(seed)
-    counts = []
-    for number in range(moments):
+    counts: list[int] = []
+    # On a busy machine `add` may be done before it is killed: then there are more tries.
+    for number in range(8 * moments):
         if number % 4 == 0:
             for each in program.home.glob("catalog.db*"):
                 each.unlink()
@@ -87,7 +88,9 @@ def test_killed_at_any_moment(program: Program, shelf: dict[Path, Written], mome
         process.send_signal(signal.SIGKILL)
         process.communicate()
         counts.append(check_catalog(program, shelf))
-    assert len(set(counts)) > min(3, moments // 2), f"all were killed at the same point: {counts}"
+        if len(counts) >= moments and len(set(counts)) >= 3:
+            break
+    assert len(set(counts)) >= 3, f"all were killed at the same point: {counts}"
     assert program.run("add", *shelf).stderr == ""
     assert check_catalog(program, shelf) == COUNT
     assert program.run("db", "check").stdout == "ok\n"

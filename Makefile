@@ -1,7 +1,7 @@
 # Two commands on a fresh machine: `make demo` and `make test`. Both install what is missing.
 PYTHON ?= python3
 VENV ?= .venv
-SOURCES = catalog cli formats fusefs migrations nbd
+SOURCES = catalog cli filesystems formats fusefs migrations nbd
 
 .PHONY: demo test soak check bench clean
 

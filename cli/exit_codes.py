@@ -47,6 +47,7 @@ _CODES: dict[type[Exception], int] = {
     fusefs.MountError: NOT_SERVED,
     nbd.ServeError: NOT_SERVED,
     FileNotFoundError: NOT_FOUND,
+    NotADirectoryError: NOT_FOUND,
     IsADirectoryError: NOT_SUPPORTED,
     NotAFileError: NOT_SUPPORTED,
     OSError: DAMAGED,

@@ -39,6 +39,24 @@ def byte_bar(total: int, what: str) -> Iterator[Progress | None]:
 
 
 @contextlib.contextmanager
+def growing_bar(what: str) -> Iterator[Progress | None]:
+    """Do as `byte_bar`, where nobody knows how many bytes there will be."""
+    if settings.quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from tqdm import tqdm
+
+    with tqdm(
+        desc=printable(what), unit="B", unit_scale=True, unit_divisor=1024, leave=False, delay=0.5
+    ) as bar:
+
+        def show(done: int) -> None:
+            bar.update(max(0, done - bar.n))
+
+        yield show
+
+
+@contextlib.contextmanager
 def above_bars() -> Iterator[None]:
     """Let what is written to standard output in the block stand above the bars, not in them."""
     if settings.quiet or not sys.stderr.isatty():

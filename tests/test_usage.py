@@ -1,4 +1,4 @@
-"""docs/usage.md, run as it is written: in a clean home, as root and as a user."""
+"""docs/usage.md and docs/files.md, run as they are: in a clean home, by root and by a user."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.fuse, pytest.mark.loop]
 
-PAGE = (Path(__file__).parent.parent / "docs" / "usage.md").read_text()
-BLOCKS = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
+DOCS = Path(__file__).parent.parent / "docs"
+PAGE = (DOCS / "usage.md").read_text()
+BLOCKS = re.findall(r"```sh\n(.*?)```", PAGE + (DOCS / "files.md").read_text(), re.DOTALL)
 NEEDS_ROOT = re.compile(r"^(losetup|mount -o|umount) ")
 NEEDS_A_DISK = re.compile(r"/dev/sdb")
 """What would write to a disk of this machine, or to another machine's."""
@@ -123,6 +124,18 @@ def test_the_way_to_one_photo(world: Path) -> None:
     commands = re.findall(r"^\$ (.*)$", session, re.MULTILINE)
     script = "mkdir .local\n" + "\n".join(f"echo '$ '{quoted(each)}\n{each}" for each in commands)
     done = run(world, f"{script}\nimgcat unmount images", as_root=False)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    assert done.stdout == session
+    assert (world / "home" / "anna" / "beach.jpg").read_bytes() == PHOTO
+
+
+def test_the_one_file_of_the_readme(world: Path) -> None:
+    readme = (DOCS.parent / "README.md").read_text()
+    section = readme.partition("## One file out of")[2]
+    (session,) = re.findall(r"```console\n(.*?)```", section.partition("\n## ")[0], re.DOTALL)
+    commands = re.findall(r"^\$ (.*)$", session, re.MULTILINE)
+    script = "mkdir .local\n" + "\n".join(f"echo '$ '{quoted(each)}\n{each}" for each in commands)
+    done = run(world, script, as_root=False)
     assert done.returncode == 0, (done.stdout, done.stderr)
     assert done.stdout == session
     assert (world / "home" / "anna" / "beach.jpg").read_bytes() == PHOTO

@@ -6,7 +6,7 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = ("cli", "fusefs", "nbd", "catalog", "formats", "migrations")
+FOLDERS = ("cli", "fusefs", "nbd", "catalog", "filesystems", "formats", "migrations")
 
 _BEGINNING = """\
 # Every module, a line each

@@ -1,0 +1,194 @@
+"""cp, tar: files out of an image, with what they are."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .arguments import JsonOption
+from .completion import complete_images
+from .exit_codes import BROKEN_PIPE, DAMAGED, OF_ONE_IMAGE, code_of, message_of
+from .files import AsIsOption, PlaceArgument
+from .inside import Place, parse_place, volume_of
+from .progress import growing_bar
+from .settings import complain, notify, settings
+from .signals import ending_on_signals
+
+if TYPE_CHECKING:
+    from ..filesystems.copying import Tally
+
+_STDOUT = 1
+
+
+def cp(
+    places: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IMAGE:/PATH... DEST",
+            help="Files in images, and where they are to go.",
+            autocompletion=complete_images,
+        ),
+    ],
+    recursive: Annotated[
+        bool, typer.Option("-r", "--recursive", help="Directories, with all that is in them.")
+    ] = False,
+    streams: Annotated[
+        bool, typer.Option("--streams", help="Other streams of NTFS files too, as NAME:STREAM.")
+    ] = False,
+    as_is: AsIsOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Copy files out of an image, with mode, times, links, holes and extended attributes.
+
+    Owners are kept where root copies. What could not be kept is said. A file comes to be under its
+    name when it is whole; what was copied before, of the same size and time, is left as it is, so
+    that a copy that was interrupted goes on. Nothing is written outside of DEST.
+
+    Exit code 5: something could not be copied, and is named; the rest is there.
+
+    \b
+    Examples:
+      imgcat cp sda1:/home/anna/thesis.odt .
+      imgcat cp -r sda1:/home/anna /srv/restored
+      imgcat cp -r --streams disk.p2:/Users/anna /srv/restored
+    """
+    *sources, target = places
+    if not sources:
+        raise typer.BadParameter("two at the least: IMAGE:/PATH... DEST")
+    found = [_with_path(each) for each in sources]
+    is_directory = os.path.isdir(target)
+    if len(found) > 1 and not is_directory:
+        raise typer.BadParameter(f"{target} is no directory", param_hint="DEST")
+    told: list[dict[str, Any]] = []
+    code = 0
+    with ending_on_signals():
+        for place in found:
+            try:
+                done = _copy(
+                    place, target, is_directory, recursive=recursive, streams=streams, as_is=as_is
+                )
+            except OF_ONE_IMAGE as error:
+                # What is wrong with one of several must not end the work on the others.
+                complain(message_of(error))
+                code = max(code, code_of(error))
+                problems, tally = [message_of(error)], None
+            else:
+                problems, tally = done
+                _report(place, tally, as_json=as_json)
+                code = max(code, DAMAGED if problems else 0)
+            told.append(_fields(place, problems, tally))
+    if as_json:
+        from .render import write_json
+
+        write_json({"sources": told, "exit_code": code})
+    if code:
+        raise typer.Exit(code)
+
+
+def _fields(place: Place, problems: list[str], tally: Tally | None) -> dict[str, Any]:
+    """Return what came of one source, as JSON has it."""
+    from ..filesystems.names import shown
+
+    return {
+        "place": f"{place.image}:{shown(place.path or b'/')}",
+        "files": tally.files if tally else 0,
+        "size": tally.size if tally else 0,
+        "unchanged": tally.unchanged if tally else 0,
+        "problems": problems,
+        "not_kept": dict(sorted(tally.dropped.items())) if tally else {},
+    }
+
+
+def _with_path(text: str) -> Place:
+    place = parse_place(text)
+    if place.path is None:
+        raise typer.BadParameter(f"{text!r} names no file in an image: IMAGE:/PATH")
+    return place
+
+
+def _copy(
+    place: Place, target: str, is_directory: bool, *, recursive: bool, streams: bool, as_is: bool
+) -> tuple[list[str], Tally]:
+    """Copy one file or directory; return what could not be copied, and what was."""
+    from ..filesystems.copying import Copier
+
+    path = place.path
+    assert path is not None
+    problems: list[str] = []
+
+    def tell(why: str) -> None:
+        problems.append(why)
+        complain(f"{place.image}:{why}")
+
+    with volume_of(place.image, as_is=as_is) as volume:
+        entry = volume.resolve(path, follow=False)
+        if stat.S_ISDIR(entry.mode) and not recursive:
+            raise typer.BadParameter(f"{place.image}:{os.fsdecode(path)} is a directory: use -r")
+        name = path.rstrip(b"/").rpartition(b"/")[2]
+        if name in {b".", b".."}:
+            raise typer.BadParameter("a path that ends in . or .. gives no name")
+        if is_directory:
+            into, name = target, name or os.fsencode(os.path.basename(place.image))
+        else:
+            into, last = os.path.split(target.rstrip("/"))
+            name = os.fsencode(last)
+        with growing_bar(place.image) as progress:
+            copier = Copier(volume, into or ".", tell=tell, streams=streams, progress=progress)
+            try:
+                copier.copy(entry, name, path, recursive=recursive)
+            finally:
+                copier.close()
+    return problems, copier.tally
+
+
+def _report(place: Place, tally: Tally, *, as_json: bool) -> None:
+    for what, count in sorted(tally.dropped.items()):
+        complain(f"{place.image}: not kept of {count} file{'s' * (count != 1)}: {what}")
+    if not settings.quiet and not as_json:
+        same = f", {tally.unchanged} there already" if tally.unchanged else ""
+        files = f"{tally.files} file{'s' * (tally.files != 1)}"
+        sys.stdout.write(f"copied    {files}, {tally.size} bytes{same}\n")
+
+
+def tar(place: PlaceArgument, as_is: AsIsOption = False) -> None:
+    """Write a file or a directory in an image to standard output, as a tar archive.
+
+    Owners, modes, times, links and extended attributes are in it, whoever runs this. What cannot
+    be read is named and the exit code is 5; of a file whose size is in the archive already, zeros
+    stand for what is missing.
+
+    \b
+    Examples:
+      imgcat tar sda1:/home/anna > anna.tar
+      imgcat tar sda1:/etc | tar -tv
+    """
+    from ..filesystems.archive import Archiver
+
+    image, path = parse_place(place)
+    if os.isatty(_STDOUT):
+        raise typer.BadParameter("standard output is a terminal: write into a file or a pipe")
+    problems = 0
+
+    def tell(why: str) -> None:
+        nonlocal problems
+        problems += 1
+        complain(f"{image}: {why}")
+
+    with volume_of(image, as_is=as_is) as volume:
+        entry = volume.resolve(path or b"/", follow=False)
+        name = (path or b"/").strip(b"/").rpartition(b"/")[2] or b"."
+        sys.stdout.flush()
+        try:
+            with open(_STDOUT, "wb", closefd=False) as out:
+                archiver = Archiver(volume, out, tell)
+                archiver.add(entry, name)
+                archiver.close()
+        except BrokenPipeError as error:
+            raise typer.Exit(BROKEN_PIPE) from error
+    if problems:
+        notify(f"{image}: {problems} problem{'s' * (problems != 1)}")
+        raise typer.Exit(DAMAGED)

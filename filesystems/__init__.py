@@ -1,0 +1,1 @@
+"""The files inside of images: what a file system says of them, and where their bytes lie."""

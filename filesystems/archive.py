@@ -1,0 +1,141 @@
+"""Files of a volume as a tar archive (POSIX.1-2001), written as it goes."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import tarfile
+from typing import IO, TYPE_CHECKING
+
+from .copying import OF_ONE_FILE
+from .names import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .content import FileContent, WorkerContent
+    from .volume import Volume
+    from .worker.wire import Entry
+
+    Tell = Callable[[str], None]
+
+_TYPES = {
+    stat.S_IFREG: tarfile.REGTYPE, stat.S_IFDIR: tarfile.DIRTYPE, stat.S_IFLNK: tarfile.SYMTYPE,
+    stat.S_IFIFO: tarfile.FIFOTYPE, stat.S_IFCHR: tarfile.CHRTYPE, stat.S_IFBLK: tarfile.BLKTYPE,
+}  # fmt: skip
+_SECOND = 1_000_000_000
+
+
+class Archiver:
+    """Writes files of a volume into a tar archive.
+
+    Args:
+        volume: where they are.
+        out: where the archive goes; it is never sought in.
+        tell: told what cannot be archived, or only with zeros in its place.
+    """
+
+    def __init__(self, volume: Volume, out: IO[bytes], tell: Tell) -> None:
+        self._volume = volume
+        self._tell = tell
+        self._links: dict[int, str] = {}
+        self._tar = tarfile.open(  # noqa: SIM115 - closed by `close`
+            fileobj=out, mode="w|", format=tarfile.PAX_FORMAT, encoding="utf-8",
+            errors="surrogateescape",
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """Write the end of the archive."""
+        self._tar.close()
+
+    def add(self, entry: Entry, name: bytes, above: frozenset[int] = frozenset()) -> None:
+        """Add a file, or a directory with all that is in it.
+
+        Args:
+            entry: the file.
+            name: what it is called in the archive, without a slash before it.
+            above: the directories that it is in.
+        """
+        try:
+            self._add(entry, name)
+        except OF_ONE_FILE as error:
+            self._tell(f"{shown(name)}: {error}")
+            return
+        if not stat.S_ISDIR(entry.mode):
+            return
+        if entry.inode in above:
+            self._tell(f"{shown(name)}: it is inside of itself")
+            return
+        try:
+            inside = self._volume.entries(
+                entry.inode, lambda why: self._tell(f"{shown(name)}: {why}")
+            )
+        except OF_ONE_FILE as error:
+            self._tell(f"{shown(name)}: {error}")
+            return
+        for each in inside:
+            self.add(each, name + b"/" + each.name, above | {entry.inode})
+
+    def _add(self, entry: Entry, name: bytes) -> None:
+        kind = _TYPES.get(stat.S_IFMT(entry.mode))
+        if kind is None:
+            self._tell(f"{shown(name)}: an archive has no sockets")
+            return
+        member = tarfile.TarInfo(os.fsdecode(name))
+        headers: dict[str, str] = {}
+        member.type = kind
+        member.mode = stat.S_IMODE(entry.mode)
+        member.uid, member.gid = entry.uid, entry.gid
+        modified = entry.times.modified
+        if modified is not None:
+            member.mtime = modified // _SECOND
+            if modified % _SECOND:
+                whole, part = divmod(abs(modified), _SECOND)
+                sign = "-" if modified < 0 else ""
+                headers["mtime"] = f"{sign}{whole}.{part:09d}"
+        if self._volume.has_owners:
+            for key, value in self._volume.attributes(entry.inode, self._tell).items():
+                header = "SCHILY.xattr." + os.fsdecode(key)
+                headers[header] = value.decode("utf-8", "surrogateescape")
+        member.pax_headers = headers
+        if entry.inode in self._links and entry.links > 1 and kind != tarfile.DIRTYPE:
+            member.type, member.linkname = tarfile.LNKTYPE, self._links[entry.inode]
+            self._tar.addfile(member)
+            return
+        if kind == tarfile.SYMTYPE:
+            member.linkname = os.fsdecode(entry.target)
+        elif kind in {tarfile.CHRTYPE, tarfile.BLKTYPE}:
+            member.devmajor, member.devminor = os.major(entry.device), os.minor(entry.device)
+        if kind == tarfile.REGTYPE:
+            content = self._volume.content(entry.inode)
+            member.size = content.size
+            self._tar.addfile(
+                member, _File(content, lambda why: self._tell(f"{shown(name)}: {why}"))
+            )
+        else:
+            self._tar.addfile(member)
+        self._links.setdefault(entry.inode, member.name)
+
+
+class _File(io.RawIOBase):
+    """What a file holds, from its beginning on. Zeros stand for what cannot be read."""
+
+    def __init__(self, content: FileContent | WorkerContent, tell: Tell) -> None:
+        super().__init__()
+        self._content = content
+        self._tell = tell
+        self._position = 0
+
+    def read(self, size: int = -1) -> bytes:
+        left = self._content.size - self._position
+        data = bytearray(left if size < 0 else min(size, left))
+        try:
+            self._content.read_into(memoryview(data), self._position)
+        except OF_ONE_FILE as error:
+            # Its size is in the archive already.
+            stop = self._position + len(data)
+            self._tell(f"bytes [{self._position}, {stop}) are zeros in the archive: {error}")
+            data = bytearray(len(data))
+        self._position += len(data)
+        return bytes(data)

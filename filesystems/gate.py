@@ -1,0 +1,136 @@
+"""Which file systems are read, and which are refused by name: decided before anything is parsed.
+
+Each feature that says "who does not know me must not read" is in a table here, and in a test. What
+is in none is refused: a new feature is one that today's code has not been tried with.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..formats.superblocks.file_system import Journal
+from .errors import RefusedError
+
+if TYPE_CHECKING:
+    from ..formats.superblocks.file_system import FileSystem
+
+EXT = ("ext2", "ext3", "ext4")
+
+EXT_INCOMPAT = {
+    0x1: "compression",
+    0x8: "journal_dev",
+    0x1000: "dirdata",
+}
+"""Features of ext that are refused. 0x4, needs_recovery, is a matter of the journal."""
+
+EXT_INCOMPAT_READ = {
+    0x2: "filetype", 0x4: "needs_recovery", 0x10: "meta_bg", 0x40: "extent", 0x80: "64bit",
+    0x100: "mmp", 0x200: "flex_bg", 0x400: "ea_inode", 0x2000: "metadata_csum_seed",
+    0x4000: "large_dir", 0x8000: "inline_data", 0x10000: "encrypt", 0x20000: "casefold",
+}  # fmt: skip
+"""Features of ext that are read; encrypted files are refused one by one."""
+
+EXT_RO_COMPAT = {0x80: "has_snapshot", 0x800: "replica"}
+EXT_RO_COMPAT_READ = {
+    0x1: "sparse_super", 0x2: "large_file", 0x4: "btree_dir", 0x8: "huge_file", 0x10: "uninit_bg",
+    0x20: "dir_nlink", 0x40: "extra_isize", 0x100: "quota", 0x200: "bigalloc",
+    0x400: "metadata_csum", 0x1000: "read-only", 0x2000: "project", 0x4000: "shared_blocks",
+    0x8000: "verity", 0x10000: "orphan_present",
+}  # fmt: skip
+
+NTFS_VERSIONS = ("3.0", "3.1")
+
+_BY_LIBRARY = {"ntfs", "vfat"}
+
+_OTHERS = {
+    "exfat": "exFAT",
+    "xfs": "XFS",
+    "hfsplus": "HFS+",
+    "iso9660": "ISO 9660",
+    "btrfs": "Btrfs",
+    "f2fs": "F2FS",
+    "crypto_LUKS": "LUKS (it is encrypted)",
+    "BitLocker": "BitLocker (it is encrypted)",
+    "LVM2_member": "LVM (it holds volumes)",
+    "zfs_member": "ZFS",
+    "swap": "swap",
+    "linux_raid_member": "a member of a RAID",
+    "apfs": "APFS",
+    "ufs": "UFS",
+    "jfs": "JFS",
+    "reiserfs": "ReiserFS",
+    "nilfs2": "NILFS2",
+    "minix": "Minix",
+    "squashfs": "SquashFS",
+    "erofs": "EROFS",
+}
+
+
+class Passed(NamedTuple):
+    """How a file system is read.
+
+    Attributes:
+        kind: its name, which tells the driver.
+        options: for the driver.
+        caveat: what is to be said with every listing; None where it is as it was meant to be.
+    """
+
+    kind: str
+    options: dict[str, bool]
+    caveat: str | None
+
+
+def check(found: FileSystem | None, *, as_is: bool) -> Passed:
+    """Decide whether a file system is read.
+
+    Args:
+        found: what its superblock tells, None where none is known.
+        as_is: read it as it lies there, though its journal has not been replayed.
+
+    Raises:
+        RefusedError: it is not read; the message says why, and what can.
+    """
+    if found is None:
+        raise RefusedError("volume", 0, "no file system that is known begins here")
+    kind = found.type
+    if kind in EXT:
+        _check_bits(found, "incompat", EXT_INCOMPAT_READ, EXT_INCOMPAT)
+        _check_bits(found, "ro_compat", EXT_RO_COMPAT_READ, EXT_RO_COMPAT)
+    elif kind == "ntfs":
+        version = found.detail.get("version")
+        if version not in NTFS_VERSIONS:
+            raise RefusedError("ntfs", 0, f"version {version or 'unknown'} is not read")
+    elif kind not in _BY_LIBRARY:
+        raise RefusedError(kind, 0, f"{_OTHERS.get(kind, kind)} is not read: {_INSTEAD}")
+    return Passed(kind, {}, _check_journal(found, as_is=as_is))
+
+
+_INSTEAD = "`imgcat show` prints what can"
+
+
+def _check_bits(
+    found: FileSystem, word: str, read: dict[int, str], refused: dict[int, str]
+) -> None:
+    bits = found.detail.get(word, 0)
+    assert isinstance(bits, int)
+    for number in range(32):
+        bit = 1 << number
+        if bits & bit and bit not in read:
+            name = refused.get(bit, f"0x{bit:x}, which nobody here knows")
+            raise RefusedError(found.type, 0, f"its {word} feature {name} is not read: {_INSTEAD}")
+
+
+def _check_journal(found: FileSystem, *, as_is: bool) -> str | None:
+    if found.journal is Journal.REPLAY:
+        what = "its journal was not replayed"
+    elif found.journal is Journal.UNKNOWN:
+        what = "what its journal holds cannot be told"
+    else:
+        return None
+    if not as_is:
+        raise RefusedError(
+            found.type, 0,
+            f"{what}: what is listed may be older than what was written;"
+            " --as-is reads it as it lies there",
+        )  # fmt: skip
+    return f"{what}: read as it lies there, which may be older than what was written"

@@ -1,0 +1,514 @@
+"""ext2, ext3 and ext4: inodes, directories, extents, attributes.
+
+Read here and not by a library, for what decides whether a file can be read at all, the flags of its
+inode and of its extents, no library tells; and what is parsed twice is one day parsed differently.
+Source: fs/ext4/ext4.h, extents.c, inline.c and xattr.c of Linux, and its ext4 documentation.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+from typing import TYPE_CHECKING, Any
+
+from ..errors import DamagedError, RefusedError
+from .driver import Content, Run, join
+from .ext_attributes import ExtAttributes
+from .wire import ENCRYPTED, Entry, Times
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from .driver import Tell
+    from .source import Source
+
+_META_BG, _64_BIT, _EA_INODE = 0x10, 0x80, 0x400
+_SPARSE_SUPER, _LARGE_FILE, _BIG_ALLOC = 0x1, 0x2, 0x200
+_SPARSE_SUPER_2 = 0x200
+_FILETYPE, _LARGE_DIR = 0x2, 0x4000
+
+_COMPRESSED_FLAG, _ENCRYPT_FLAG, _EXTENTS_FLAG = 0x4, 0x800, 0x80000
+_EA_INODE_FLAG, _INLINE_DATA_FLAG, _HUGE_FILE_FLAG = 0x200000, 0x10000000, 0x40000
+
+_EXTENT_MAGIC = 0xF30A
+_MOST_DEPTH = 5
+_LONGEST_EXTENT = 32768
+_DIRECT = 12
+_IN_INODE = 60
+_IS_LINUX = 0
+
+_INODE = struct.Struct("<HHIIIIIHHIII")
+_SHARED = struct.Struct("<HIHHHH")
+_LONGEST_TARGET = 4096
+_OLD_SIZE = 128
+_GOOD_OLD = 11
+
+_SHORTEST = 8
+"""Bytes of an entry without its name."""
+
+_TYPES = {
+    stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO,
+    stat.S_IFSOCK,
+}  # fmt: skip
+
+
+class _Inode:
+    """An inode, whole.
+
+    Attributes:
+        number: its number.
+        data: its bytes, as long as the file system's inodes are.
+        mode: type and permissions.
+        size: bytes of the file.
+        flags: what it is beside that.
+        block: the 60 bytes that lead to its data, or are them.
+    """
+
+    __slots__ = ("block", "data", "flags", "mode", "number", "size")
+
+    def __init__(self, number: int, data: memoryview) -> None:
+        self.number = number
+        self.data = data
+        self.mode = data[0] | data[1] << 8
+        low = int.from_bytes(data[4:8], "little")
+        # For others than files and directories these bytes were something else once.
+        is_large = stat.S_IFMT(self.mode) in {stat.S_IFREG, stat.S_IFDIR}
+        self.size = low | (int.from_bytes(data[108:112], "little") << 32 if is_large else 0)
+        self.flags = int.from_bytes(data[32:36], "little")
+        self.block = data[40:100]
+
+    @property
+    def kind(self) -> int:
+        """The type that the mode has."""
+        return stat.S_IFMT(self.mode)
+
+
+class Ext:
+    """An ext file system.
+
+    Args:
+        source: the volume.
+    """
+
+    root = 2
+
+    def __init__(self, source: Source, _kind: str, _options: Mapping[str, Any]) -> None:
+        self._source = source
+        data = source.read(1024, 1024)
+        self._inodes, low = struct.unpack_from("<II", data, 0)
+        (self._first_block, log_block) = struct.unpack_from("<II", data, 20)
+        (self._blocks_per_group,) = struct.unpack_from("<I", data, 32)
+        (self._per_group,) = struct.unpack_from("<I", data, 40)
+        revision = int.from_bytes(data[76:80], "little")
+        self._inode_size, self._first_inode = _OLD_SIZE, _GOOD_OLD
+        incompat = ro_compat = compat = 0
+        if revision:
+            self._first_inode, self._inode_size = struct.unpack_from("<IH", data, 84)
+            compat, incompat, ro_compat = struct.unpack_from("<III", data, 92)
+        self.block_size: int = 1024 << log_block
+        self._has_types = bool(incompat & _FILETYPE)
+        self._has_large_inodes = bool(incompat & _EA_INODE)
+        self._is_linux = int.from_bytes(data[72:76], "little") == _IS_LINUX
+        self._descriptor_size = 32
+        high = 0
+        if incompat & _64_BIT:
+            (self._descriptor_size,) = struct.unpack_from("<H", data, 254)
+            (high,) = struct.unpack_from("<I", data, 0x150)
+        self.blocks = high << 32 | low
+        is_sane = (
+            log_block <= 6  # noqa: PLR2004 - 64 KiB
+            and self._per_group
+            and self._blocks_per_group
+            and self._inode_size in {128 << shift for shift in range(10)}
+            and self._inode_size <= self.block_size
+            and self._descriptor_size in {32 << shift for shift in range(6)}
+            and self._first_block <= 1
+        )
+        if not is_sane:
+            raise DamagedError("ext.superblock", 1024, "its sizes cannot be")
+        self._first_meta_bg = None
+        if incompat & _META_BG:
+            (self._first_meta_bg,) = struct.unpack_from("<I", data, 260)
+        self._is_sparse = bool(ro_compat & _SPARSE_SUPER)
+        self._backups: tuple[int, ...] | None = None
+        if compat & _SPARSE_SUPER_2:
+            self._backups = struct.unpack_from("<II", data, 0x24C)
+        self._tables: dict[int, int] = {}
+        self._attributes = ExtAttributes(self)
+
+    # -- inodes --------------------------------------------------------------
+
+    def inode(self, number: int) -> _Inode:
+        """Return an inode.
+
+        Raises:
+            FileNotFoundError: there is none of this number.
+            DamagedError: its place is outside of the volume.
+        """
+        if not 0 < number <= self._inodes:
+            raise FileNotFoundError(f"there is no inode {number}")
+        group, index = divmod(number - 1, self._per_group)
+        table = self._tables.get(group)
+        if table is None:
+            table = self._tables[group] = self._table(group)
+        offset = table + index * self._inode_size
+        page, at = divmod(offset, 1 << 16)
+        data = self._source.page(page)[at : at + self._inode_size]
+        if len(data) < self._inode_size:
+            raise DamagedError("ext.inode", offset, f"inode {number} is outside of the volume")
+        return _Inode(number, data)
+
+    def _table(self, group: int) -> int:
+        """Return where the inodes of a group begin, in bytes."""
+        per_block = self.block_size // self._descriptor_size
+        number, index = divmod(group, per_block)
+        # With bigalloc, the first block of 1 KiB is one too, though it holds no superblock.
+        block = 1024 // self.block_size + 1 + number
+        if self._first_meta_bg is not None and number >= self._first_meta_bg:
+            first = number * per_block
+            has_super = int(self._has_super(first))
+            if self.block_size == 1024 and not number and not self._first_block:  # noqa: PLR2004
+                has_super += 1
+            block = first * self._blocks_per_group + self._first_block + has_super
+        offset = block * self.block_size + index * self._descriptor_size
+        data = self._source.read(offset, self._descriptor_size)
+        found = int.from_bytes(data[8:12], "little")
+        if self._descriptor_size >= 64:  # noqa: PLR2004
+            found |= int.from_bytes(data[40:44], "little") << 32
+        if not 0 < found < self.blocks:
+            raise DamagedError(
+                "ext.group_descriptor", offset,
+                f"group {group} has its inodes at block {found} of {self.blocks}",
+            )  # fmt: skip
+        return found * self.block_size
+
+    def _has_super(self, group: int) -> bool:
+        """Tell whether a group begins with a copy of the superblock."""
+        if not group:
+            return True
+        if self._backups is not None:
+            return group in self._backups
+        if group == 1 or not self._is_sparse:
+            return True
+        return any(_is_power(group, base) for base in (3, 5, 7))
+
+    def stat(self, inode: int) -> Entry:
+        """Return a file, without a name."""
+        return self._entry(b"", self.inode(inode))
+
+    def _entry(self, name: bytes, inode: _Inode) -> Entry:
+        data = inode.data
+        _mode, uid, _size, _at, _ct, _mt, _dt, gid, links, blocks, flags, _ = _INODE.unpack_from(
+            data
+        )
+        number = inode.number
+        if not links or inode.kind not in _TYPES:
+            what = "is deleted" if not links else f"has the mode 0o{inode.mode:o}"
+            raise DamagedError(f"ext.inode {number}", 0, f"a name leads to it, but it {what}")
+        if self._is_linux:
+            blocks_high, _acl, uid_high, gid_high = struct.unpack_from("<HHHH", data, 116)
+            uid |= uid_high << 16
+            gid |= gid_high << 16
+            blocks |= blocks_high << 32
+        stored = blocks * (self.block_size if flags & _HUGE_FILE_FLAG else 512)
+        device, target = 0, b""
+        if inode.kind == stat.S_IFLNK:
+            target = self._target(inode)
+        elif inode.kind in {stat.S_IFCHR, stat.S_IFBLK}:
+            device = _device(inode.block)
+        return Entry(
+            name, number, inode.size, inode.mode, links, uid, gid, device,
+            min(stored, (1 << 64) - 1), self._times(data), target,
+            ENCRYPTED if flags & _ENCRYPT_FLAG else 0,
+        )  # fmt: skip
+
+    def _times(self, data: memoryview) -> Times:
+        accessed, changed, modified = struct.unpack_from("<iii", data, 8)
+        extra = 0
+        if self._inode_size > _OLD_SIZE:
+            (extra,) = struct.unpack_from("<H", data, 128)
+        known = _OLD_SIZE + extra
+        changed_more, modified_more, accessed_more, created, created_more = (
+            struct.unpack_from("<IIIiI", data, 132) if known >= 152 else (0, 0, 0, 0, 0)  # noqa: PLR2004
+        )
+        return Times(
+            _moment(modified, modified_more),
+            _moment(accessed, accessed_more),
+            _moment(changed, changed_more),
+            _moment(created, created_more) if created or created_more else None,
+        )
+
+    def _target(self, inode: _Inode) -> bytes:
+        if inode.flags & _ENCRYPT_FLAG:
+            return b""
+        if inode.size > _LONGEST_TARGET:
+            raise DamagedError(f"ext.inode {inode.number}", 0, f"a link of {inode.size} bytes")
+        if inode.flags & _INLINE_DATA_FLAG:
+            return self._inline(inode)[: inode.size]
+        if inode.size < _IN_INODE and not inode.flags & _EXTENTS_FLAG:
+            return bytes(inode.block[: inode.size])
+        return self._bytes(inode, 0, inode.size)
+
+    # -- where bytes are -----------------------------------------------------
+
+    def content(self, inode: int, stream: bytes) -> Content:
+        """Return where the bytes of a file are."""
+        if stream:
+            raise FileNotFoundError("ext has no other streams")
+        found = self.inode(inode)
+        self.check_readable(found)
+        if found.kind != stat.S_IFREG:
+            return Content(0, ())
+        if found.flags & _INLINE_DATA_FLAG:
+            return Content(found.size, None)
+        return Content(found.size, self.runs(found))
+
+    def check_readable(self, inode: _Inode) -> None:
+        """Check that what a file holds is what is stored.
+
+        Raises:
+            RefusedError: it is not.
+        """
+        name = f"ext.inode {inode.number}"
+        if inode.flags & _ENCRYPT_FLAG:
+            raise RefusedError(name, 0, "it is encrypted (fscrypt): its key is not in the image")
+        if inode.flags & _COMPRESSED_FLAG:
+            raise RefusedError(name, 0, "it is compressed by e2compr, which is not read")
+
+    def read(self, inode: int, stream: bytes, offset: int, length: int) -> bytes:
+        """Return bytes of a file that is in its inode."""
+        self.content(inode, stream)
+        found = self.inode(inode)
+        if found.flags & _INLINE_DATA_FLAG:
+            data = self._inline(found)[: found.size]
+            return (data + bytes(found.size - len(data)))[offset : offset + length]
+        return self._bytes(found, offset, max(0, min(length, found.size - offset)))
+
+    def _bytes(self, inode: _Inode, offset: int, length: int) -> bytes:
+        """Return bytes of a file by its runs, which `offset` and `length` are inside of."""
+        data = bytearray(length)
+        stop = offset + length
+        for start, count, place in self.runs(inode):
+            first, last = max(start, offset), min(start + count, stop)
+            if first < last and place >= 0:
+                piece = self._source.read(place + first - start, last - first)
+                data[first - offset : last - offset] = piece
+        return bytes(data)
+
+    def large_value(self, number: int, size: int) -> bytes:
+        """Return the value of an attribute that has an inode of its own."""
+        inode = self.inode(number)
+        if not inode.flags & _EA_INODE_FLAG or inode.size != size:
+            raise DamagedError(f"ext.inode {number}", 0, "it is no value of an attribute")
+        return self._bytes(inode, 0, size)
+
+    def _inline(self, inode: _Inode) -> bytes:
+        """Return what is in the inode itself: as many bytes as there is room for."""
+        return bytes(inode.block) + self._attributes.inline_rest(inode)
+
+    def runs(self, inode: _Inode) -> list[Run]:
+        """Return where a file's bytes are, in whole blocks, without a gap up to its size."""
+        found: list[Run] = []
+        size = self.block_size
+        position = 0
+        pieces = self._extents(inode) if inode.flags & _EXTENTS_FLAG else self._pointers(inode)
+        for first, count, block in pieces:
+            if first < position:
+                raise DamagedError(f"ext.inode {inode.number}", 0, "its extents overlap")
+            if first > position:
+                join(found, position * size, (first - position) * size, -1)
+            if block >= 0 and not (self._first_block < block and block + count <= self.blocks):
+                raise DamagedError(
+                    f"ext.inode {inode.number}", block * size,
+                    f"blocks [{block}, {block + count}) are not all of the volume's {self.blocks}",
+                )  # fmt: skip
+            join(found, first * size, count * size, block * size if block >= 0 else -1)
+            position = first + count
+        if position * size < inode.size:
+            join(found, position * size, inode.size - position * size, -1)
+        return found
+
+    def _extents(self, inode: _Inode) -> Iterator[tuple[int, int, int]]:
+        """Yield first block, how many, and where: -1 where they are written as zeros only."""
+        return self._extents_of(inode, bytes(inode.block), None, set())
+
+    def _extents_of(
+        self, inode: _Inode, node: bytes, depth: int | None, seen: set[int]
+    ) -> Iterator[tuple[int, int, int]]:
+        magic, entries, most, here = struct.unpack_from("<HHHH", node)
+        name = f"ext.inode {inode.number}"
+        is_right = magic == _EXTENT_MAGIC and entries <= most <= (len(node) - 12) // 12
+        if not is_right or here > _MOST_DEPTH or (depth is not None and here != depth):
+            raise DamagedError(name, 0, "a node of its extent tree is none")
+        for position in range(12, 12 + entries * 12, 12):
+            if here:
+                first, low, high = struct.unpack_from("<IIH", node, position)
+                block = high << 32 | low
+                if block in seen or not self._first_block < block < self.blocks:
+                    raise DamagedError(name, block * self.block_size, "its extent tree is no tree")
+                seen.add(block)
+                child = self._source.read(block * self.block_size, self.block_size)
+                yield from self._extents_of(inode, child, here - 1, seen)
+            else:
+                first, count, high, low = struct.unpack_from("<IHHI", node, position)
+                block = high << 32 | low
+                if count > _LONGEST_EXTENT:
+                    # Allocated, but never written: the old bytes there are nobody's business.
+                    count -= _LONGEST_EXTENT
+                    block = -1
+                if not count:
+                    raise DamagedError(name, 0, "an extent of it is empty")
+                yield first, count, block
+
+    def _pointers(self, inode: _Inode) -> Iterator[tuple[int, int, int]]:
+        """Yield the same of a file with a map of blocks, as ext2 and ext3 have it."""
+        total = -(-inode.size // self.block_size)
+        pointers = struct.unpack("<15I", inode.block)
+        position = 0
+        seen: set[int] = set()
+        for number, pointer in enumerate(pointers):
+            if position >= total:
+                return
+            depth = max(0, number - _DIRECT + 1)
+            for block, count in self._pointed(inode, pointer, depth, seen):
+                if block:
+                    yield position, 1, block
+                position += count
+                if position >= total:
+                    return
+
+    def _pointed(
+        self, inode: _Inode, pointer: int, depth: int, seen: set[int]
+    ) -> Iterator[tuple[int, int]]:
+        """Yield the blocks below a pointer, each with 1; 0 for a hole, and how many it is of."""
+        per_block = self.block_size // 4
+        if not depth or not pointer:
+            yield pointer, per_block**depth
+            return
+        if pointer in seen or not self._first_block < pointer < self.blocks:
+            raise DamagedError(
+                f"ext.inode {inode.number}", pointer * self.block_size, "its map is no tree"
+            )
+        seen.add(pointer)
+        data = self._source.read(pointer * self.block_size, self.block_size)
+        for each in struct.unpack(f"<{per_block}I", data):
+            yield from self._pointed(inode, each, depth - 1, seen)
+
+    # -- directories ---------------------------------------------------------
+
+    def entries(self, inode: int, tell: Tell) -> Iterator[Entry]:
+        """Yield what a directory has."""
+        for name, number in self._names(self._directory(inode), tell):
+            try:
+                yield self._entry(name, self.inode(number))
+            except (DamagedError, FileNotFoundError) as error:
+                tell(f"{name!r}: {error}")
+
+    def find(self, inode: int, name: bytes) -> Entry | None:
+        """Return what a name in a directory leads to."""
+        for each, number in self._names(self._directory(inode), lambda _text: None):
+            if each == name:
+                return self._entry(name, self.inode(number))
+        return None
+
+    def _directory(self, number: int) -> _Inode:
+        inode = self.inode(number)
+        if inode.kind != stat.S_IFDIR:
+            raise NotADirectoryError(f"inode {number} is no directory")
+        if inode.flags & _ENCRYPT_FLAG:
+            raise RefusedError(
+                f"ext.inode {number}", 0, "its names are encrypted (fscrypt); the key is not here"
+            )
+        return inode
+
+    def _names(self, inode: _Inode, tell: Tell) -> Iterator[tuple[bytes, int]]:
+        if inode.flags & _INLINE_DATA_FLAG:
+            # The number of the parent stands before the names.
+            yield from self._names_in(bytes(inode.block[4:]), inode, 0, tell)
+            rest = self._attributes.inline_rest(inode)
+            if rest:
+                yield from self._names_in(rest, inode, _IN_INODE, tell)
+            return
+        size = self.block_size
+        for start, count, place in self.runs(inode):
+            if place < 0:
+                if start < inode.size:
+                    tell(f"directory {inode.number}: bytes [{start}, {start + count}) are missing")
+                continue
+            for at in range(0, min(count, max(0, inode.size - start)), size):
+                try:
+                    block = self._source.read(place + at, size)
+                except DamagedError as error:
+                    tell(f"directory {inode.number}: {error}")
+                    continue
+                yield from self._names_in(block, inode, start + at, tell)
+
+    def _names_in(
+        self, block: bytes, inode: _Inode, start: int, tell: Tell
+    ) -> Iterator[tuple[bytes, int]]:
+        position, stop = 0, len(block)
+        unpack = struct.Struct("<IHBB").unpack_from
+        while position + 8 <= stop:
+            number, length, name_length, kind = unpack(block, position)
+            if length in {0xFFFF, 0} and stop == 1 << 16:
+                length = stop - position if position == 0 or length == 0 else 0xFFFC
+            if not self._has_types:
+                name_length |= kind << 8
+            if (
+                length < _SHORTEST
+                or length & 3
+                or position + length > stop
+                or (number and 8 + name_length > length)
+            ):
+                tell(
+                    f"directory {inode.number}: what stands at {start + position} is no entry;"
+                    f" what follows it up to {start + stop} is lost"
+                )
+                return
+            if number:
+                name = block[position + 8 : position + 8 + name_length]
+                if not name or b"/" in name or b"\0" in name:
+                    tell(f"directory {inode.number}: {name!r} at {start + position} is no name")
+                elif name not in {b".", b".."}:
+                    yield name, number
+            position += length
+
+    # -- what else there is --------------------------------------------------
+
+    def attributes(self, inode: int, tell: Tell) -> list[tuple[bytes, bytes]]:
+        """Return the extended attributes of a file."""
+        return self._attributes.all(self.inode(inode), tell)
+
+    def streams(self, inode: int) -> list[tuple[bytes, int]]:
+        """Return that there are none."""
+        self.inode(inode)
+        return []
+
+    def block(self, number: int) -> bytes:
+        """Return a block of the volume.
+
+        Raises:
+            DamagedError: there is none of this number.
+        """
+        if not self._first_block < number < self.blocks:
+            raise DamagedError("ext.block", 0, f"there is no block {number}")
+        return self._source.read(number * self.block_size, self.block_size)
+
+
+def _is_power(number: int, base: int) -> bool:
+    while number > 1 and not number % base:
+        number //= base
+    return number == 1
+
+
+def _moment(seconds: int, more: int) -> int:
+    """Return nanoseconds since 1970: two bits beside the nanoseconds go on with the seconds."""
+    return (seconds + ((more & 3) << 32)) * 1_000_000_000 + (more >> 2)
+
+
+def _device(block: memoryview) -> int:
+    old, new = struct.unpack_from("<II", block)
+    if old:
+        return os.makedev(old >> 8 & 0xFF, old & 0xFF)
+    return os.makedev((new & 0xFFF00) >> 8, (new & 0xFF) | (new >> 12 & 0xFFF00))

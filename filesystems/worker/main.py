@@ -1,0 +1,196 @@
+"""The worker's program: one file system, asked by its parent until that closes the socket.
+
+Started as ``python -P -m imgcat.filesystems.worker.main DESCRIPTOR``.
+"""
+
+from __future__ import annotations
+
+import codecs
+import importlib
+import json
+import signal
+import socket
+import struct
+import sys
+from typing import TYPE_CHECKING, Any
+
+from ..errors import DamagedError, RefusedError
+from .confine import confine
+from .source import Source
+from .wire import MOST, RUN, Kind, pack_entry, receive, send
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .driver import Driver
+    from .wire import Entry
+
+_BATCH = 64 << 10
+_RUNS_AT_ONCE = 4096
+
+_DRIVERS = {
+    "ext2": ("ext", "Ext"),
+    "ext3": ("ext", "Ext"),
+    "ext4": ("ext", "Ext"),
+    "ntfs": ("sleuthkit", "Sleuthkit"),
+    "vfat": ("sleuthkit", "Sleuthkit"),
+}
+"""The module and class that reads each file system."""
+
+
+class _Answers:
+    """What is sent for one question.
+
+    Args:
+        connection: to the parent.
+        driver: the file system.
+    """
+
+    def __init__(self, connection: socket.socket, driver: Driver) -> None:
+        self._connection = connection
+        self._driver = driver
+        self._batch: list[bytes] = []
+        self._batched = 0
+
+    def _send(self, kind: Kind, data: bytes | memoryview = b"") -> None:
+        send(self._connection, kind, data)
+
+    def _tell(self, text: str) -> None:
+        self._send(Kind.PROBLEM, text.encode(errors="backslashreplace")[: MOST >> 4])
+
+    def _entry(self, entry: Entry) -> None:
+        packed = pack_entry(entry)
+        self._batch.append(packed)
+        self._batched += len(packed)
+        if self._batched >= _BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what was kept back, to send more at once."""
+        if self._batch:
+            self._send(Kind.ENTRIES, b"".join(self._batch))
+            self._batch, self._batched = [], 0
+
+    def answer(self, question: dict[str, Any]) -> dict[str, Any]:
+        """Send all that answers a question, and return what comes last."""
+        what = question.pop("ask")
+        answers: dict[str, Callable[..., dict[str, Any]]] = {
+            "list": self._list,
+            "find": self._find,
+            "stat": self._stat,
+            "content": self._content,
+            "read": self._read,
+            "attributes": self._attributes,
+            "streams": self._streams,
+        }
+        return answers[what](**question)
+
+    def _number(self, inode: int) -> int:
+        """Return the number of a file: 0 stands for the root, whatever that has."""
+        return inode or self._driver.root
+
+    def _list(self, inode: int) -> dict[str, Any]:
+        for entry in self._driver.entries(self._number(inode), self._tell):
+            self._entry(entry)
+        return {}
+
+    def _find(self, inode: int, name: str) -> dict[str, Any]:
+        entry = self._driver.find(self._number(inode), bytes.fromhex(name))
+        if entry is None:
+            raise FileNotFoundError("no such file")
+        self._entry(entry)
+        return {}
+
+    def _stat(self, inode: int) -> dict[str, Any]:
+        self._entry(self._driver.stat(self._number(inode)))
+        return {}
+
+    def _content(self, inode: int, stream: str) -> dict[str, Any]:
+        content = self._driver.content(inode, bytes.fromhex(stream))
+        runs = content.runs
+        if runs is not None:
+            for start in range(0, len(runs), _RUNS_AT_ONCE):
+                some = runs[start : start + _RUNS_AT_ONCE]
+                self._send(Kind.RUNS, b"".join(RUN.pack(*run) for run in some))
+        return {"size": content.size, "plain": runs is not None}
+
+    def _read(self, inode: int, stream: str, offset: int, length: int) -> dict[str, Any]:
+        data = self._driver.read(inode, bytes.fromhex(stream), offset, min(length, MOST))
+        self._send(Kind.DATA, data)
+        return {}
+
+    def _attributes(self, inode: int) -> dict[str, Any]:
+        found = self._driver.attributes(self._number(inode), self._tell)
+        return {"attributes": [[name.hex(), value.hex()] for name, value in found]}
+
+    def _streams(self, inode: int) -> dict[str, Any]:
+        return {
+            "streams": [
+                [name.hex(), size] for name, size in self._driver.streams(self._number(inode))
+            ]
+        }
+
+
+def _failure(error: Exception) -> tuple[Kind, dict[str, Any]]:
+    """Return how the parent is told what went wrong."""
+    if isinstance(error, RefusedError | DamagedError):
+        kind = Kind.REFUSED if isinstance(error, RefusedError) else Kind.DAMAGED
+        return kind, {
+            "structure": error.structure, "offset": error.offset, "detail": error.detail,
+        }  # fmt: skip
+    if isinstance(error, FileNotFoundError):
+        return Kind.MISSING, {"detail": str(error)}
+    kinds = {
+        NotADirectoryError: "not a directory", struct.error: "a structure is cut off",
+        RecursionError: "it is nested too deep",
+        MemoryError: "it takes more memory than there may be",
+    }  # fmt: skip
+    detail = kinds.get(type(error), f"{type(error).__name__}: {error}")
+    return Kind.DAMAGED, {"structure": "file system", "offset": 0, "detail": detail}
+
+
+def _opened(connection: socket.socket, question: dict[str, Any]) -> tuple[Driver, dict[str, Any]]:
+    """Return the file system, opened once there is nothing left that it could do harm with."""
+    module, name = _DRIVERS[question["type"]]
+    kind = getattr(importlib.import_module(f".{module}", __package__), name)
+    # What is imported when it is first needed is imported now.
+    for codec in ("utf-16-le", "utf-16-be", "utf-8", "latin-1", "cp437"):
+        codecs.lookup(codec)
+    lacking = confine(question["memory"], question["seconds"], connection.fileno())
+    source = Source(connection, question["size"])
+    driver: Driver = kind(source, question["type"], question["options"])
+    return driver, {"root": driver.root, "lacking": lacking}
+
+
+def main(descriptor: int) -> None:
+    """Answer until the parent has gone."""
+    # What the user interrupts is the parent's; it closes the socket then.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    connection = socket.socket(fileno=descriptor)
+    answers = None
+    while True:
+        try:
+            _kind, data = receive(connection)
+        except EOFError:
+            return
+        question = json.loads(bytes(data))
+        try:
+            if answers is None:
+                driver, done = _opened(connection, question)
+                answers = _Answers(connection, driver)
+            else:
+                done = answers.answer(question)
+                answers.flush()
+            send(connection, Kind.DONE, json.dumps(done).encode())
+        except (EOFError, BrokenPipeError):
+            return
+        except Exception as error:  # noqa: BLE001 - each is told, and becomes an error there
+            if answers is not None:
+                # What was found before is right.
+                answers.flush()
+            kind, failure = _failure(error)
+            send(connection, kind, json.dumps(failure).encode())
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

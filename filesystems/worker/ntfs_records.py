@@ -1,0 +1,152 @@
+"""Records of an NTFS master file table, as far as The Sleuth Kit does not tell what they say.
+
+That is: how far the bytes of a file were ever written, what kind of reparse point it is, and names
+that it changes. Source: layout.h of ntfs-3g.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..errors import DamagedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+STANDARD, LIST, FILE_NAME, DATA, REPARSE, EA = 0x10, 0x20, 0x30, 0x80, 0xC0, 0xE0
+_END = 0xFFFFFFFF
+_SECTOR = 512
+_IN_USE = 1
+_RECORD_MASK = (1 << 48) - 1
+_DOS_NAME = 2
+_NAME_AT = 66
+
+
+class Attribute(NamedTuple):
+    """An attribute of a record.
+
+    Attributes:
+        kind: its type.
+        name: its name, UTF-16.
+        flags: 1 compressed, 0x4000 encrypted, 0x8000 sparse.
+        number: its number in its record.
+        value: what it holds; None where that is elsewhere.
+        written: bytes that were ever written, of one that is elsewhere.
+        first: the first cluster of it that is told of here.
+    """
+
+    kind: int
+    name: bytes
+    flags: int
+    number: int
+    value: bytes | None
+    written: int
+    first: int
+
+
+class Records:
+    """The records of one volume.
+
+    Args:
+        read: reads the master file table, by offset and length.
+        size: bytes in a record.
+        read_list: returns the list of attributes of a record whose list is elsewhere.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[int, int], bytes],
+        size: int,
+        read_list: Callable[[int], bytes],
+    ) -> None:
+        self._read = read
+        self._size = size
+        self._read_list = read_list
+
+    def attributes(self, number: int) -> list[Attribute]:
+        """Return all attributes of a file, those in other records too.
+
+        Raises:
+            DamagedError: its record is none.
+        """
+        here = list(self._of_record(number))
+        listing = next((each for each in here if each.kind == LIST), None)
+        if listing is None:
+            return here
+        value = listing.value if listing.value is not None else self._read_list(number)
+        for other in sorted(set(_listed(value)) - {number}):
+            here += self._of_record(other)
+        return here
+
+    def _of_record(self, number: int) -> Iterator[Attribute]:
+        record = self._fixed(number)
+        (position,) = struct.unpack_from("<H", record, 20)
+        while position + 16 <= len(record):
+            kind, length = struct.unpack_from("<II", record, position)
+            if kind == _END:
+                return
+            if length < 24 or length & 7 or position + length > len(record):  # noqa: PLR2004
+                raise _damaged(number, "an attribute of it is longer than it")
+            yield _attribute(number, record[position : position + length])
+            position += length
+
+    def _fixed(self, number: int) -> bytes:
+        """Return a record with the ends of its sectors put back."""
+        record = self._read(number * self._size, self._size)
+        if record[:4] != b"FILE" or len(record) != self._size:
+            raise _damaged(number, "it is no record")
+        start, count = struct.unpack_from("<HH", record, 4)
+        if start + 2 * count > self._size or (count - 1) * _SECTOR > self._size or not count:
+            raise _damaged(number, "the ends of its sectors are kept outside of it")
+        data = bytearray(record)
+        for each in range(1, count):
+            end = each * _SECTOR
+            if data[end - 2 : end] != record[start : start + 2]:
+                raise _damaged(number, f"sector {each} was not written with the others")
+            data[end - 2 : end] = record[start + 2 * each : start + 2 * each + 2]
+        if not data[22] & _IN_USE:
+            raise _damaged(number, "it is not in use")
+        return bytes(data)
+
+
+def _attribute(record: int, data: bytes) -> Attribute:
+    kind, _length, is_elsewhere, name_length, name_at, flags, number = struct.unpack_from(
+        "<IIBBHHH", data
+    )
+    name = data[name_at : name_at + 2 * name_length]
+    if is_elsewhere:
+        (first,) = struct.unpack_from("<Q", data, 16)
+        written = struct.unpack_from("<Q", data, 56)[0] if len(data) >= 64 else 0  # noqa: PLR2004
+        return Attribute(kind, name, flags, number, None, written, first)
+    length, at = struct.unpack_from("<IH", data, 16)
+    value = data[at : at + length]
+    if len(value) != length:
+        raise _damaged(record, "the value of an attribute is cut off")
+    return Attribute(kind, name, flags, number, value, length, 0)
+
+
+def _listed(data: bytes) -> Iterator[int]:
+    """Yield the records that a list of attributes names."""
+    position = 0
+    while position + 26 <= len(data):
+        (length,) = struct.unpack_from("<H", data, position + 4)
+        (reference,) = struct.unpack_from("<Q", data, position + 16)
+        if length < 26:  # noqa: PLR2004
+            return
+        yield reference & _RECORD_MASK
+        position += length
+
+
+def names(attributes: list[Attribute]) -> Iterator[tuple[int, bytes]]:
+    """Yield the directory and the name, UTF-16, of each name of a file but those for DOS alone."""
+    for each in attributes:
+        value = each.value or b""
+        if each.kind != FILE_NAME or len(value) < _NAME_AT or value[_NAME_AT - 1] == _DOS_NAME:
+            continue
+        (parent,) = struct.unpack_from("<Q", value)
+        yield parent & _RECORD_MASK, value[_NAME_AT : _NAME_AT + 2 * value[_NAME_AT - 2]]
+
+
+def _damaged(number: int, what: str) -> DamagedError:
+    return DamagedError(f"ntfs.record {number}", 0, what)

@@ -1,0 +1,451 @@
+"""FAT and NTFS, by The Sleuth Kit; what it does not tell of NTFS, by the records themselves.
+
+Source: tsk_fs.h of The Sleuth Kit; reparse points as in Microsoft's MS-FSCC, and reparse.c,
+dir.c and compress.c of ntfs-3g.
+"""
+
+from __future__ import annotations
+
+import bisect
+import os
+import stat
+import struct
+from typing import TYPE_CHECKING, Any
+
+import pytsk3
+
+from ..errors import DamagedError, RefusedError
+from . import ntfs_records as ntfs
+from .driver import Content, Run, join
+from .wire import COMPRESSED, ENCRYPTED, REPARSE, Entry, Times
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from .driver import Tell
+    from .source import Source
+
+_TYPES = {"ntfs": "TSK_FS_TYPE_NTFS", "vfat": "TSK_FS_TYPE_FAT_DETECT"}
+_FIRST_USER_FILE = 16
+_STANDARD_SIZE = 36
+_HERE = (b"", b".", b"..")
+
+_MODES = {
+    pytsk3.TSK_FS_META_TYPE_REG: stat.S_IFREG | 0o644,
+    pytsk3.TSK_FS_META_TYPE_DIR: stat.S_IFDIR | 0o755,
+}
+"""What stands for a mode where a file system has none."""
+
+_IS_COMPRESSED, _IS_ENCRYPTED = 0x1, 0x4000
+_IS_SYSTEM, _IS_REPARSE = 0x4, 0x400
+_DIRECTORY_INDEX = b"$I30"
+
+_MOUNT_POINT, _SYMLINK, _LX_SYMLINK = 0xA0000003, 0xA000000C, 0xA000001D
+LINKS = {_MOUNT_POINT, _SYMLINK, _LX_SYMLINK}
+REPARSE_TAGS = {
+    0x80000017: "it is compressed by Windows Overlay Filter (WOF)",
+    0x80000013: "it is deduplicated: its bytes are in the chunk store",
+    0x80000023: "it is a socket of WSL",
+    0x80000024: "it is a fifo of WSL",
+    0x80000025: "it is a character device of WSL",
+    0x80000026: "it is a block device of WSL",
+    0x8000001B: "it is an alias of an application",
+    0xC0000004: "it was moved to slower storage (HSM)",
+    0x80000006: "it was moved to slower storage (HSM2)",
+}
+"""Reparse points whose files hold something else than what is stored of them."""
+
+_CLOUD = 0x9000001A
+_CLOUD_MASK = 0xFFFF0FFF
+
+_INTERIX_LINK = b"IntxLNK\1"
+_LONGEST_INTERIX = 8 + 2 * 4096
+_SECOND = 1_000_000_000
+
+
+class _Volume(pytsk3.Img_Info):  # type: ignore[misc]
+    """The volume as the library reads it."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.failure: Exception | None = None
+        super().__init__(url="", type=pytsk3.TSK_IMG_TYPE_EXTERNAL)
+
+    def read(self, offset: int, size: int) -> bytes:
+        try:
+            return self._source.up_to(offset, size)
+        except DamagedError as error:
+            # The library only knows that it failed.
+            self.failure = error
+            raise
+
+    def get_size(self) -> int:
+        return self._source.size
+
+    def close(self) -> None:
+        """Do nothing: the volume is the parent's."""
+
+
+class Sleuthkit:
+    """A file system that The Sleuth Kit reads.
+
+    Args:
+        source: the volume.
+        kind: the file system, as blkid has it.
+    """
+
+    def __init__(self, source: Source, kind: str, _options: Mapping[str, Any]) -> None:
+        self._kind = kind
+        self._source = source
+        self._volume = _Volume(source)
+        try:
+            self._fs = pytsk3.FS_Info(self._volume, type=getattr(pytsk3, _TYPES[kind]))
+        except OSError as error:
+            raise self._damaged("volume", error) from None
+        info = self._fs.info
+        self.root = int(info.root_inum)
+        self._last = int(info.last_inum)
+        self.block_size = int(info.block_size)
+        self._records: ntfs.Records | None = None
+        if kind == "ntfs":
+            self._records = self._open_records()
+
+    def _open_records(self) -> ntfs.Records:
+        boot = self._source.read(0, 512)
+        (per_record,) = struct.unpack_from("<b", boot, 64)
+        size = 1 << -per_record if per_record < 0 else per_record * self.block_size
+        table = self._runs(self._attribute(self._open(0), ntfs.DATA, b""))
+        starts = [start for start, _length, _place in table]
+
+        def read(offset: int, length: int) -> bytes:
+            data = b""
+            while length:
+                number = bisect.bisect_right(starts, offset) - 1
+                start, count, place = table[number]
+                some = min(length, start + count - offset)
+                if some <= 0 or place < 0:
+                    raise DamagedError("ntfs.mft", offset, "a record is outside of the table")
+                data += self._source.read(place + offset - start, some)
+                offset, length = offset + some, length - some
+            return data
+
+        return ntfs.Records(read, size, lambda number: self._whole(number, ntfs.LIST))
+
+    # -- inodes --------------------------------------------------------------
+
+    def _open(self, inode: int) -> Any:  # noqa: ANN401 - the library has no types
+        if not 0 <= inode <= self._last:
+            raise FileNotFoundError(f"there is no file {inode}")
+        try:
+            return self._fs.open_meta(inode=inode)
+        except OSError as error:
+            raise self._damaged(f"{self._kind}.file {inode}", error) from None
+
+    def _damaged(self, structure: str, error: Exception) -> DamagedError:
+        failure, self._volume.failure = self._volume.failure, None
+        return DamagedError(structure, 0, str(failure or error).split("\n")[0])
+
+    def _check_number(self, inode: int) -> None:
+        if self._kind == "ntfs" and inode < _FIRST_USER_FILE and inode != self.root:
+            raise FileNotFoundError(f"file {inode} is one of the file system's own")
+
+    def stat(self, inode: int) -> Entry:
+        """Return a file, without a name."""
+        self._check_number(inode)
+        return self._entry(b"", self._open(inode))
+
+    def _entry(self, name: bytes, file: Any) -> Entry:  # noqa: ANN401
+        meta = file.info.meta
+        if meta is None:
+            raise DamagedError("file", 0, "it leads to no file")
+        kind = _MODES.get(meta.type)
+        number = int(meta.addr)
+        if kind is None or not int(meta.flags) & int(pytsk3.TSK_FS_META_FLAG_ALLOC):
+            raise DamagedError(
+                f"{self._kind}.file {number}", 0, "a name leads to it, but it is deleted"
+            )
+        size = 0 if kind & stat.S_IFDIR == stat.S_IFDIR else int(meta.size)
+        times = Times(
+            _moment(meta.mtime, meta.mtime_nano), _moment(meta.atime, meta.atime_nano),
+            _moment(meta.ctime, meta.ctime_nano), _moment(meta.crtime, meta.crtime_nano),
+        )  # fmt: skip
+        entry = Entry(name, number, size, kind, max(1, int(meta.nlink)), times=times)
+        return entry if self._records is None else self._of_ntfs(entry)
+
+    # -- what NTFS has beside -------------------------------------------------
+
+    def _of_ntfs(self, entry: Entry) -> Entry:
+        """Return an entry with what only the record tells."""
+        assert self._records is not None
+        found = self._records.attributes(entry.inode)
+        flags = 0
+        attributes = 0
+        for each in found:
+            if (
+                each.kind == ntfs.STANDARD
+                and each.value is not None
+                and len(each.value) >= _STANDARD_SIZE
+            ):
+                (attributes,) = struct.unpack_from("<I", each.value, 32)
+            elif each.kind == ntfs.DATA and not each.name:
+                flags |= COMPRESSED if each.flags & _IS_COMPRESSED else 0
+                flags |= ENCRYPTED if each.flags & _IS_ENCRYPTED else 0
+        paths = set(ntfs.names(found))
+        entry = entry._replace(flags=flags, links=max(1, len(paths)))
+        if "^" in entry.name.decode(errors="replace") or "\ufffd" in entry.name.decode(
+            errors="replace"
+        ):
+            entry = entry._replace(name=_true_name(entry.name, paths))
+        tag, target = self._reparse(entry.inode, found)
+        if tag in LINKS:
+            entry = entry._replace(
+                mode=stat.S_IFLNK | 0o777, target=target, size=len(target), flags=flags | REPARSE
+            )
+        elif tag is not None:
+            entry = entry._replace(flags=flags | REPARSE)
+        elif attributes & _IS_SYSTEM and stat.S_ISREG(entry.mode):
+            return self._interix(entry)
+        return entry
+
+    def _reparse(self, inode: int, found: list[ntfs.Attribute]) -> tuple[int | None, bytes]:
+        """Return the tag of a reparse point, and where it leads if it is a link."""
+        point = next((each for each in found if each.kind == ntfs.REPARSE), None)
+        if point is None:
+            return None, b""
+        value = point.value if point.value is not None else self._whole(inode, ntfs.REPARSE)
+        if len(value) < 8:  # noqa: PLR2004
+            raise DamagedError(f"ntfs.file {inode}", 0, "its reparse point is cut off")
+        (tag,) = struct.unpack_from("<I", value)
+        return tag, _target(tag, value)
+
+    def _interix(self, entry: Entry) -> Entry:
+        """Return what a file of Services for Unix is, as ntfs-3g writes and reads it."""
+        if entry.size in {0, 1}:
+            kind = stat.S_IFSOCK if entry.size else stat.S_IFIFO
+            return entry._replace(mode=kind | 0o644, size=0)
+        if not 8 < entry.size <= _LONGEST_INTERIX:  # noqa: PLR2004
+            return entry
+        data = self.read(entry.inode, b"", 0, entry.size)
+        if data[:8] == _INTERIX_LINK:
+            target = data[8:].decode("utf-16-le", "surrogatepass").encode("utf-8", "surrogatepass")
+            return entry._replace(mode=stat.S_IFLNK | 0o777, target=target, size=len(target))
+        kinds = {b"IntxCHR\0": stat.S_IFCHR, b"IntxBLK\0": stat.S_IFBLK}
+        if data[:8] in kinds and len(data) == 24:  # noqa: PLR2004
+            major, minor = struct.unpack_from("<QQ", data, 8)
+            device = os.makedev(major & 0xFFF, minor & 0xFFFFF)
+            return entry._replace(mode=kinds[data[:8]] | 0o644, size=0, device=device)
+        return entry
+
+    # -- directories ----------------------------------------------------------
+
+    def entries(self, inode: int, tell: Tell) -> Iterator[Entry]:
+        """Yield what a directory has."""
+        for name, file in self._names(inode):
+            try:
+                yield self._entry(name, file)
+            except (DamagedError, RefusedError, struct.error) as error:
+                tell(f"{name!r}: {error}")
+
+    def find(self, inode: int, name: bytes) -> Entry | None:
+        """Return what a name in a directory leads to."""
+        for each, file in self._names(inode):
+            is_changed = b"^" in each or b"\xef\xbf\xbd" in each
+            if each == name or is_changed:
+                entry = self._entry(each, file)
+                if entry.name == name:
+                    return entry
+        return None
+
+    def _names(self, inode: int) -> Iterator[tuple[bytes, Any]]:
+        self._check_number(inode)
+        above = self._open(inode)
+        if above.info.meta is None or above.info.meta.type != pytsk3.TSK_FS_META_TYPE_DIR:
+            raise NotADirectoryError(f"file {inode} is no directory")
+        try:
+            directory = self._fs.open_dir(inode=inode)
+            for file in directory:
+                name = file.info.name
+                if name is None or not int(name.flags) & int(pytsk3.TSK_FS_NAME_FLAG_ALLOC):
+                    continue
+                meta = file.info.meta
+                is_virtual = meta is not None and meta.type in {
+                    pytsk3.TSK_FS_META_TYPE_VIRT, pytsk3.TSK_FS_META_TYPE_VIRT_DIR,
+                }  # fmt: skip
+                is_own = self._kind == "ntfs" and int(name.meta_addr) < _FIRST_USER_FILE
+                if name.name not in _HERE and not is_virtual and not is_own:
+                    yield name.name, file
+        except OSError as error:
+            raise self._damaged(f"{self._kind}.directory {inode}", error) from None
+
+    # -- what files hold --------------------------------------------------------
+
+    def content(self, inode: int, stream: bytes) -> Content:
+        """Return where the bytes of a file, or of one of its other streams, are."""
+        self._check_number(inode)
+        file = self._open(inode)
+        if self._records is None:
+            if stream:
+                raise FileNotFoundError(f"{self._kind} has no other streams")
+            entry = self._entry(b"", file)
+            if not stat.S_ISREG(entry.mode):
+                return Content(0, ())
+            attribute = next(iter(file))
+            return Content(entry.size, self._fill(self._runs(attribute), entry.size, None))
+        return self._content_of_ntfs(inode, file, stream)
+
+    def _content_of_ntfs(self, inode: int, file: Any, stream: bytes) -> Content:  # noqa: ANN401
+        assert self._records is not None
+        entry = self._entry(b"", file)
+        if not stream and not stat.S_ISREG(entry.mode):
+            return Content(0, ())
+        found = self._records.attributes(inode)
+        name = stream.decode("utf-8", "surrogatepass").encode("utf-16-le", "surrogatepass")
+        parts = [each for each in found if each.kind == ntfs.DATA and each.name == name]
+        first = next((each for each in parts if not each.first), None)
+        if first is None:
+            if not stream:
+                return Content(0, ())
+            raise FileNotFoundError(f"it has no stream {stream!r}")
+        structure = f"ntfs.file {inode}"
+        tag, _target = self._reparse(inode, found)
+        if tag is not None and not stream:
+            _check_tag(structure, tag)
+        if first.flags & _IS_ENCRYPTED:
+            raise RefusedError(structure, 0, "it is encrypted (EFS): its key is not in the image")
+        attribute = self._attribute(file, ntfs.DATA, stream)
+        size = int(attribute.info.size)
+        if first.value is not None or first.flags & _IS_COMPRESSED:
+            return Content(size, None)
+        return Content(size, self._fill(self._runs(attribute), size, first.written))
+
+    def _attribute(self, file: Any, kind: int, name: bytes) -> Any:  # noqa: ANN401
+        for each in file:
+            if int(each.info.type) == kind and (each.info.name or b"") == name:
+                return each
+        raise FileNotFoundError(f"it has no attribute {kind} {name!r}")
+
+    def _runs(self, attribute: Any) -> list[Run]:  # noqa: ANN401
+        size = self.block_size
+        found: list[Run] = []
+        nowhere = int(pytsk3.TSK_FS_ATTR_RUN_FLAG_SPARSE) | int(pytsk3.TSK_FS_ATTR_RUN_FLAG_FILLER)
+        for run in attribute:
+            place = -1 if int(run.flags) & nowhere else int(run.addr) * size
+            join(found, int(run.offset) * size, int(run.len) * size, place)
+        return found
+
+    def _fill(self, runs: list[Run], size: int, written: int | None) -> list[Run]:
+        """Return runs up to the size, with zeros where nothing was ever written."""
+        limit = size if written is None else min(size, written)
+        found: list[Run] = []
+        position = 0
+        for start, length, place in runs:
+            if start != position:
+                raise DamagedError("file", place, f"its runs have a gap at {position}")
+            keep = max(0, min(length, limit - start))
+            if place >= 0 and keep and place + keep > self._source.size:
+                raise DamagedError("file", place, "a run of it is outside of the volume")
+            if keep:
+                join(found, start, keep, place)
+            position = start + length
+        if position < limit:
+            raise DamagedError("file", 0, f"its runs end at {position} of {size} bytes")
+        if limit < size:
+            join(found, limit, size - limit, -1)
+        return found
+
+    def read(self, inode: int, stream: bytes, offset: int, length: int) -> bytes:
+        """Return bytes of what lies nowhere as it is."""
+        file = self._open(inode)
+        kind = ntfs.DATA if self._records is not None else int(next(iter(file)).info.type)
+        attribute = self._attribute(file, kind, stream)
+        return self._bytes(file, attribute, offset, length)
+
+    def _whole(self, inode: int, kind: int) -> bytes:
+        """Return the first attribute of a kind of a file, whole."""
+        file = self._open(inode)
+        attribute = next((each for each in file if int(each.info.type) == kind), None)
+        if attribute is None or int(attribute.info.size) > 1 << 20:
+            raise DamagedError(f"ntfs.file {inode}", 0, f"its attribute 0x{kind:x} is not there")
+        return self._bytes(file, attribute, 0, int(attribute.info.size))
+
+    def _bytes(self, file: Any, attribute: Any, offset: int, length: int) -> bytes:  # noqa: ANN401
+        length = max(0, min(length, int(attribute.info.size) - offset))
+        data = b""
+        try:
+            while len(data) < length:
+                more = file.read_random(
+                    offset + len(data), length - len(data), attribute.info.type, attribute.info.id
+                )
+                if not more:
+                    raise DamagedError("file", 0, f"its bytes end at {offset + len(data)}")
+                data += more
+        except OSError as error:
+            raise self._damaged(f"{self._kind}.file {file.info.meta.addr}", error) from None
+        return data
+
+    def attributes(self, inode: int, _tell: Tell) -> list[tuple[bytes, bytes]]:
+        """Return that there are none."""
+        self.stat(inode)
+        return []
+
+    def streams(self, inode: int) -> list[tuple[bytes, int]]:
+        """Return the names and sizes of the other streams of a file."""
+        self._check_number(inode)
+        file = self._open(inode)
+        if self._records is None:
+            return []
+        return [
+            (each.info.name, int(each.info.size))
+            for each in file
+            if int(each.info.type) == ntfs.DATA and each.info.name
+        ]
+
+
+def _moment(seconds: int, nanoseconds: int) -> int | None:
+    return int(seconds) * _SECOND + int(nanoseconds) if seconds else None
+
+
+def _check_tag(structure: str, tag: int) -> None:
+    """Check that a file with a reparse point holds what is stored of it.
+
+    Raises:
+        RefusedError: it does not, or nobody here knows.
+    """
+    if tag & _CLOUD_MASK == _CLOUD:
+        raise RefusedError(structure, 0, "its bytes are in a cloud, not in the image")
+    why = REPARSE_TAGS.get(tag, f"its reparse tag 0x{tag:08x} is not known here")
+    raise RefusedError(structure, 0, f"{why}; it is not read")
+
+
+def _target(tag: int, value: bytes) -> bytes:
+    """Return where a link leads, as Windows or WSL wrote it, with slashes."""
+    data = value[8:]
+    if tag == _LX_SYMLINK:
+        return data[4:]
+    if tag not in LINKS:
+        return b""
+    at, length = struct.unpack_from("<HH", data)
+    start = 12 if tag == _SYMLINK else 8
+    name = data[start + at : start + at + length]
+    text = name.decode("utf-16-le", "surrogatepass").removeprefix("\\??\\")
+    return text.replace("\\", "/").encode("utf-8", "surrogatepass")
+
+
+def _true_name(shown: bytes, names: set[tuple[int, bytes]]) -> bytes:
+    """Return the name that the library shows with other characters in place of some.
+
+    Raises:
+        RefusedError: it may be one of several.
+    """
+    found = set()
+    text = shown.decode(errors="replace")
+    for _parent, raw in names:
+        name = raw.decode("utf-16-le", "surrogatepass")
+        alike = len(name) == len(text) and all(
+            a == b or b in "^\ufffd" for a, b in zip(name, text, strict=True)
+        )
+        if alike:
+            found.add(name)
+    if len(found) != 1:
+        raise RefusedError(f"{shown!r}", 0, "its name cannot be told from another")
+    return found.pop().encode("utf-8", "surrogatepass")

@@ -1,0 +1,202 @@
+"""What the worker and its parent say to each other: frames over a socket, numbers and bytes.
+
+The parent trusts nothing of what comes back: every length has a limit, every number is checked
+where it is used, and nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import socket
+
+MOST = 1 << 22
+"""Bytes that a frame may have."""
+
+_HEAD = struct.Struct("<IB")
+
+
+class Kind(enum.IntEnum):
+    """What a frame is.
+
+    ASK: the parent wants something; JSON.
+    BYTES: the parent's answer to READ.
+    UNREADABLE: the same, where the bytes cannot be had; the reason.
+    READ: the worker wants guest bytes.
+    ENTRIES: some entries of a directory, or one file.
+    RUNS: some runs of a file.
+    DATA: some bytes of a file.
+    PROBLEM: what cannot be read, while the rest can; a text.
+    DONE: all of the answer was sent; JSON.
+    REFUSED: what was asked for is of a kind that is not read; JSON.
+    DAMAGED: what was asked for cannot be read; JSON.
+    MISSING: there is no such file.
+    """
+
+    ASK = 1
+    BYTES = 2
+    UNREADABLE = 3
+    READ = 4
+    ENTRIES = 5
+    RUNS = 6
+    DATA = 7
+    PROBLEM = 8
+    DONE = 9
+    REFUSED = 10
+    DAMAGED = 11
+    MISSING = 12
+
+
+READ = struct.Struct("<QI")
+"""A guest offset, and how many bytes."""
+
+RUN = struct.Struct("<QQq")
+"""First byte in the file, how many, and where in the volume; -1 for zeros."""
+
+ENTRY = struct.Struct("<QQqqqqIIIIIIIIQQBHH")
+"""The numbers of an entry; name and link target follow it."""
+
+NO_TIME = -(1 << 63)
+"""In place of seconds, where there is no such time."""
+
+
+class Times(NamedTuple):
+    """Nanoseconds since 1970; None where there is none."""
+
+    modified: int | None
+    accessed: int | None
+    changed: int | None
+    created: int | None
+
+
+class Entry(NamedTuple):
+    """A file, by a name that leads to it.
+
+    Attributes:
+        name: its name, as bytes; empty where it was asked for by its number.
+        inode: its number; every name of a hard-linked file has the same.
+        size: bytes.
+        mode: type and permissions, as `stat` has them.
+        links: names that it says it has.
+        uid: its owner's number.
+        gid: its group's number.
+        device: of a device, its number as `os.makedev` makes it.
+        stored: bytes that are allocated for it, 0 where that is not known.
+        times: when it was written, read, changed and made.
+        target: where a symbolic link leads; empty for others.
+        flags: `COMPRESSED` and so on.
+    """
+
+    name: bytes
+    inode: int
+    size: int
+    mode: int
+    links: int = 1
+    uid: int = 0
+    gid: int = 0
+    device: int = 0
+    stored: int = 0
+    times: Times = Times(None, None, None, None)
+    target: bytes = b""
+    flags: int = 0
+
+
+COMPRESSED, ENCRYPTED, REPARSE = 1, 2, 4
+"""Flags of an entry: it is stored compressed, or encrypted, or is more than what it says."""
+
+_SECOND = 1_000_000_000
+
+
+def pack_entry(entry: Entry) -> bytes:
+    """Return an entry as a frame has it."""
+    seconds, parts = [], []
+    for each in entry.times:
+        whole, part = (NO_TIME, 0) if each is None else divmod(each, _SECOND)
+        seconds.append(whole)
+        parts.append(part)
+    numbers = ENTRY.pack(
+        entry.inode, entry.size, *seconds, *parts, entry.mode, entry.links, entry.uid, entry.gid,
+        entry.device, entry.stored, entry.flags, len(entry.name), len(entry.target),
+    )  # fmt: skip
+    return numbers + entry.name + entry.target
+
+
+def unpack_entries(data: memoryview) -> list[Entry]:
+    """Return the entries in a frame.
+
+    Raises:
+        struct.error: there are fewer bytes than it says.
+    """
+    found = []
+    position = 0
+    while position < len(data):
+        (
+            inode, size, modified, accessed, changed, created, part_m, part_a, part_c, part_b,
+            mode, links, uid, gid, device, stored, flags, name_length, target_length,
+        ) = ENTRY.unpack_from(data, position)  # fmt: skip
+        position += ENTRY.size
+        stop = position + name_length
+        name = bytes(data[position:stop])
+        position = stop + target_length
+        target = bytes(data[stop:position])
+        if position > len(data):
+            raise struct.error("a name is cut off")
+        times = Times(
+            None if modified == NO_TIME else modified * _SECOND + part_m,
+            None if accessed == NO_TIME else accessed * _SECOND + part_a,
+            None if changed == NO_TIME else changed * _SECOND + part_c,
+            None if created == NO_TIME else created * _SECOND + part_b,
+        )
+        found.append(Entry(
+            name, inode, size, mode, links, uid, gid, device, stored, times, target, flags,
+        ))  # fmt: skip
+    return found
+
+
+def send(connection: socket.socket, kind: Kind, data: bytes | memoryview = b"") -> None:
+    """Send a frame.
+
+    Raises:
+        OSError: the other side is gone, or takes too long.
+    """
+    if len(data) < 1 << 12:
+        connection.sendall(_HEAD.pack(len(data), kind) + bytes(data))
+    else:
+        connection.sendall(_HEAD.pack(len(data), kind))
+        connection.sendall(data)
+
+
+def receive(connection: socket.socket, deadline: float | None = None) -> tuple[Kind, memoryview]:
+    """Wait for a frame, and return it.
+
+    Args:
+        connection: to the other side.
+        deadline: when it must be here, by `time.monotonic`; None where one waits for ever.
+
+    Raises:
+        EOFError: the other side has closed, or is gone.
+        ValueError: it is none.
+        OSError: it takes too long.
+    """
+    length, kind = _HEAD.unpack(_exactly(connection, _HEAD.size, deadline))
+    if length > MOST:
+        raise ValueError(f"a frame of {length} bytes")
+    return Kind(kind), _exactly(connection, length, deadline)
+
+
+def _exactly(connection: socket.socket, length: int, deadline: float | None) -> memoryview:
+    view = memoryview(bytearray(length))
+    have = 0
+    while have < length:
+        if deadline is not None:
+            # For each piece anew: who sends byte by byte gets no more time than others.
+            connection.settimeout(max(0.001, deadline - time.monotonic()))
+        got = connection.recv_into(view[have:])
+        if not got:
+            raise EOFError("the other side is gone")
+        have += got
+    return view

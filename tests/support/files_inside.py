@@ -1,0 +1,116 @@
+"""All that is known of the files below a directory: by a kernel's mount, and by a volume."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+from imgcat.filesystems.volume import Volume
+from imgcat.formats.opening import open_image
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+Facts = dict[str, Any]
+
+
+@contextlib.contextmanager
+def loop_mounted(raw: Path, point: Path, options: str = "") -> Iterator[Path]:
+    """Mount a file system in a file."""
+    point.mkdir(exist_ok=True)
+    words = ["mount", "-o", ",".join(filter(None, ["loop", options])), str(raw), str(point)]
+    subprocess.run(words, check=True)
+    try:
+        yield point
+    finally:
+        subprocess.run(["umount", point], check=True)
+
+
+def of_mount(top: Path, *, attributes: bool = True) -> dict[bytes, Facts]:
+    """Return what a mount tells of each path below a directory."""
+    found: dict[bytes, Facts] = {}
+    start = os.fsencode(top)
+    for above, directories, files in os.walk(start):
+        for name in directories + files:
+            path = os.path.join(above, name)
+            status = os.lstat(path)
+            facts: Facts = {
+                "mode": status.st_mode, "links": status.st_nlink, "uid": status.st_uid,
+                "gid": status.st_gid, "mtime": status.st_mtime_ns, "inode": status.st_ino,
+            }  # fmt: skip
+            if not stat.S_ISDIR(status.st_mode):
+                facts["size"] = status.st_size
+            if stat.S_ISLNK(status.st_mode):
+                facts["target"] = os.readlink(path)
+            if stat.S_ISREG(status.st_mode):
+                with open(path, "rb") as opened:
+                    facts["sha256"] = hashlib.file_digest(opened, "sha256").hexdigest()
+            if stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode):
+                facts["device"] = status.st_rdev
+            if attributes:
+                facts["attributes"] = {
+                    os.fsencode(each): os.getxattr(path, each, follow_symlinks=False)
+                    for each in os.listxattr(path, follow_symlinks=False)
+                }
+            found[os.path.relpath(path, start)] = facts
+    return found
+
+
+def of_volume(
+    volume: Volume, problems: list[str], *, attributes: bool = True
+) -> dict[bytes, Facts]:
+    """Return the same by a volume."""
+    found: dict[bytes, Facts] = {}
+    todo = [(b"", 0)]
+    while todo:
+        above, inode = todo.pop()
+        for entry in volume.entries(inode, problems.append):
+            path = above + entry.name
+            assert path not in found
+            assert volume.find(inode, entry.name) == entry
+            facts: Facts = {
+                "mode": entry.mode, "links": entry.links, "uid": entry.uid, "gid": entry.gid,
+                "mtime": entry.times.modified, "inode": entry.inode,
+            }  # fmt: skip
+            if stat.S_ISDIR(entry.mode):
+                todo.append((path + b"/", entry.inode))
+            else:
+                facts["size"] = entry.size
+            if stat.S_ISLNK(entry.mode):
+                facts["target"] = entry.target
+            if stat.S_ISREG(entry.mode):
+                facts["sha256"] = digest(volume, entry.inode)
+            if stat.S_ISCHR(entry.mode) or stat.S_ISBLK(entry.mode):
+                facts["device"] = entry.device
+            if attributes:
+                facts["attributes"] = volume.attributes(entry.inode, problems.append)
+            found[path] = facts
+    return found
+
+
+def digest(volume: Volume, inode: int, stream: bytes = b"") -> str:
+    """Return the SHA-256 of what a file holds."""
+    content = volume.content(inode, stream)
+    hashed = hashlib.sha256()
+    for start in range(0, content.size, 1 << 20):
+        view = memoryview(bytearray(min(1 << 20, content.size - start)))
+        content.read_into(view, start)
+        hashed.update(view)
+    return hashed.hexdigest()
+
+
+@contextlib.contextmanager
+def volume_in(image: Path, **options: Any) -> Iterator[Volume]:
+    """Give the files of a partition in an image."""
+    opened = open_image(image, is_raw=image.suffix == ".raw")
+    volume = Volume(opened.reader, **options)
+    try:
+        yield volume
+    finally:
+        volume.close()
+        opened.close()

@@ -7,6 +7,7 @@ import json
 import os
 import stat
 import struct
+import time
 from array import array
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from .errors import DamagedError, RefusedError, WorkerError
 from .gate import EXT, check
 from .names import shown
 from .process import Worker, Workers
-from .worker.wire import RUN, Entry, Kind, unpack_entries
+from .worker.wire import RUN, Entry, Kind, Times, unpack_entries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 MOST_ENTRIES = 1 << 22
 """Entries that a directory may have."""
+
+_WALL_CLOCK = ("vfat",)
+"""File systems that keep the time that a clock on the wall showed, wherever that was."""
 
 _MOST_RUNS = 1 << 23
 _MOST_LINKS = 40
@@ -121,7 +125,7 @@ class Volume:
         try:
             for kind, data in self._ask("list", inode=inode):
                 if kind is Kind.ENTRIES:
-                    for entry in _unpacked(data):
+                    for entry in self._unpacked(data):
                         if _is_name(entry.name):
                             found.append(entry)
                         else:
@@ -255,10 +259,19 @@ class Volume:
         found: list[Entry] = []
         for kind, data in frames:
             if kind is Kind.ENTRIES:
-                found += _unpacked(data)
+                found += self._unpacked(data)
         if len(found) != 1:
             raise WorkerError(f"reader of {self.kind}", 0, f"{len(found)} files in place of one")
         return found[0]
+
+    def _unpacked(self, data: memoryview) -> list[Entry]:
+        found = _unpacked(data)
+        if self.kind not in _WALL_CLOCK:
+            return found
+        return [
+            each._replace(times=Times(*(local_time(moment) for moment in each.times)))
+            for each in found
+        ]
 
     def _ask(self, what: str, **arguments: Any) -> Iterator[tuple[Kind, memoryview]]:  # noqa: ANN401
         return self._worker.ask(what, **arguments)
@@ -312,6 +325,15 @@ def _unpacked(data: memoryview) -> list[Entry]:
         if entry.inode > _LARGEST_INODE or entry.size >= 1 << 63:
             raise WorkerError("entries", 0, f"file {entry.inode} of {entry.size} bytes")
     return found
+
+
+def local_time(moment: int | None) -> int | None:
+    """Return the time at which clocks here showed what they would show at `moment` in UTC."""
+    if moment is None:
+        return None
+    seconds, rest = divmod(moment, 1_000_000_000)
+    shown = time.gmtime(seconds)
+    return int(time.mktime((*shown[:6], 0, 0, -1))) * 1_000_000_000 + rest
 
 
 def _is_name(name: bytes) -> bool:

@@ -33,7 +33,7 @@ _DRIVERS = {
     "ext3": ("ext", "Ext"),
     "ext4": ("ext", "Ext"),
     "ntfs": ("sleuthkit", "Sleuthkit"),
-    "vfat": ("sleuthkit", "Sleuthkit"),
+    "vfat": ("fat", "Fat"),
 }
 """The module and class that reads each file system."""
 
@@ -154,7 +154,7 @@ def _opened(connection: socket.socket, question: dict[str, Any]) -> tuple[Driver
     module, name = _DRIVERS[question["type"]]
     kind = getattr(importlib.import_module(f".{module}", __package__), name)
     # What is imported when it is first needed is imported now.
-    for codec in ("utf-16-le", "utf-16-be", "utf-8", "latin-1", "cp437"):
+    for codec in ("utf-16-le", "utf-16-be", "utf-8", "cp437", "cp850"):
         codecs.lookup(codec)
     lacking = confine(question["memory"], question["seconds"], connection.fileno())
     source = Source(connection, question["size"])

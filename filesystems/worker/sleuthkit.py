@@ -1,4 +1,4 @@
-"""FAT and NTFS, by The Sleuth Kit; what it does not tell of NTFS, by the records themselves.
+"""NTFS, by The Sleuth Kit; what it does not tell, by the records themselves.
 
 Source: tsk_fs.h of The Sleuth Kit; reparse points as in Microsoft's MS-FSCC, and reparse.c,
 dir.c and compress.c of ntfs-3g.
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .driver import Tell
     from .source import Source
 
-_TYPES = {"ntfs": "TSK_FS_TYPE_NTFS", "vfat": "TSK_FS_TYPE_FAT_DETECT"}
+_TYPES = {"ntfs": "TSK_FS_TYPE_NTFS"}
 _FIRST_USER_FILE = 16
 _STANDARD_SIZE = 36
 _HERE = (b"", b".", b"..")

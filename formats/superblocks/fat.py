@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from .file_system import FileSystem, Journal, label_of
 
@@ -20,14 +20,40 @@ _EXFAT_LABEL = 0x83
 _EXFAT_DIRTY = 2
 
 
-def parse(data: bytes, read: Read) -> FileSystem | None:
-    """Return what the boot sector of a FAT tells, None where it is none.
+class Geometry(NamedTuple):
+    """Where the parts of a FAT lie, in bytes.
+
+    Attributes:
+        bits: 12, 16 or 32, by the number of its clusters.
+        sector_size: bytes in a sector.
+        cluster_size: bytes in a cluster.
+        table: where the file allocation table that is used begins.
+        table_size: bytes of it.
+        root: where the root directory begins.
+        root_size: bytes of it that are known to be there.
+        root_cluster: its first cluster, 0 where it is none of clusters.
+        data: where the first cluster, which has the number 2, begins.
+        clusters: how many there are.
+        size: bytes of the volume.
+    """
+
+    bits: int
+    sector_size: int
+    cluster_size: int
+    table: int
+    table_size: int
+    root: int
+    root_size: int
+    root_cluster: int
+    data: int
+    clusters: int
+    size: int
+
+
+def geometry(data: bytes) -> Geometry | None:
+    """Return where the parts of a FAT lie, by its boot sector; None where it is none.
 
     A boot sector of a disk ends in 55AA too: this one has plausible numbers besides.
-
-    Args:
-        data: the first sector.
-        read: reads the volume.
     """
     if not is_boot_sector(data):
         return None
@@ -43,27 +69,51 @@ def parse(data: bytes, read: Read) -> FileSystem | None:
         return None
     clusters = (total - first_data) // per_cluster
     is_32 = not fat16_size
-    at = 67 if is_32 else 39
-    has_more = data[at - 1] in {0x28, 0x29}
-    (serial,) = struct.unpack_from("<I", data, at)
-    bits = 32 if is_32 else 12 if clusters < _MOST_FAT12 else 16
+    cluster, used = 0, 0
+    root, length = (reserved + fats * fat_size) * sector, root_entries * 32
     if is_32:
         (cluster,) = struct.unpack_from("<I", data, 44)
+        (flags,) = struct.unpack_from("<H", data, 40)
+        # Only one of the tables is kept up to date where they do not mirror each other.
+        used = flags & 0xF if flags & 0x80 and flags & 0xF < fats else 0
         root = (first_data + (max(2, cluster) - 2) * per_cluster) * sector
         length = per_cluster * sector
-    else:
-        root, length = (reserved + fats * fat_size) * sector, root_entries * 32
-    label = _root_label(read(root, min(length, _LARGEST_DIRECTORY)))
+    return Geometry(
+        32 if is_32 else 12 if clusters < _MOST_FAT12 else 16,
+        sector, per_cluster * sector, (reserved + used * fat_size) * sector, fat_size * sector,
+        root, length, cluster, first_data * sector, clusters, total * sector,
+    )  # fmt: skip
+
+
+def parse(data: bytes, read: Read) -> FileSystem | None:
+    """Return what the boot sector of a FAT tells, None where it is none.
+
+    Args:
+        data: the first sector.
+        read: reads the volume.
+    """
+    found = geometry(data)
+    if found is None:
+        return None
+    at = 67 if found.bits == 32 else 39  # noqa: PLR2004
+    has_more = data[at - 1] in {0x28, 0x29}
+    (serial,) = struct.unpack_from("<I", data, at)
+    label = _root_label(read(found.root, min(found.root_size, _LARGEST_DIRECTORY)))
     boot_label = label_of(data[at + 4 : at + 15], "latin-1") if has_more else None
     return FileSystem(
         type="vfat",
         uuid=f"{serial >> 16:04X}-{serial & 0xFFFF:04X}" if has_more else None,
         label=label or (None if boot_label == "NO NAME" else boot_label),
-        block_size=per_cluster * sector,
-        size=total * sector,
-        is_dirty=_is_dirty(data, read, reserved * sector, bits),
-        detail={"bits": bits, "sector_size": sector},
+        block_size=found.cluster_size,
+        size=found.size,
+        is_dirty=_is_dirty(data, read, _first_table(data), found.bits),
+        detail={"bits": found.bits, "sector_size": found.sector_size},
     )
+
+
+def _first_table(data: bytes) -> int:
+    sector, _per_cluster, reserved = struct.unpack_from("<HBH", data, 11)
+    return int(sector * reserved)
 
 
 def is_boot_sector(data: bytes) -> bool:

@@ -1,0 +1,280 @@
+"""FAT12, FAT16 and FAT32: directories and chains of clusters.
+
+Read here and not by a library: The Sleuth Kit puts other characters in the place of some in short
+names. Source: Microsoft's FAT32 File System Specification.
+"""
+
+from __future__ import annotations
+
+import calendar
+import stat
+import struct
+from typing import TYPE_CHECKING, Any
+
+from ...formats.superblocks.fat import geometry
+from ..errors import DamagedError
+from .driver import Content, Run, join
+from .wire import Entry, Times
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from .driver import Tell
+    from .source import Source
+
+_ENTRY = 32
+_DELETED, _LAST, _WAS_E5 = 0xE5, 0x00, 0x05
+_LONG_NAME, _VOLUME, _DIRECTORY = 0x0F, 0x08, 0x10
+_LAST_PIECE, _PIECE_MASK = 0x40, 0x3F
+_UNITS = 13
+_LOWER_NAME, _LOWER_SUFFIX = 0x08, 0x10
+_SECOND = 1_000_000_000
+_TEN_MILLISECONDS = 10_000_000
+_LARGEST_DIRECTORY = 65536 * _ENTRY
+
+
+class Fat:
+    """A FAT.
+
+    Args:
+        source: the volume.
+    """
+
+    root = 1
+    """No entry lies there: its number would be a place in the boot sector."""
+
+    def __init__(self, source: Source, _kind: str, _options: Mapping[str, Any]) -> None:
+        self._source = source
+        found = geometry(source.read(0, 512))
+        if found is None:
+            raise DamagedError("fat.boot_sector", 0, "its sizes cannot be")
+        self._at = found
+        # Numbers from here on end a chain; the last seven below them mark bad clusters.
+        self._end = {12: 0xFF8, 16: 0xFFF8, 32: 0x0FFFFFF8}[found.bits]
+
+    # -- clusters ------------------------------------------------------------
+
+    def _next(self, cluster: int) -> int:
+        bits = self._at.bits
+        if bits == 12:  # noqa: PLR2004
+            pair = int.from_bytes(self._table(cluster + cluster // 2, 2), "little")
+            return pair >> 4 if cluster & 1 else pair & 0xFFF
+        width = bits // 8
+        return int.from_bytes(self._table(cluster * width, width), "little") & 0x0FFFFFFF
+
+    def _table(self, offset: int, length: int) -> bytes:
+        if offset + length > self._at.table_size:
+            raise DamagedError("fat.table", self._at.table, "it is too small for its clusters")
+        return self._source.read(self._at.table + offset, length)
+
+    def _chain(self, first: int, most: int, what: str) -> Iterator[int]:
+        """Yield the clusters of a chain, `most` at most."""
+        cluster = first
+        for number in range(most):
+            if number and cluster >= self._end:
+                return
+            if not 2 <= cluster < self._at.clusters + 2:  # noqa: PLR2004
+                raise DamagedError(what, 0, f"cluster {number} of it is {cluster}, which is none")
+            yield cluster
+            cluster = self._next(cluster)
+
+    def _runs(self, first: int, size: int, what: str) -> list[Run]:
+        """Return where the bytes of a file are."""
+        step = self._at.cluster_size
+        found: list[Run] = []
+        start = 0
+        for cluster in self._chain(first, -(-size // step), what) if size else ():
+            place = self._at.data + (cluster - 2) * step
+            join(found, start, min(step, size - start), place)
+            start += step
+        if start < size:
+            raise DamagedError(what, 0, f"its chain of clusters ends at {start} of {size} bytes")
+        return found
+
+    # -- entries -------------------------------------------------------------
+
+    def _entry(self, name: bytes, number: int, data: bytes) -> Entry:
+        is_directory = bool(data[11] & _DIRECTORY)
+        mode = stat.S_IFDIR | 0o755 if is_directory else stat.S_IFREG | 0o644
+        tenths, made, made_on, read_on = struct.unpack_from("<BHHH", data, 13)
+        written, written_on = struct.unpack_from("<HH", data, 22)
+        (size,) = struct.unpack_from("<I", data, 28)
+        created = _moment(made_on, made)
+        times = Times(
+            _moment(written_on, written), _moment(read_on, 0), None,
+            None if created is None else created + tenths * _TEN_MILLISECONDS,
+        )  # fmt: skip
+        return Entry(name, number, 0 if is_directory else size, mode, times=times)
+
+    def _stored(self, number: int) -> bytes:
+        offset = number * _ENTRY
+        if number < self._at.root // _ENTRY or offset + _ENTRY > self._source.size:
+            raise FileNotFoundError(f"there is no entry {number}")
+        data = self._source.read(offset, _ENTRY)
+        if data[0] in {_DELETED, _LAST} or data[11] & _VOLUME:
+            raise FileNotFoundError(f"entry {number} is no file's")
+        return data
+
+    def stat(self, inode: int) -> Entry:
+        """Return a file, without a name."""
+        if inode == self.root:
+            return Entry(b"", inode, 0, stat.S_IFDIR | 0o755)
+        return self._entry(b"", inode, self._stored(inode))
+
+    def entries(self, inode: int, tell: Tell) -> Iterator[Entry]:
+        """Yield what a directory has."""
+        for name, number, data in self._names(inode, tell):
+            yield self._entry(name, number, data)
+
+    def find(self, inode: int, name: bytes) -> Entry | None:
+        """Return what a name in a directory leads to."""
+        for each, number, data in self._names(inode, lambda _text: None):
+            if each == name:
+                return self._entry(each, number, data)
+        return None
+
+    def _names(self, inode: int, tell: Tell) -> Iterator[tuple[bytes, int, bytes]]:
+        """Yield names, numbers and entries."""
+        pieces = _Pieces()
+        for number, data in self._slots(inode, tell):
+            if data[0] == _LAST:
+                return
+            if data[0] == _DELETED:
+                pieces = _Pieces()
+            elif data[11] & 0x3F == _LONG_NAME:
+                pieces.add(data)
+            elif data[11] & _VOLUME:
+                pieces = _Pieces()
+            else:
+                name = pieces.name(data) or short_name(data)
+                pieces = _Pieces()
+                if not name or b"/" in name or b"\0" in name:
+                    tell(f"directory {inode}: {name!r} is no name")
+                elif name not in {b".", b".."}:
+                    yield name, number, data
+
+    def _slots(self, inode: int, tell: Tell) -> Iterator[tuple[int, bytes]]:
+        """Yield the entries of a directory as they lie there, and their numbers."""
+        for offset, length in self._areas(inode, tell):
+            data = self._source.read(offset, length)
+            for at in range(0, length, _ENTRY):
+                yield (offset + at) // _ENTRY, data[at : at + _ENTRY]
+
+    def _areas(self, inode: int, tell: Tell) -> Iterator[tuple[int, int]]:
+        step = self._at.cluster_size
+        if inode == self.root:
+            first = self._at.root_cluster
+            if self._at.bits != 32:  # noqa: PLR2004
+                yield self._at.root, self._at.root_size
+                return
+        else:
+            data = self._stored(inode)
+            if not data[11] & _DIRECTORY:
+                raise NotADirectoryError(f"entry {inode} is no directory")
+            first = self._first(data)
+        most = max(1, _LARGEST_DIRECTORY // step)
+        try:
+            for cluster in self._chain(first, most, f"fat.directory {inode}"):
+                yield self._at.data + (cluster - 2) * step, step
+        except DamagedError as error:
+            tell(str(error))
+
+    def _first(self, data: bytes) -> int:
+        (low,) = struct.unpack_from("<H", data, 26)
+        (high,) = struct.unpack_from("<H", data, 20)
+        return int(low | high << 16) if self._at.bits == 32 else int(low)  # noqa: PLR2004
+
+    # -- what files hold -----------------------------------------------------
+
+    def content(self, inode: int, stream: bytes) -> Content:
+        """Return where the bytes of a file are."""
+        if stream:
+            raise FileNotFoundError("FAT has no other streams")
+        if inode == self.root:
+            return Content(0, ())
+        data = self._stored(inode)
+        if data[11] & _DIRECTORY:
+            return Content(0, ())
+        (size,) = struct.unpack_from("<I", data, 28)
+        return Content(size, self._runs(self._first(data), size, f"fat.file {inode}"))
+
+    def read(self, inode: int, _stream: bytes, _offset: int, _length: int) -> bytes:
+        """Raise: every file has its place."""
+        raise DamagedError(f"fat.file {inode}", 0, "it lies in its clusters")
+
+    def attributes(self, inode: int, _tell: Tell) -> list[tuple[bytes, bytes]]:
+        """Return that there are none."""
+        self.stat(inode)
+        return []
+
+    def streams(self, inode: int) -> list[tuple[bytes, int]]:
+        """Return that there are none."""
+        self.stat(inode)
+        return []
+
+
+class _Pieces:
+    """A long name, from its pieces, which stand before the short one, the last piece first."""
+
+    def __init__(self) -> None:
+        self._units = b""
+        self._missing = 0
+        self._sum = -1
+
+    def add(self, data: bytes) -> None:
+        """Take a piece; one that does not go on with those before begins anew."""
+        number = data[0] & _PIECE_MASK
+        if data[0] & _LAST_PIECE:
+            self._units, self._missing, self._sum = b"", number, data[13]
+        elif number != self._missing or data[13] != self._sum:
+            self._units, self._missing, self._sum = b"", 0, -1
+            return
+        self._units = data[1:11] + data[14:26] + data[28:32] + self._units
+        self._missing -= 1
+
+    def name(self, data: bytes) -> bytes:
+        """Return the name, if it is whole and of the entry that follows; else nothing."""
+        if self._missing or self._sum != _checksum(data[:11]):
+            return b""
+        text = self._units.decode("utf-16-le", "surrogatepass")
+        return text.partition("\0")[0].encode("utf-8", "surrogatepass")
+
+
+def _checksum(name: bytes) -> int:
+    total = 0
+    for byte in name:
+        total = ((total & 1) << 7) + (total >> 1) + byte & 0xFF
+    return total
+
+
+def short_name(data: bytes) -> bytes:
+    """Return the name in an entry, with small letters where it says so.
+
+    Which code page it is in, FAT does not say. What is the same character in 437 and 850, which
+    Linux and mtools take it for, is that; of others the byte itself stands in the name.
+    """
+    first = bytes([_DELETED]) if data[0] == _WAS_E5 else data[:1]
+    stem = _decoded((first + data[1:8]).rstrip(b" "), is_lower=bool(data[12] & _LOWER_NAME))
+    suffix = _decoded(data[8:11].rstrip(b" "), is_lower=bool(data[12] & _LOWER_SUFFIX))
+    return stem + b"." + suffix if suffix else stem
+
+
+def _decoded(raw: bytes, *, is_lower: bool) -> bytes:
+    found = []
+    for byte in raw:
+        one = bytes([byte])
+        char = one.decode("cp437")
+        if char == one.decode("cp850"):
+            found.append((char.lower() if is_lower else char).encode())
+        else:
+            found.append(one)
+    return b"".join(found)
+
+
+def _moment(date: int, time: int) -> int | None:
+    """Return nanoseconds since 1970 of the wall clock; None where there is no such date."""
+    year, month, day = 1980 + (date >> 9), date >> 5 & 0xF, date & 0x1F
+    if not 1 <= month <= 12 or not 1 <= day <= calendar.monthrange(year, month)[1]:  # noqa: PLR2004
+        return None
+    hour, minute, second = time >> 11, time >> 5 & 0x3F, (time & 0x1F) * 2
+    return calendar.timegm((year, month, day, hour, minute, second)) * _SECOND

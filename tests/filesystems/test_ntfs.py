@@ -1,0 +1,225 @@
+"""NTFS as ntfs-3g shows it: file by file, stream by stream."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import random
+import struct
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+from imgcat.filesystems.errors import RefusedError
+from support.files_inside import digest, of_mount, of_volume, volume_in
+from support.trees import ODD_NAMES
+from support.volumes import MIB, quiet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.fuse
+
+
+@contextlib.contextmanager
+def ntfs_3g(raw: Path, point: Path, options: str = "") -> Iterator[Path]:
+    point.mkdir(exist_ok=True)
+    all_options = ",".join(filter(None, ["compression,streams_interface=xattr", options]))
+    quiet("ntfs-3g", "-o", all_options, raw, point)
+    try:
+        yield point
+    finally:
+        subprocess.run(["umount", point], check=True)
+
+
+def make(raw: Path, *options: str, size: int = 96 * MIB) -> None:
+    raw.touch()
+    os.truncate(raw, size)
+    quiet("mkfs.ntfs", "-q", "-F", "-f", *options, raw)
+
+
+def grow(top: Path, seed: int) -> None:
+    generator = random.Random(seed)
+    packed = top / "packed"
+    packed.mkdir()
+    os.setxattr(packed, "system.ntfs_attrib", struct.pack("<I", 0x800))
+    text = b"".join(b"line %d of a text\n" % number for number in range(30_000))
+    (packed / "text").write_bytes(text)
+    (packed / "noise").write_bytes(generator.randbytes(200_000))
+    (packed / "both").write_bytes(
+        text[:70_000] + generator.randbytes(70_000) + bytes(90_000) + text
+    )
+    (packed / "small").write_bytes(b"resident, though its directory is packed")
+    for number in range(40):
+        (top / f"file{number}").write_bytes(generator.randbytes(generator.randrange(3000)))
+    (top / "large").write_bytes(generator.randbytes(3_000_000))
+    with (top / "sparse").open("wb") as opened:
+        for place in (0, 1_000_000, 20_000_000):
+            opened.seek(place)
+            opened.write(generator.randbytes(10_000))
+        opened.truncate(30_000_001)
+    with (top / "fragmented").open("wb") as opened, (top / "between").open("wb") as between:
+        for number in range(200):
+            opened.seek(number * 3 * 65536)
+            opened.write(generator.randbytes(100))
+            between.write(generator.randbytes(5000))
+    # Longer than what was ever written of it.
+    with (top / "reserved").open("w+b") as opened:
+        opened.write(generator.randbytes(20_000))
+        os.posix_fallocate(opened.fileno(), 0, 500_000)
+    with (top / "grown").open("wb") as opened:
+        opened.write(generator.randbytes(5000))
+        opened.truncate(400_000)
+    for name in ODD_NAMES:
+        path = os.path.join(os.fsencode(top), name)
+        # Not all of them are names on NTFS.
+        with contextlib.suppress(OSError), open(path, "wb") as opened:
+            opened.write(name)
+    deep = top
+    for number in range(14):
+        deep /= f"a directory with a rather long name {number}"
+        deep.mkdir()
+    (deep / "deep").write_text("deep")
+    many = top / "many"
+    many.mkdir()
+    for number in range(1500):
+        (many / f"one of many {number} {generator.randrange(10**6)}").write_text(str(number))
+    for path in sorted(many.iterdir())[::3]:
+        path.unlink()
+    os.link(top / "large", many / "the same as large")
+    os.symlink("large", top / "link")
+    os.symlink("../many/ümläut", deep / "link")
+    os.mkfifo(top / "fifo")
+    os.mknod(top / "chr", 0o020600, os.makedev(5, 1))
+    os.mknod(top / "blk", 0o060600, os.makedev(8, 1))
+    os.setxattr(top / "large", "user.stream", b"a stream beside")
+    os.setxattr(top / "file1", "user.big", generator.randbytes(60_000))
+    os.utime(top / "file2", ns=(0, 123_456_789_012_345_600))
+    os.utime(top / "file3", ns=(0, 4_000_000_000_000_000_000))
+
+
+@pytest.mark.parametrize("cluster", [512, 1024, 4096, 65536])
+def test_every_file_is_as_ntfs_3g_shows_it(cluster: int, tmp_path: Path) -> None:
+    raw = tmp_path / "volume.raw"
+    make(raw, "-c", str(cluster))
+    with ntfs_3g(raw, tmp_path / "mount") as mount:
+        grow(mount, cluster)
+    streams: dict[bytes, dict[bytes, str]] = {}
+    with ntfs_3g(raw, tmp_path / "mount", "ro") as mount:
+        expected = of_mount(mount, attributes=False)
+        for name in (b"large", b"file1"):
+            path = os.path.join(os.fsencode(mount), name)
+            streams[name] = {
+                os.fsencode(each.removeprefix("user.")): hashlib.sha256(
+                    os.getxattr(path, each)
+                ).hexdigest()
+                for each in os.listxattr(path)
+            }
+    problems: list[str] = []
+    with volume_in(raw) as volume:
+        found = of_volume(volume, problems, attributes=False)
+        for name, wanted in streams.items():
+            inode = volume.find(0, name).inode
+            assert len(wanted) == 1
+            assert {each: digest(volume, inode, each) for each, _size in volume.streams(inode)} == (
+                wanted
+            )
+    assert problems == []
+    assert found.keys() == expected.keys()
+    for path, facts in expected.items():
+        # It has no modes; types are told.
+        for each in (facts, found[path]):
+            each["mode"] &= 0o170000
+            if each["mode"] not in {0o100000, 0o120000}:
+                # ntfs-3g says how long the file is that stands for a device.
+                each.pop("size", None)
+        assert found[path] == facts, path
+
+
+REPARSE = {
+    0x80000017: "Windows Overlay Filter",
+    0x80000013: "deduplicated",
+    0x9000001A: "in a cloud",
+    0x9000701A: "in a cloud",
+    0x80000023: "socket of WSL",
+    0x80000024: "fifo of WSL",
+    0x80000025: "character device of WSL",
+    0x80000026: "block device of WSL",
+    0x8000001B: "alias of an application",
+    0xC0000004: r"\(HSM\)",
+    0x80000006: "HSM2",
+    0x80000099: "0x80000099 is not known here",
+}
+
+
+STAND_IN = 0x80000098
+
+
+@pytest.mark.parametrize("tag", REPARSE, ids=hex)
+def test_a_file_that_is_elsewhere_is_refused_by_name(tag: int, tmp_path: Path) -> None:
+    raw = tmp_path / "volume.raw"
+    make(raw, size=16 * MIB)
+    with ntfs_3g(raw, tmp_path / "mount") as mount:
+        (mount / "file").write_text("not what the file holds")
+        (mount / "plain").write_text("plain")
+        # ntfs-3g does not take those of WSL: they are written in place of another.
+        value = struct.pack("<IHH", STAND_IN, 16, 0) + b"sixteen bytes of"
+        os.setxattr(mount / "file", "system.ntfs_reparse_data", value)
+    image = raw.read_bytes()
+    assert image.count(value) == 1
+    raw.write_bytes(image.replace(value, struct.pack("<I", tag) + value[4:]))
+    with volume_in(raw) as volume:
+        entry = volume.find(0, b"file")
+        with pytest.raises(RefusedError, match=REPARSE[tag]):
+            volume.content(entry.inode)
+        assert volume.content(volume.find(0, b"plain").inode).size == 5
+
+
+def _link(tag: int, target: str, flags: bytes) -> bytes:
+    name = target.encode("utf-16-le")
+    data = struct.pack("<HHHH", 0, len(name), len(name), 0) + flags + name
+    return struct.pack("<IHH", tag, len(data), 0) + data
+
+
+@pytest.mark.parametrize(
+    ("value", "target"),
+    [
+        (_link(0xA000000C, "..\\there\\file", b"\1\0\0\0"), b"../there/file"),
+        (_link(0xA0000003, "\\??\\C:\\Users\\anna", b""), b"C:/Users/anna"),
+        (struct.pack("<IHHI", 0xA000001D, 9, 0, 2) + b"to/it", b"to/it"),
+    ],
+    ids=["symbolic link", "junction", "link of WSL"],
+)
+def test_links_of_windows(value: bytes, target: bytes, tmp_path: Path) -> None:
+    raw = tmp_path / "volume.raw"
+    make(raw, size=16 * MIB)
+    with ntfs_3g(raw, tmp_path / "mount") as mount:
+        if b"C:" in target:
+            (mount / "link").mkdir()
+        else:
+            (mount / "link").touch()
+        os.setxattr(mount / "link", "system.ntfs_reparse_data", value)
+    with volume_in(raw) as volume:
+        entry = volume.find(0, b"link")
+        assert (entry.mode, entry.target) == (0o120777, target)
+
+
+def test_an_encrypted_file_is_refused_by_name(tmp_path: Path) -> None:
+    raw = tmp_path / "volume.raw"
+    make(raw, size=16 * MIB)
+    with ntfs_3g(raw, tmp_path / "mount") as mount:
+        (mount / "secret").write_bytes(os.urandom(10_000))
+    image = bytearray(raw.read_bytes())
+    record = image.index("secret".encode("utf-16-le"))
+    record = image.rindex(b"FILE", 0, record)
+    position = record + struct.unpack_from("<H", image, record + 20)[0]
+    while struct.unpack_from("<I", image, position)[0] != 0x80:
+        position += struct.unpack_from("<I", image, position + 4)[0]
+    struct.pack_into("<H", image, position + 12, 0x4000)
+    raw.write_bytes(image)
+    with volume_in(raw) as volume:
+        entry = volume.find(0, b"secret")
+        with pytest.raises(RefusedError, match=r"encrypted \(EFS\)"):
+            volume.content(entry.inode)

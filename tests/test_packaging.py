@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 
 def packaged_files() -> set[str]:
     """Return every file of the source tree that the wheel must hold."""
-    folders = ("catalog", "cli", "formats", "fusefs", "migrations", "nbd")
+    folders = ("catalog", "cli", "filesystems", "formats", "fusefs", "migrations", "nbd")
     found = {
         f"imgcat/{path.relative_to(ROOT)}"
         for folder in folders

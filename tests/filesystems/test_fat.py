@@ -37,6 +37,7 @@ def test_every_file_is_as_mtools_has_written_it(bits: int, size: int, tmp_path: 
     many.mkdir()
     for number in range(200):
         (many / f"one of many {number}").write_text(str(number))
+        os.utime(many / f"one of many {number}", (1_600_000_000, 1_600_000_000))
     environment = {**os.environ, "LANG": "C.UTF-8", "MTOOLS_SKIP_CHECK": "1"}
     for path in sorted(content.iterdir()):
         subprocess.run(["mcopy", "-s", "-m", "-i", raw, path, "::/"], check=True, env=environment)

@@ -7,13 +7,13 @@ import hashlib
 import os
 import random
 import struct
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 from imgcat.filesystems.errors import RefusedError
 from support.files_inside import digest, of_mount, of_volume, volume_in
 from support.trees import ODD_NAMES
+from support.unmounting import unmount
 from support.volumes import MIB, quiet
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def ntfs_3g(raw: Path, point: Path, options: str = "") -> Iterator[Path]:
     try:
         yield point
     finally:
-        subprocess.run(["umount", point], check=True)
+        unmount(point, raw)
 
 
 def make(raw: Path, *options: str, size: int = 96 * MIB) -> None:

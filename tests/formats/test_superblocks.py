@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from imgcat.formats.superblocks.file_system import FileSystem, Journal
 from imgcat.formats.superblocks.find import find_file_system
+from support.unmounting import unmount
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,7 +120,7 @@ def mounted(path: Path, directory: Path) -> Iterator[Path]:
     try:
         yield directory
     finally:
-        subprocess.run(["umount", directory], check=True)
+        unmount(directory, path)
 
 
 @pytest.mark.parametrize("name", ["ext3", "ext4", "xfs", "btrfs"])

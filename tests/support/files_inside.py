@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from imgcat.filesystems.volume import Volume
 from imgcat.formats.opening import open_image
 
+from support.unmounting import unmount
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -28,7 +30,7 @@ def loop_mounted(raw: Path, point: Path, options: str = "") -> Iterator[Path]:
     try:
         yield point
     finally:
-        subprocess.run(["umount", point], check=True)
+        unmount(point, raw)
 
 
 def of_mount(top: Path, *, attributes: bool = True) -> dict[bytes, Facts]:

@@ -1,0 +1,41 @@
+"""Unmounting for good: another test's table of mounts may hold a copy of a mount for a while.
+
+A table of mounts that was copied while something was mounted has that mounted too, and until it is
+gone, the file system is not written out and its file stays in use.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import subprocess
+from typing import TYPE_CHECKING
+
+from support.program import wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_MOST_SECONDS = 120
+
+
+def unmount(point: Path, file: Path) -> None:
+    """Unmount what is in a file, and wait until nothing has that file any more."""
+    subprocess.run(["umount", point], check=True)
+    wait_until(lambda: not _is_used(file), f"{file} is used by nobody", _MOST_SECONDS)
+
+
+def _is_used(file: Path) -> bool:
+    looped = subprocess.run(
+        ["losetup", "--noheadings", "--list", "-j", file], capture_output=True, check=True
+    )
+    if looped.stdout.strip():
+        return True
+    name = os.path.realpath(file)
+    for link in glob.glob("/proc/[0-9]*/fd/*"):
+        if f"/{os.getpid()}/" not in link:
+            with contextlib.suppress(OSError):
+                if os.readlink(link) == name:
+                    return True
+    return False

@@ -102,6 +102,8 @@ def check(found: FileSystem | None, *, as_is: bool) -> Passed:
             raise RefusedError("ntfs", 0, f"version {version or 'unknown'} is not read")
     elif kind not in _BY_LIBRARY:
         raise RefusedError(kind, 0, f"{_OTHERS.get(kind, kind)} is not read: {_INSTEAD}")
+    if kind in EXT and found.journal is Journal.REPLAY and not as_is:
+        return Passed(kind, {"replay": True}, None)
     return Passed(kind, {}, _check_journal(found, as_is=as_is))
 
 

@@ -11,6 +11,7 @@ import dataclasses
 import errno
 import json
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -23,11 +24,9 @@ from .errors import DamagedError, RefusedError, WorkerError
 from .worker.wire import MOST, READ, Kind, receive, send
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from ..formats.reader import ImageReader
-
-    Frame = tuple[Kind, memoryview]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -133,18 +132,31 @@ class Worker:
         self._lock = threading.Lock()
         self._running: _Running | None = None
         self._read_error: Exception | None = None
+        self._is_amid = False
         self._is_closed = False
         self.opened: dict[str, Any] = {}
 
-    def ask(self, what: str, **arguments: Any) -> Iterator[Frame]:  # noqa: ANN401
-        """Ask, and yield what is answered; the last frame is `Kind.DONE`.
+    def ask(
+        self,
+        what: str,
+        take: Callable[[Kind, memoryview], None],
+        **arguments: Any,  # noqa: ANN401
+    ) -> dict[str, Any]:
+        """Ask, and return what the answer ends with.
 
-        Until the iterator is at its end, or closed, nobody else can ask.
+        Nobody else can ask meanwhile, nor may `take`.
+
+        Args:
+            what: the question.
+            take: is given each frame of the answer but the last. Where it raises anything for what
+                is in a frame, the worker is ended, as one that talks nonsense.
+            arguments: of the question.
 
         Raises:
             RefusedError: it is of a kind that is not read.
             DamagedError: it cannot be read.
             FileNotFoundError: there is no such file.
+            NotADirectoryError: it is no directory.
             WorkerError: the worker has died, hung, or talked nonsense.
             Exception: whatever the reader has raised.
         """
@@ -155,16 +167,15 @@ class Worker:
             is_done = False
             try:
                 running = self._running or self._start()
-                for frame in self._exchange(running, {"ask": what, **arguments}):
-                    is_done = frame[0] is Kind.DONE
-                    yield frame
+                told = self._exchange(running, {"ask": what, **arguments}, take)
+                is_done = True
                 if running.worked > _RETIRED_AFTER:
                     self._end()
-            except (RefusedError, FileNotFoundError):
-                is_done = True
+            except (RefusedError, FileNotFoundError, NotADirectoryError):
+                is_done = not self._is_amid
                 raise
             except DamagedError:
-                is_done = True
+                is_done = not self._is_amid
                 if self._read_error is not None:
                     raise self._read_error from None
                 raise
@@ -173,6 +184,7 @@ class Worker:
                     # In the middle of an answer: whoever asks next must not get the rest of it.
                     self._end()
                 self._workers.leave()
+            return told
 
     def end_if_idle(self) -> bool:
         """End it, unless it answers just now; return whether it is ended."""
@@ -217,14 +229,18 @@ class Worker:
             "type": self._kind, "size": self._reader.size, "options": self._options,
             "memory": self._limits.memory, "seconds": self._limits.cpu_seconds,
         }  # fmt: skip
-        for kind, data in self._exchange(running, question):
-            if kind is Kind.DONE:
-                self.opened = json.loads(bytes(data))
+        self.opened = self._exchange(running, question, lambda _kind, _data: None)
         return running
 
-    def _exchange(self, running: _Running, question: dict[str, Any]) -> Iterator[Frame]:
-        """Send a question, read for the worker while it asks to, and yield what it answers."""
+    def _exchange(
+        self,
+        running: _Running,
+        question: dict[str, Any],
+        take: Callable[[Kind, memoryview], None],
+    ) -> dict[str, Any]:
+        """Send a question, read for the worker while it asks to, and take what it answers."""
         self._read_error = None
+        self._is_amid = True
         about = str(question.get("ask", "open"))
         connection = running.connection
         left, began = self._limits.seconds, time.monotonic()
@@ -241,18 +257,22 @@ class Worker:
                     break
                 if kind is Kind.READ:
                     self._read_for(connection, data)
-                    continue
-                if kind in _FAILURES:
-                    raise _failure(kind, data)
-                yield kind, data
-                if kind is Kind.DONE:
-                    return
+                elif kind in _FAILURES:
+                    failure = _failure(kind, data)
+                    self._is_amid = False
+                    raise failure
+                elif kind is Kind.DONE:
+                    told = json.loads(bytes(data))
+                    self._is_amid = False
+                    return dict(told)
+                else:
+                    take(kind, data)
             why = late
         except TimeoutError:
             why = late
         except (EOFError, ConnectionError):
             why = f"it died when asked for {about!r}: {_end_of(running.process)}"
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, struct.error) as error:
             why = f"it answers {about!r} with what is no answer: {error}"
         self._end()
         self._on_failure(why)
@@ -281,13 +301,15 @@ class Worker:
             send(connection, Kind.BYTES, view)
 
 
-_FAILURES = {Kind.REFUSED, Kind.DAMAGED, Kind.MISSING}
+_FAILURES = {Kind.REFUSED, Kind.DAMAGED, Kind.MISSING, Kind.NO_DIRECTORY}
 
 
 def _failure(kind: Kind, data: memoryview) -> Exception:
     told = json.loads(bytes(data))
     if kind is Kind.MISSING:
         return FileNotFoundError(errno.ENOENT, str(told["detail"]))
+    if kind is Kind.NO_DIRECTORY:
+        return NotADirectoryError(errno.ENOTDIR, str(told["detail"]))
     error = RefusedError if kind is Kind.REFUSED else DamagedError
     return error(str(told["structure"]), int(told["offset"]), str(told["detail"]))
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import stat
 import struct
 import time
 from array import array
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..formats.superblocks.find import find_file_system
 from .content import FileContent, WorkerContent
@@ -20,12 +19,14 @@ from .process import Worker, Workers
 from .worker.wire import RUN, Entry, Kind, Times, unpack_entries
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from ..formats.reader import ImageReader
     from .process import Limits
 
     Tell = Callable[[str], None]
+
+_T = TypeVar("_T")
 
 MOST_ENTRIES = 1 << 22
 """Entries that a directory may have."""
@@ -108,7 +109,7 @@ class Volume:
             FormatError: it cannot be read; a `WorkerError` where the worker has died over it.
             OSError: the image cannot be read.
         """
-        return self._one(self._ask("stat", inode=inode))
+        return self._one("stat", inode=inode)
 
     def entries(self, inode: int = 0, tell: Tell = _nothing) -> list[Entry]:
         """Return what a directory has, as it lies there, without itself and its parent.
@@ -122,20 +123,23 @@ class Volume:
             As `stat`.
         """
         found: list[Entry] = []
+
+        def take(kind: Kind, data: memoryview) -> None:
+            if kind is Kind.PROBLEM:
+                tell(bytes(data).decode(errors="replace"))
+                return
+            for entry in self._unpacked(data):
+                if _is_name(entry.name):
+                    found.append(entry)
+                else:
+                    tell(f"{entry.name!r} is no name")
+            if len(found) > MOST_ENTRIES:
+                raise RefusedError(
+                    f"directory {inode}", 0, f"it has more than {MOST_ENTRIES} entries"
+                )
+
         try:
-            for kind, data in self._ask("list", inode=inode):
-                if kind is Kind.ENTRIES:
-                    for entry in self._unpacked(data):
-                        if _is_name(entry.name):
-                            found.append(entry)
-                        else:
-                            tell(f"{entry.name!r} is no name")
-                    if len(found) > MOST_ENTRIES:
-                        raise RefusedError(
-                            f"directory {inode}", 0, f"it has more than {MOST_ENTRIES} entries"
-                        )
-                elif kind is Kind.PROBLEM:
-                    tell(bytes(data).decode(errors="replace"))
+            self._worker.ask("list", take, inode=inode)
         except DamagedError as error:
             if not found:
                 raise
@@ -145,7 +149,7 @@ class Volume:
 
     def find(self, inode: int, name: bytes) -> Entry:
         """Return what a name in a directory leads to. Raises as `entries`."""
-        return self._one(self._ask("find", inode=inode, name=name.hex()))
+        return self._one("find", inode=inode, name=name.hex())
 
     def resolve(self, path: bytes, *, follow: bool = True) -> Entry:
         """Return the file that a path leads to, through symbolic links, which end at the root.
@@ -198,12 +202,9 @@ class Volume:
             As `stat`.
         """
         runs = _Runs(self._reader.size)
-        told: dict[str, Any] = {}
-        for kind, data in self._ask("content", inode=inode, stream=stream.hex()):
-            if kind is Kind.RUNS:
-                runs.add(data)
-            elif kind is Kind.DONE:
-                told = json.loads(bytes(data))
+        told = self._worker.ask(
+            "content", lambda _kind, data: runs.add(data), inode=inode, stream=stream.hex()
+        )
         size = told.get("size")
         if not isinstance(size, int) or not 0 <= size < 1 << 63:
             raise WorkerError(f"reader of {self.kind}", 0, f"a file of {size} bytes")
@@ -221,11 +222,12 @@ class Volume:
         return WorkerContent(size, read)
 
     def _read(self, inode: int, stream: bytes, offset: int, length: int) -> bytes:
-        data = b""
-        asked = {"inode": inode, "stream": stream.hex(), "offset": offset, "length": length}
-        for kind, piece in self._ask("read", **asked):
-            if kind is Kind.DATA:
-                data = bytes(piece)
+        pieces: list[bytes] = []
+        self._worker.ask(
+            "read", lambda _kind, piece: pieces.append(bytes(piece)), inode=inode,
+            stream=stream.hex(), offset=offset, length=length,
+        )  # fmt: skip
+        data = b"".join(pieces)
         if not 0 < len(data) <= length:
             raise WorkerError(
                 f"reader of {self.kind}", 0,
@@ -235,31 +237,27 @@ class Volume:
 
     def attributes(self, inode: int, tell: Tell = _nothing) -> dict[bytes, bytes]:
         """Return the extended attributes of a file, as Linux names them. Raises as `stat`."""
-        found: dict[bytes, bytes] = {}
-        for kind, data in self._ask("attributes", inode=inode):
-            if kind is Kind.PROBLEM:
-                tell(bytes(data).decode(errors="replace"))
-            elif kind is Kind.DONE:
-                for name, value in json.loads(bytes(data))["attributes"]:
-                    found[bytes.fromhex(name)] = bytes.fromhex(value)
-        return found
+        told = self._worker.ask("attributes", _teller(tell), inode=inode)
+        return dict(self._pairs(told, "attributes", bytes.fromhex))
 
     def streams(self, inode: int) -> list[tuple[bytes, int]]:
         """Return names and sizes of the other streams of a file. Raises as `stat`."""
-        found: list[tuple[bytes, int]] = []
-        for kind, data in self._ask("streams", inode=inode):
-            if kind is Kind.DONE:
-                told = json.loads(bytes(data))["streams"]
-                found = [(bytes.fromhex(name), int(size)) for name, size in told]
-        return found
+        told = self._worker.ask("streams", _teller(_nothing), inode=inode)
+        return self._pairs(told, "streams", int)
 
     # -- helpers ---------------------------------------------------------------
 
-    def _one(self, frames: Iterator[tuple[Kind, memoryview]]) -> Entry:
+    def _pairs(
+        self, told: dict[str, Any], key: str, convert: Callable[[Any], _T]
+    ) -> list[tuple[bytes, _T]]:
+        try:
+            return [(bytes.fromhex(name), convert(value)) for name, value in told[key]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise WorkerError(f"reader of {self.kind}", 0, f"its {key} are none: {error}") from None
+
+    def _one(self, what: str, **arguments: Any) -> Entry:  # noqa: ANN401
         found: list[Entry] = []
-        for kind, data in frames:
-            if kind is Kind.ENTRIES:
-                found += self._unpacked(data)
+        self._worker.ask(what, lambda _kind, data: found.extend(self._unpacked(data)), **arguments)
         if len(found) != 1:
             raise WorkerError(f"reader of {self.kind}", 0, f"{len(found)} files in place of one")
         return found[0]
@@ -272,9 +270,6 @@ class Volume:
             each._replace(times=Times(*(local_time(moment) for moment in each.times)))
             for each in found
         ]
-
-    def _ask(self, what: str, **arguments: Any) -> Iterator[tuple[Kind, memoryview]]:  # noqa: ANN401
-        return self._worker.ask(what, **arguments)
 
 
 class _Runs:
@@ -314,6 +309,10 @@ class _Runs:
         """
         if self._behind < size:
             raise WorkerError("runs", 0, f"they end at {self._behind} of {size} bytes")
+
+
+def _teller(tell: Tell) -> Callable[[Kind, memoryview], None]:
+    return lambda _kind, data: tell(bytes(data).decode(errors="replace"))
 
 
 def _unpacked(data: memoryview) -> list[Entry]:

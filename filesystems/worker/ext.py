@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import DamagedError, RefusedError
 from .driver import Content, Run, join
 from .ext_attributes import ExtAttributes
+from .ext_journal import Journal, ReplayedSource
 from .wire import ENCRYPTED, Entry, Times
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class Ext:
 
     root = 2
 
-    def __init__(self, source: Source, _kind: str, _options: Mapping[str, Any]) -> None:
+    def __init__(self, source: Source | ReplayedSource) -> None:
         self._source = source
         data = source.read(1024, 1024)
         self._inodes, low = struct.unpack_from("<II", data, 0)
@@ -134,8 +135,24 @@ class Ext:
         self._backups: tuple[int, ...] | None = None
         if compat & _SPARSE_SUPER_2:
             self._backups = struct.unpack_from("<II", data, 0x24C)
+        self._journal = int.from_bytes(data[224:228], "little")
         self._tables: dict[int, int] = {}
         self._attributes = ExtAttributes(self)
+
+    def replayed(self, source: Source) -> ReplayedSource:
+        """Return the volume as it is once its journal was replayed.
+
+        Raises:
+            RefusedError: its journal is not read.
+            DamagedError: its journal cannot be read.
+        """
+        if not self._journal:
+            raise RefusedError(
+                "ext.journal", 0,
+                "it is on another device: --as-is reads the rest as it lies there",
+            )  # fmt: skip
+        journal = Journal(source, self.runs(self.inode(self._journal)), self.block_size)
+        return ReplayedSource(source, journal.logged(), self.block_size)
 
     # -- inodes --------------------------------------------------------------
 
@@ -262,7 +279,12 @@ class Ext:
             return Content(0, ())
         if found.flags & _INLINE_DATA_FLAG:
             return Content(found.size, None)
-        return Content(found.size, self.runs(found))
+        runs = self.runs(found)
+        if isinstance(self._source, ReplayedSource):
+            runs, is_plain = self._source.redirect(runs)
+            if not is_plain:
+                return Content(found.size, None)
+        return Content(found.size, runs)
 
     def check_readable(self, inode: _Inode) -> None:
         """Check that what a file holds is what is stored.
@@ -494,6 +516,13 @@ class Ext:
         if not self._first_block < number < self.blocks:
             raise DamagedError("ext.block", 0, f"there is no block {number}")
         return self._source.read(number * self.block_size, self.block_size)
+
+
+def open_ext(source: Source, _kind: str, options: Mapping[str, Any]) -> Ext:
+    """Return an ext file system; with the option ``replay``, as its journal would have it."""
+    found = Ext(source)
+    # What the journal holds may be the superblock itself.
+    return Ext(found.replayed(source)) if options.get("replay") else found
 
 
 def _is_power(number: int, base: int) -> bool:

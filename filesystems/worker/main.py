@@ -29,13 +29,13 @@ _BATCH = 64 << 10
 _RUNS_AT_ONCE = 4096
 
 _DRIVERS = {
-    "ext2": ("ext", "Ext"),
-    "ext3": ("ext", "Ext"),
-    "ext4": ("ext", "Ext"),
+    "ext2": ("ext", "open_ext"),
+    "ext3": ("ext", "open_ext"),
+    "ext4": ("ext", "open_ext"),
     "ntfs": ("sleuthkit", "Sleuthkit"),
     "vfat": ("fat", "Fat"),
 }
-"""The module and class that reads each file system."""
+"""The module that reads each file system, and what in it opens one."""
 
 
 class _Answers:
@@ -140,8 +140,10 @@ def _failure(error: Exception) -> tuple[Kind, dict[str, Any]]:
         }  # fmt: skip
     if isinstance(error, FileNotFoundError):
         return Kind.MISSING, {"detail": str(error)}
+    if isinstance(error, NotADirectoryError):
+        return Kind.NO_DIRECTORY, {"detail": str(error)}
     kinds = {
-        NotADirectoryError: "not a directory", struct.error: "a structure is cut off",
+        struct.error: "a structure is cut off",
         RecursionError: "it is nested too deep",
         MemoryError: "it takes more memory than there may be",
     }  # fmt: skip

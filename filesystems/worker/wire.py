@@ -34,7 +34,8 @@ class Kind(enum.IntEnum):
     DONE: all of the answer was sent; JSON.
     REFUSED: what was asked for is of a kind that is not read; JSON.
     DAMAGED: what was asked for cannot be read; JSON.
-    MISSING: there is no such file.
+    MISSING: there is no such file; JSON.
+    NO_DIRECTORY: the file is no directory; JSON.
     """
 
     ASK = 1
@@ -49,6 +50,7 @@ class Kind(enum.IntEnum):
     REFUSED = 10
     DAMAGED = 11
     MISSING = 12
+    NO_DIRECTORY = 13
 
 
 READ = struct.Struct("<QI")

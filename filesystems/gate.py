@@ -40,10 +40,9 @@ EXT_RO_COMPAT_READ = {
 
 NTFS_VERSIONS = ("3.0", "3.1")
 
-_BY_LIBRARY = {"ntfs", "vfat"}
+_OTHERS_READ = {"ntfs", "vfat", "exfat"}
 
 _OTHERS = {
-    "exfat": "exFAT",
     "xfs": "XFS",
     "hfsplus": "HFS+",
     "iso9660": "ISO 9660",
@@ -100,7 +99,7 @@ def check(found: FileSystem | None, *, as_is: bool) -> Passed:
         version = found.detail.get("version")
         if version not in NTFS_VERSIONS:
             raise RefusedError("ntfs", 0, f"version {version or 'unknown'} is not read")
-    elif kind not in _BY_LIBRARY:
+    elif kind not in _OTHERS_READ:
         raise RefusedError(kind, 0, f"{_OTHERS.get(kind, kind)} is not read: {_INSTEAD}")
     if kind in EXT and found.journal is Journal.REPLAY and not as_is:
         return Passed(kind, {"replay": True}, None)

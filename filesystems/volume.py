@@ -16,7 +16,7 @@ from .errors import DamagedError, RefusedError, WorkerError
 from .gate import EXT, check
 from .names import shown
 from .process import Worker, Workers
-from .worker.wire import RUN, Entry, Kind, Times, unpack_entries
+from .worker.wire import RUN, WALL_CLOCK, Entry, Kind, Times, unpack_entries
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,9 +30,6 @@ _T = TypeVar("_T")
 
 MOST_ENTRIES = 1 << 22
 """Entries that a directory may have."""
-
-_WALL_CLOCK = ("vfat",)
-"""File systems that keep the time that a clock on the wall showed, wherever that was."""
 
 _MOST_RUNS = 1 << 23
 _MOST_LINKS = 40
@@ -263,12 +260,11 @@ class Volume:
         return found[0]
 
     def _unpacked(self, data: memoryview) -> list[Entry]:
-        found = _unpacked(data)
-        if self.kind not in _WALL_CLOCK:
-            return found
         return [
             each._replace(times=Times(*(local_time(moment) for moment in each.times)))
-            for each in found
+            if each.flags & WALL_CLOCK
+            else each
+            for each in _unpacked(data)
         ]
 
 

@@ -6,15 +6,15 @@ names. Source: Microsoft's FAT32 File System Specification.
 
 from __future__ import annotations
 
-import calendar
 import stat
 import struct
 from typing import TYPE_CHECKING, Any
 
 from ...formats.superblocks.fat import geometry
 from ..errors import DamagedError
-from .driver import Content, Run, join
-from .wire import Entry, Times
+from .driver import Content
+from .fat_chains import Chains, moment
+from .wire import WALL_CLOCK, Entry, Times
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -28,7 +28,6 @@ _LONG_NAME, _VOLUME, _DIRECTORY = 0x0F, 0x08, 0x10
 _LAST_PIECE, _PIECE_MASK = 0x40, 0x3F
 _UNITS = 13
 _LOWER_NAME, _LOWER_SUFFIX = 0x08, 0x10
-_SECOND = 1_000_000_000
 _TEN_MILLISECONDS = 10_000_000
 _LARGEST_DIRECTORY = 65536 * _ENTRY
 
@@ -49,47 +48,10 @@ class Fat:
         if found is None:
             raise DamagedError("fat.boot_sector", 0, "its sizes cannot be")
         self._at = found
-        # Numbers from here on end a chain; the last seven below them mark bad clusters.
-        self._end = {12: 0xFF8, 16: 0xFFF8, 32: 0x0FFFFFF8}[found.bits]
-
-    # -- clusters ------------------------------------------------------------
-
-    def _next(self, cluster: int) -> int:
-        bits = self._at.bits
-        if bits == 12:  # noqa: PLR2004
-            pair = int.from_bytes(self._table(cluster + cluster // 2, 2), "little")
-            return pair >> 4 if cluster & 1 else pair & 0xFFF
-        width = bits // 8
-        return int.from_bytes(self._table(cluster * width, width), "little") & 0x0FFFFFFF
-
-    def _table(self, offset: int, length: int) -> bytes:
-        if offset + length > self._at.table_size:
-            raise DamagedError("fat.table", self._at.table, "it is too small for its clusters")
-        return self._source.read(self._at.table + offset, length)
-
-    def _chain(self, first: int, most: int, what: str) -> Iterator[int]:
-        """Yield the clusters of a chain, `most` at most."""
-        cluster = first
-        for number in range(most):
-            if number and cluster >= self._end:
-                return
-            if not 2 <= cluster < self._at.clusters + 2:  # noqa: PLR2004
-                raise DamagedError(what, 0, f"cluster {number} of it is {cluster}, which is none")
-            yield cluster
-            cluster = self._next(cluster)
-
-    def _runs(self, first: int, size: int, what: str) -> list[Run]:
-        """Return where the bytes of a file are."""
-        step = self._at.cluster_size
-        found: list[Run] = []
-        start = 0
-        for cluster in self._chain(first, -(-size // step), what) if size else ():
-            place = self._at.data + (cluster - 2) * step
-            join(found, start, min(step, size - start), place)
-            start += step
-        if start < size:
-            raise DamagedError(what, 0, f"its chain of clusters ends at {start} of {size} bytes")
-        return found
+        self._chains = Chains(
+            source, found.bits, (found.table, found.table_size), (found.data, found.clusters),
+            found.cluster_size,
+        )  # fmt: skip
 
     # -- entries -------------------------------------------------------------
 
@@ -99,12 +61,15 @@ class Fat:
         tenths, made, made_on, read_on = struct.unpack_from("<BHHH", data, 13)
         written, written_on = struct.unpack_from("<HH", data, 22)
         (size,) = struct.unpack_from("<I", data, 28)
-        created = _moment(made_on, made)
+        created = moment(made_on, made)
         times = Times(
-            _moment(written_on, written), _moment(read_on, 0), None,
+            moment(written_on, written), moment(read_on, 0), None,
             None if created is None else created + tenths * _TEN_MILLISECONDS,
         )  # fmt: skip
-        return Entry(name, number, 0 if is_directory else size, mode, times=times)
+        return Entry(
+            name, number, 0 if is_directory else size, mode, times=times,
+            flags=WALL_CLOCK,
+        )  # fmt: skip
 
     def _stored(self, number: int) -> bytes:
         offset = number * _ENTRY
@@ -174,8 +139,8 @@ class Fat:
             first = self._first(data)
         most = max(1, _LARGEST_DIRECTORY // step)
         try:
-            for cluster in self._chain(first, most, f"fat.directory {inode}"):
-                yield self._at.data + (cluster - 2) * step, step
+            for place in self._chains.places(first, most, f"fat.directory {inode}"):
+                yield place, step
         except DamagedError as error:
             tell(str(error))
 
@@ -196,7 +161,7 @@ class Fat:
         if data[11] & _DIRECTORY:
             return Content(0, ())
         (size,) = struct.unpack_from("<I", data, 28)
-        return Content(size, self._runs(self._first(data), size, f"fat.file {inode}"))
+        return Content(size, self._chains.runs(self._first(data), size, f"fat.file {inode}"))
 
     def read(self, inode: int, _stream: bytes, _offset: int, _length: int) -> bytes:
         """Raise: every file has its place."""
@@ -269,12 +234,3 @@ def _decoded(raw: bytes, *, is_lower: bool) -> bytes:
         else:
             found.append(one)
     return b"".join(found)
-
-
-def _moment(date: int, time: int) -> int | None:
-    """Return nanoseconds since 1970 of the wall clock; None where there is no such date."""
-    year, month, day = 1980 + (date >> 9), date >> 5 & 0xF, date & 0x1F
-    if not 1 <= month <= 12 or not 1 <= day <= calendar.monthrange(year, month)[1]:  # noqa: PLR2004
-        return None
-    hour, minute, second = time >> 11, time >> 5 & 0x3F, (time & 0x1F) * 2
-    return calendar.timegm((year, month, day, hour, minute, second)) * _SECOND

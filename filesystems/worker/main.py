@@ -32,8 +32,9 @@ _DRIVERS = {
     "ext2": ("ext", "open_ext"),
     "ext3": ("ext", "open_ext"),
     "ext4": ("ext", "open_ext"),
-    "ntfs": ("sleuthkit", "Sleuthkit"),
+    "ntfs": ("ntfs", "Ntfs"),
     "vfat": ("fat", "Fat"),
+    "exfat": ("exfat", "ExFat"),
 }
 """The module that reads each file system, and what in it opens one."""
 

@@ -107,8 +107,9 @@ class Entry(NamedTuple):
     flags: int = 0
 
 
-COMPRESSED, ENCRYPTED, REPARSE = 1, 2, 4
-"""Flags of an entry: it is stored compressed, or encrypted, or is more than what it says."""
+COMPRESSED, ENCRYPTED, REPARSE, WALL_CLOCK = 1, 2, 4, 8
+"""Flags of an entry: it is stored compressed, or encrypted, or is more than what it says; its times
+are what a clock on the wall showed, as if that had been in UTC."""
 
 _SECOND = 1_000_000_000
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from imgcat.filesystems.process import Limits
 from imgcat.formats.errors import FormatError
+from support.exfat import exfat_fuse
 from support.files_inside import digest, volume_in
 from support.volumes import MIB, quiet
 
@@ -26,6 +27,7 @@ MAKERS: dict[str, tuple[int, tuple[str, ...]]] = {
     "ext2": (8, ("mke2fs", "-q", "-F", "-t", "ext2", "-b", "1024")),
     "fat12": (2, ("mkfs.vfat", "-F", "12")),
     "fat32": (36, ("mkfs.vfat", "-F", "32", "-s", "1")),
+    "exfat": (4, ("mkfs.exfat", "-c", "4K")),
     "ntfs": (4, ("mkfs.ntfs", "-q", "-F", "-f")),
 }
 
@@ -52,6 +54,9 @@ def make(kind: str, place: Path) -> bytes:
             for path in sorted(content.iterdir()):
                 if path.is_file():
                     quiet("ntfscp", "-f", "-q", raw, path, path.name)
+        elif kind == "exfat":
+            with exfat_fuse(raw, place / "mount") as mount:
+                quiet("cp", "-r", *sorted(content.iterdir()), mount)
         else:
             quiet("mcopy", "-s", "-i", raw, *sorted(map(str, content.iterdir())), "::/")
     return raw.read_bytes()

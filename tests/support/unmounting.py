@@ -23,6 +23,11 @@ _MOST_SECONDS = 120
 def unmount(point: Path, file: Path) -> None:
     """Unmount what is in a file, and wait until nothing has that file any more."""
     subprocess.run(["umount", point], check=True)
+    wait_until_free(file)
+
+
+def wait_until_free(file: Path) -> None:
+    """Wait until no process and no loop device has a file."""
     wait_until(lambda: not _is_used(file), f"{file} is used by nobody", _MOST_SECONDS)
 
 

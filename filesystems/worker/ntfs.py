@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytsk3
 
 from ..errors import DamagedError, RefusedError
-from . import ntfs_records as ntfs
+from . import ntfs_records as records
 from .driver import Content, Run, join
 from .wire import COMPRESSED, ENCRYPTED, REPARSE, Entry, Times
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from .driver import Tell
     from .source import Source
 
-_TYPES = {"ntfs": "TSK_FS_TYPE_NTFS"}
 _FIRST_USER_FILE = 16
 _STANDARD_SIZE = 36
 _HERE = (b"", b".", b"..")
@@ -86,35 +85,31 @@ class _Volume(pytsk3.Img_Info):  # type: ignore[misc]
         """Do nothing: the volume is the parent's."""
 
 
-class Sleuthkit:
-    """A file system that The Sleuth Kit reads.
+class Ntfs:
+    """An NTFS.
 
     Args:
         source: the volume.
-        kind: the file system, as blkid has it.
     """
 
-    def __init__(self, source: Source, kind: str, _options: Mapping[str, Any]) -> None:
-        self._kind = kind
+    def __init__(self, source: Source, _kind: str, _options: Mapping[str, Any]) -> None:
         self._source = source
         self._volume = _Volume(source)
         try:
-            self._fs = pytsk3.FS_Info(self._volume, type=getattr(pytsk3, _TYPES[kind]))
+            self._fs = pytsk3.FS_Info(self._volume, type=pytsk3.TSK_FS_TYPE_NTFS)
         except OSError as error:
             raise self._damaged("volume", error) from None
         info = self._fs.info
         self.root = int(info.root_inum)
         self._last = int(info.last_inum)
         self.block_size = int(info.block_size)
-        self._records: ntfs.Records | None = None
-        if kind == "ntfs":
-            self._records = self._open_records()
+        self._records = self._open_records()
 
-    def _open_records(self) -> ntfs.Records:
+    def _open_records(self) -> records.Records:
         boot = self._source.read(0, 512)
         (per_record,) = struct.unpack_from("<b", boot, 64)
         size = 1 << -per_record if per_record < 0 else per_record * self.block_size
-        table = self._runs(self._attribute(self._open(0), ntfs.DATA, b""))
+        table = self._runs(self._attribute(self._open(0), records.DATA, b""))
         starts = [start for start, _length, _place in table]
 
         def read(offset: int, length: int) -> bytes:
@@ -129,7 +124,7 @@ class Sleuthkit:
                 offset, length = offset + some, length - some
             return data
 
-        return ntfs.Records(read, size, lambda number: self._whole(number, ntfs.LIST))
+        return records.Records(read, size, lambda number: self._whole(number, records.LIST))
 
     # -- inodes --------------------------------------------------------------
 
@@ -139,14 +134,14 @@ class Sleuthkit:
         try:
             return self._fs.open_meta(inode=inode)
         except OSError as error:
-            raise self._damaged(f"{self._kind}.file {inode}", error) from None
+            raise self._damaged(f"ntfs.file {inode}", error) from None
 
     def _damaged(self, structure: str, error: Exception) -> DamagedError:
         failure, self._volume.failure = self._volume.failure, None
         return DamagedError(structure, 0, str(failure or error).split("\n")[0])
 
     def _check_number(self, inode: int) -> None:
-        if self._kind == "ntfs" and inode < _FIRST_USER_FILE and inode != self.root:
+        if inode < _FIRST_USER_FILE and inode != self.root:
             raise FileNotFoundError(f"file {inode} is one of the file system's own")
 
     def stat(self, inode: int) -> Entry:
@@ -161,36 +156,33 @@ class Sleuthkit:
         kind = _MODES.get(meta.type)
         number = int(meta.addr)
         if kind is None or not int(meta.flags) & int(pytsk3.TSK_FS_META_FLAG_ALLOC):
-            raise DamagedError(
-                f"{self._kind}.file {number}", 0, "a name leads to it, but it is deleted"
-            )
+            raise DamagedError(f"ntfs.file {number}", 0, "a name leads to it, but it is deleted")
         size = 0 if kind & stat.S_IFDIR == stat.S_IFDIR else int(meta.size)
         times = Times(
             _moment(meta.mtime, meta.mtime_nano), _moment(meta.atime, meta.atime_nano),
             _moment(meta.ctime, meta.ctime_nano), _moment(meta.crtime, meta.crtime_nano),
         )  # fmt: skip
         entry = Entry(name, number, size, kind, max(1, int(meta.nlink)), times=times)
-        return entry if self._records is None else self._of_ntfs(entry)
+        return self._with_record(entry)
 
     # -- what NTFS has beside -------------------------------------------------
 
-    def _of_ntfs(self, entry: Entry) -> Entry:
+    def _with_record(self, entry: Entry) -> Entry:
         """Return an entry with what only the record tells."""
-        assert self._records is not None
         found = self._records.attributes(entry.inode)
         flags = 0
         attributes = 0
         for each in found:
             if (
-                each.kind == ntfs.STANDARD
+                each.kind == records.STANDARD
                 and each.value is not None
                 and len(each.value) >= _STANDARD_SIZE
             ):
                 (attributes,) = struct.unpack_from("<I", each.value, 32)
-            elif each.kind == ntfs.DATA and not each.name:
+            elif each.kind == records.DATA and not each.name:
                 flags |= COMPRESSED if each.flags & _IS_COMPRESSED else 0
                 flags |= ENCRYPTED if each.flags & _IS_ENCRYPTED else 0
-        paths = set(ntfs.names(found))
+        paths = set(records.names(found))
         entry = entry._replace(flags=flags, links=max(1, len(paths)))
         if "^" in entry.name.decode(errors="replace") or "\ufffd" in entry.name.decode(
             errors="replace"
@@ -207,12 +199,12 @@ class Sleuthkit:
             return self._interix(entry)
         return entry
 
-    def _reparse(self, inode: int, found: list[ntfs.Attribute]) -> tuple[int | None, bytes]:
+    def _reparse(self, inode: int, found: list[records.Attribute]) -> tuple[int | None, bytes]:
         """Return the tag of a reparse point, and where it leads if it is a link."""
-        point = next((each for each in found if each.kind == ntfs.REPARSE), None)
+        point = next((each for each in found if each.kind == records.REPARSE), None)
         if point is None:
             return None, b""
-        value = point.value if point.value is not None else self._whole(inode, ntfs.REPARSE)
+        value = point.value if point.value is not None else self._whole(inode, records.REPARSE)
         if len(value) < 8:  # noqa: PLR2004
             raise DamagedError(f"ntfs.file {inode}", 0, "its reparse point is cut off")
         (tag,) = struct.unpack_from("<I", value)
@@ -271,11 +263,11 @@ class Sleuthkit:
                 is_virtual = meta is not None and meta.type in {
                     pytsk3.TSK_FS_META_TYPE_VIRT, pytsk3.TSK_FS_META_TYPE_VIRT_DIR,
                 }  # fmt: skip
-                is_own = self._kind == "ntfs" and int(name.meta_addr) < _FIRST_USER_FILE
+                is_own = int(name.meta_addr) < _FIRST_USER_FILE
                 if name.name not in _HERE and not is_virtual and not is_own:
                     yield name.name, file
         except OSError as error:
-            raise self._damaged(f"{self._kind}.directory {inode}", error) from None
+            raise self._damaged(f"ntfs.directory {inode}", error) from None
 
     # -- what files hold --------------------------------------------------------
 
@@ -283,24 +275,12 @@ class Sleuthkit:
         """Return where the bytes of a file, or of one of its other streams, are."""
         self._check_number(inode)
         file = self._open(inode)
-        if self._records is None:
-            if stream:
-                raise FileNotFoundError(f"{self._kind} has no other streams")
-            entry = self._entry(b"", file)
-            if not stat.S_ISREG(entry.mode):
-                return Content(0, ())
-            attribute = next(iter(file))
-            return Content(entry.size, self._fill(self._runs(attribute), entry.size, None))
-        return self._content_of_ntfs(inode, file, stream)
-
-    def _content_of_ntfs(self, inode: int, file: Any, stream: bytes) -> Content:  # noqa: ANN401
-        assert self._records is not None
         entry = self._entry(b"", file)
         if not stream and not stat.S_ISREG(entry.mode):
             return Content(0, ())
         found = self._records.attributes(inode)
         name = stream.decode("utf-8", "surrogatepass").encode("utf-16-le", "surrogatepass")
-        parts = [each for each in found if each.kind == ntfs.DATA and each.name == name]
+        parts = [each for each in found if each.kind == records.DATA and each.name == name]
         first = next((each for each in parts if not each.first), None)
         if first is None:
             if not stream:
@@ -312,7 +292,7 @@ class Sleuthkit:
             _check_tag(structure, tag)
         if first.flags & _IS_ENCRYPTED:
             raise RefusedError(structure, 0, "it is encrypted (EFS): its key is not in the image")
-        attribute = self._attribute(file, ntfs.DATA, stream)
+        attribute = self._attribute(file, records.DATA, stream)
         size = int(attribute.info.size)
         if first.value is not None or first.flags & _IS_COMPRESSED:
             return Content(size, None)
@@ -333,9 +313,9 @@ class Sleuthkit:
             join(found, int(run.offset) * size, int(run.len) * size, place)
         return found
 
-    def _fill(self, runs: list[Run], size: int, written: int | None) -> list[Run]:
+    def _fill(self, runs: list[Run], size: int, written: int) -> list[Run]:
         """Return runs up to the size, with zeros where nothing was ever written."""
-        limit = size if written is None else min(size, written)
+        limit = min(size, written)
         found: list[Run] = []
         position = 0
         for start, length, place in runs:
@@ -356,8 +336,7 @@ class Sleuthkit:
     def read(self, inode: int, stream: bytes, offset: int, length: int) -> bytes:
         """Return bytes of what lies nowhere as it is."""
         file = self._open(inode)
-        kind = ntfs.DATA if self._records is not None else int(next(iter(file)).info.type)
-        attribute = self._attribute(file, kind, stream)
+        attribute = self._attribute(file, records.DATA, stream)
         return self._bytes(file, attribute, offset, length)
 
     def _whole(self, inode: int, kind: int) -> bytes:
@@ -380,7 +359,7 @@ class Sleuthkit:
                     raise DamagedError("file", 0, f"its bytes end at {offset + len(data)}")
                 data += more
         except OSError as error:
-            raise self._damaged(f"{self._kind}.file {file.info.meta.addr}", error) from None
+            raise self._damaged(f"ntfs.file {file.info.meta.addr}", error) from None
         return data
 
     def attributes(self, inode: int, _tell: Tell) -> list[tuple[bytes, bytes]]:
@@ -392,12 +371,10 @@ class Sleuthkit:
         """Return the names and sizes of the other streams of a file."""
         self._check_number(inode)
         file = self._open(inode)
-        if self._records is None:
-            return []
         return [
             (each.info.name, int(each.info.size))
             for each in file
-            if int(each.info.type) == ntfs.DATA and each.info.name
+            if int(each.info.type) == records.DATA and each.info.name
         ]
 
 

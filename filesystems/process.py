@@ -229,7 +229,12 @@ class Worker:
             "type": self._kind, "size": self._reader.size, "options": self._options,
             "memory": self._limits.memory, "seconds": self._limits.cpu_seconds,
         }  # fmt: skip
-        self.opened = self._exchange(running, question, lambda _kind, _data: None)
+        try:
+            self.opened = self._exchange(running, question, lambda _kind, _data: None)
+        except BaseException:
+            # It has nothing open: what it would answer to the next question is no answer.
+            self._end()
+            raise
         return running
 
     def _exchange(

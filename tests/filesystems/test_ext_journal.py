@@ -114,11 +114,10 @@ def test_a_journal_on_another_device_is_refused(tmp_path: Path) -> None:
     image[1024 + 96] |= 4
     image[1024 + 224 : 1024 + 228] = bytes(4)
     raw.write_bytes(image)
-    with (
-        pytest.raises(RefusedError, match="it is on another device: --as-is"),
-        volume_in(raw) as volume,
-    ):
-        volume.entries()
+    with volume_in(raw) as volume:
+        for _again in range(2):
+            with pytest.raises(RefusedError, match="it is on another device: --as-is"):
+                volume.entries()
 
 
 def test_the_checksum() -> None:

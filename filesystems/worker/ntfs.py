@@ -235,7 +235,7 @@ class Ntfs:
         for name, file in self._names(inode):
             try:
                 yield self._entry(name, file)
-            except (DamagedError, RefusedError, struct.error) as error:
+            except (DamagedError, RefusedError, struct.error, UnicodeError) as error:
                 tell(f"{name!r}: {error}")
 
     def find(self, inode: int, name: bytes) -> Entry | None:

@@ -166,7 +166,7 @@ def tar(place: PlaceArgument, as_is: AsIsOption = False) -> None:
       imgcat tar sda1:/home/anna > anna.tar
       imgcat tar sda1:/etc | tar -tv
     """
-    from ..filesystems.archive import Archiver
+    from ..filesystems.archive import Archiver, OutputError
 
     image, path = parse_place(place)
     if os.isatty(_STDOUT):
@@ -183,12 +183,14 @@ def tar(place: PlaceArgument, as_is: AsIsOption = False) -> None:
         name = (path or b"/").strip(b"/").rpartition(b"/")[2] or b"."
         sys.stdout.flush()
         try:
-            with open(_STDOUT, "wb", closefd=False) as out:
+            with open(_STDOUT, "wb", buffering=0, closefd=False) as out:
                 archiver = Archiver(volume, out, tell)
                 archiver.add(entry, name)
                 archiver.close()
-        except BrokenPipeError as error:
-            raise typer.Exit(BROKEN_PIPE) from error
+        except OutputError as error:
+            if isinstance(error.__cause__, BrokenPipeError):
+                raise typer.Exit(BROKEN_PIPE) from error
+            raise error.__cause__ or error from None
     if problems:
         notify(f"{image}: {problems} problem{'s' * (problems != 1)}")
         raise typer.Exit(DAMAGED)

@@ -6,7 +6,7 @@ import io
 import os
 import stat
 import tarfile
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .copying import OF_ONE_FILE
 from .names import shown
@@ -27,21 +27,28 @@ _TYPES = {
 _SECOND = 1_000_000_000
 
 
+class OutputError(Exception):
+    """The archive cannot be written; its cause is the `OSError`."""
+
+
 class Archiver:
     """Writes files of a volume into a tar archive.
 
     Args:
         volume: where they are.
-        out: where the archive goes; it is never sought in.
+        out: where the archive goes, without a buffer; it is never sought in.
         tell: told what cannot be archived, or only with zeros in its place.
+
+    Raises:
+        OutputError: from each method, and then the archive is not whole.
     """
 
-    def __init__(self, volume: Volume, out: IO[bytes], tell: Tell) -> None:
+    def __init__(self, volume: Volume, out: io.RawIOBase, tell: Tell) -> None:
         self._volume = volume
         self._tell = tell
         self._links: dict[int, str] = {}
         self._tar = tarfile.open(  # noqa: SIM115 - closed by `close`
-            fileobj=out, mode="w|", format=tarfile.PAX_FORMAT, encoding="utf-8",
+            fileobj=_Output(out), mode="w|", format=tarfile.PAX_FORMAT, encoding="utf-8",
             errors="surrogateescape",
         )  # fmt: skip
 
@@ -82,23 +89,8 @@ class Archiver:
         if kind is None:
             self._tell(f"{shown(name)}: an archive has no sockets")
             return
-        member = tarfile.TarInfo(os.fsdecode(name))
-        headers: dict[str, str] = {}
+        member = self._member(entry, name)
         member.type = kind
-        member.mode = stat.S_IMODE(entry.mode)
-        member.uid, member.gid = entry.uid, entry.gid
-        modified = entry.times.modified
-        if modified is not None:
-            member.mtime = modified // _SECOND
-            if modified % _SECOND:
-                whole, part = divmod(abs(modified), _SECOND)
-                sign = "-" if modified < 0 else ""
-                headers["mtime"] = f"{sign}{whole}.{part:09d}"
-        if self._volume.has_owners:
-            for key, value in self._volume.attributes(entry.inode, self._tell).items():
-                header = "SCHILY.xattr." + os.fsdecode(key)
-                headers[header] = value.decode("utf-8", "surrogateescape")
-        member.pax_headers = headers
         if entry.inode in self._links and entry.links > 1 and kind != tarfile.DIRTYPE:
             member.type, member.linkname = tarfile.LNKTYPE, self._links[entry.inode]
             self._tar.addfile(member)
@@ -115,7 +107,59 @@ class Archiver:
             )
         else:
             self._tar.addfile(member)
-        self._links.setdefault(entry.inode, member.name)
+        if entry.links > 1:
+            self._links.setdefault(entry.inode, member.name)
+
+    def _member(self, entry: Entry, name: bytes) -> tarfile.TarInfo:
+        """Return what an archive says of a file of any type."""
+        member = tarfile.TarInfo(os.fsdecode(name))
+        headers: dict[str, str] = {}
+        member.mode = stat.S_IMODE(entry.mode)
+        member.uid, member.gid = entry.uid, entry.gid
+        modified = entry.times.modified
+        if modified is not None:
+            member.mtime = modified // _SECOND
+            if modified % _SECOND:
+                whole, part = divmod(abs(modified), _SECOND)
+                sign = "-" if modified < 0 else ""
+                headers["mtime"] = f"{sign}{whole}.{part:09d}"
+        if self._volume.has_owners:
+            for key, value in self._volume.attributes(entry.inode, self._tell).items():
+                header = "SCHILY.xattr." + os.fsdecode(key)
+                headers[header] = value.decode("utf-8", "surrogateescape")
+        member.pax_headers = headers
+        return member
+
+
+class _Output(io.RawIOBase):
+    """Where the archive goes. What is wrong with it is wrong with all of it, and not with one file.
+
+    Args:
+        out: takes the bytes, or some of them at a time.
+    """
+
+    def __init__(self, out: io.RawIOBase) -> None:
+        super().__init__()
+        self._out = out
+        self._has_failed = False
+
+    def write(self, data: Any) -> int:  # noqa: ANN401 - any buffer
+        """Write all of it.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        view = memoryview(data)
+        if self._has_failed:
+            # That was told; `tarfile` writes the end of an archive whatever has become of it.
+            return len(data)
+        try:
+            while view:
+                view = view[self._out.write(view) or 0 :]
+        except OSError as error:
+            self._has_failed = True
+            raise OutputError(str(error)) from error
+        return len(data)
 
 
 class _File(io.RawIOBase):

@@ -176,15 +176,20 @@ class Worker:
                 raise
             except DamagedError:
                 is_done = not self._is_amid
-                if self._read_error is not None:
-                    raise self._read_error from None
+                self._raise_read_error()
                 raise
             finally:
                 if not is_done:
                     # In the middle of an answer: whoever asks next must not get the rest of it.
                     self._end()
                 self._workers.leave()
+            # The worker may have gone on with what it could read: that is of another image by now.
+            self._raise_read_error()
             return told
+
+    def _raise_read_error(self) -> None:
+        if self._read_error is not None:
+            raise self._read_error from None
 
     def end_if_idle(self) -> bool:
         """End it, unless it answers just now; return whether it is ended."""
@@ -297,9 +302,9 @@ class Worker:
         view = memoryview(bytearray(length))
         try:
             self._reader.read_into(view, offset)
-        except (FormatError, ChunkMissingError) as error:
+        except (FormatError, ChunkMissingError, OSError) as error:
             send(connection, Kind.UNREADABLE, str(error).encode(errors="replace")[:4096])
-        except Exception as error:  # noqa: BLE001 - raised again where the answer ends
+        except Exception as error:  # noqa: BLE001 - raised where the answer ends
             self._read_error = error
             send(connection, Kind.UNREADABLE, str(error).encode(errors="replace")[:4096])
         else:

@@ -166,11 +166,11 @@ class Volume:
         links = 0
         while todo:
             name = todo.pop(0)
+            if not stat.S_ISDIR(above[-1].mode):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), shown(path))
             if name == b"..":
                 above = above[:-1] or above
                 continue
-            if not stat.S_ISDIR(above[-1].mode):
-                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), shown(path))
             try:
                 entry = self.find(above[-1].inode, name)
             except FileNotFoundError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from ..errors import RefusedError
+from ..errors import DamagedError, RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -72,6 +72,28 @@ class Driver(Protocol):
 
     def streams(self, inode: int) -> list[tuple[bytes, int]]:
         """Return the names and sizes of the other streams of a file."""
+
+
+class WithoutExtras:
+    """What a file system gives whose files have neither attributes nor other streams."""
+
+    def stat(self, inode: int) -> Entry:
+        """Return a file; see `Driver`."""
+        raise NotImplementedError
+
+    def read(self, inode: int, _stream: bytes, _offset: int, _length: int) -> bytes:
+        """Raise: every file has its place."""
+        raise DamagedError(f"file {inode}", 0, "it lies in its clusters")
+
+    def attributes(self, inode: int, _tell: Tell) -> list[tuple[bytes, bytes]]:
+        """Return that there are none."""
+        self.stat(inode)
+        return []
+
+    def streams(self, inode: int) -> list[tuple[bytes, int]]:
+        """Return that there are none."""
+        self.stat(inode)
+        return []
 
 
 def join(runs: list[Run], start: int, length: int, place: int) -> None:

@@ -11,7 +11,7 @@ import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import DamagedError
-from .driver import Content, Run, join
+from .driver import Content, Run, WithoutExtras, join
 from .fat_chains import EXFAT, Chains, moment
 from .wire import WALL_CLOCK, Entry, Times
 
@@ -64,7 +64,7 @@ class _Set(NamedTuple):
         return written, size
 
 
-class ExFat:
+class ExFat(WithoutExtras):
     """An exFAT.
 
     Args:
@@ -239,20 +239,6 @@ class ExFat:
         if written < size:
             join(runs, written, size - written, -1)
         return Content(size, runs)
-
-    def read(self, inode: int, _stream: bytes, _offset: int, _length: int) -> bytes:
-        """Raise: every file has its place."""
-        raise DamagedError(f"exfat.file {inode}", 0, "it lies in its clusters")
-
-    def attributes(self, inode: int, _tell: Tell) -> list[tuple[bytes, bytes]]:
-        """Return that there are none."""
-        self.stat(inode)
-        return []
-
-    def streams(self, inode: int) -> list[tuple[bytes, int]]:
-        """Return that there are none."""
-        self.stat(inode)
-        return []
 
 
 def _parsed(number: int, data: bytes) -> _Set:

@@ -1,8 +1,8 @@
-"""ext2, ext3 and ext4: inodes, directories, extents, attributes.
+"""ext2, ext3 and ext4: groups, inodes, directories.
 
 Read here and not by a library, for what decides whether a file can be read at all, the flags of its
 inode and of its extents, no library tells; and what is parsed twice is one day parsed differently.
-Source: fs/ext4/ext4.h, extents.c, inline.c and xattr.c of Linux, and its ext4 documentation.
+Source: fs/ext4/ext4.h, super.c and inline.c of Linux, and its ext4 documentation.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import DamagedError, RefusedError
 from .driver import Content, Run, join
 from .ext_attributes import ExtAttributes
+from .ext_inode import EXTENTS_FLAG, BlockMaps, Inode
 from .ext_journal import Journal, ReplayedSource
 from .wire import ENCRYPTED, Entry, Times
 
@@ -22,28 +23,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from .driver import Tell
-    from .source import Source
+    from .source import Source, VolumeSource
 
-_META_BG, _64_BIT, _EA_INODE = 0x10, 0x80, 0x400
-_SPARSE_SUPER, _LARGE_FILE, _BIG_ALLOC = 0x1, 0x2, 0x200
-_SPARSE_SUPER_2 = 0x200
-_FILETYPE, _LARGE_DIR = 0x2, 0x4000
+_FILETYPE, _META_BG, _64_BIT = 0x2, 0x10, 0x80
+_SPARSE_SUPER, _SPARSE_SUPER_2 = 0x1, 0x200
 
-_COMPRESSED_FLAG, _ENCRYPT_FLAG, _EXTENTS_FLAG = 0x4, 0x800, 0x80000
+_COMPRESSED_FLAG, _ENCRYPT_FLAG = 0x4, 0x800
 _EA_INODE_FLAG, _INLINE_DATA_FLAG, _HUGE_FILE_FLAG = 0x200000, 0x10000000, 0x40000
 
-_EXTENT_MAGIC = 0xF30A
-_MOST_DEPTH = 5
-_LONGEST_EXTENT = 32768
-_DIRECT = 12
 _IN_INODE = 60
 _IS_LINUX = 0
 
 _INODE = struct.Struct("<HHIIIIIHHIII")
-_SHARED = struct.Struct("<HIHHHH")
 _LONGEST_TARGET = 4096
 _OLD_SIZE = 128
-_GOOD_OLD = 11
 
 _SHORTEST = 8
 """Bytes of an entry without its name."""
@@ -52,37 +45,6 @@ _TYPES = {
     stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO,
     stat.S_IFSOCK,
 }  # fmt: skip
-
-
-class _Inode:
-    """An inode, whole.
-
-    Attributes:
-        number: its number.
-        data: its bytes, as long as the file system's inodes are.
-        mode: type and permissions.
-        size: bytes of the file.
-        flags: what it is beside that.
-        block: the 60 bytes that lead to its data, or are them.
-    """
-
-    __slots__ = ("block", "data", "flags", "mode", "number", "size")
-
-    def __init__(self, number: int, data: memoryview) -> None:
-        self.number = number
-        self.data = data
-        self.mode = data[0] | data[1] << 8
-        low = int.from_bytes(data[4:8], "little")
-        # For others than files and directories these bytes were something else once.
-        is_large = stat.S_IFMT(self.mode) in {stat.S_IFREG, stat.S_IFDIR}
-        self.size = low | (int.from_bytes(data[108:112], "little") << 32 if is_large else 0)
-        self.flags = int.from_bytes(data[32:36], "little")
-        self.block = data[40:100]
-
-    @property
-    def kind(self) -> int:
-        """The type that the mode has."""
-        return stat.S_IFMT(self.mode)
 
 
 class Ext:
@@ -94,7 +56,7 @@ class Ext:
 
     root = 2
 
-    def __init__(self, source: Source | ReplayedSource) -> None:
+    def __init__(self, source: VolumeSource) -> None:
         self._source = source
         data = source.read(1024, 1024)
         self._inodes, low = struct.unpack_from("<II", data, 0)
@@ -102,14 +64,13 @@ class Ext:
         (self._blocks_per_group,) = struct.unpack_from("<I", data, 32)
         (self._per_group,) = struct.unpack_from("<I", data, 40)
         revision = int.from_bytes(data[76:80], "little")
-        self._inode_size, self._first_inode = _OLD_SIZE, _GOOD_OLD
+        self._inode_size = _OLD_SIZE
         incompat = ro_compat = compat = 0
         if revision:
-            self._first_inode, self._inode_size = struct.unpack_from("<IH", data, 84)
+            (self._inode_size,) = struct.unpack_from("<H", data, 88)
             compat, incompat, ro_compat = struct.unpack_from("<III", data, 92)
         self.block_size: int = 1024 << log_block
         self._has_types = bool(incompat & _FILETYPE)
-        self._has_large_inodes = bool(incompat & _EA_INODE)
         self._is_linux = int.from_bytes(data[72:76], "little") == _IS_LINUX
         self._descriptor_size = 32
         high = 0
@@ -137,6 +98,7 @@ class Ext:
             self._backups = struct.unpack_from("<II", data, 0x24C)
         self._journal = int.from_bytes(data[224:228], "little")
         self._tables: dict[int, int] = {}
+        self._maps = BlockMaps(source, self.block_size, self._first_block, self.blocks)
         self._attributes = ExtAttributes(self)
 
     def replayed(self, source: Source) -> ReplayedSource:
@@ -156,7 +118,7 @@ class Ext:
 
     # -- inodes --------------------------------------------------------------
 
-    def inode(self, number: int) -> _Inode:
+    def inode(self, number: int) -> Inode:
         """Return an inode.
 
         Raises:
@@ -174,7 +136,7 @@ class Ext:
         data = self._source.page(page)[at : at + self._inode_size]
         if len(data) < self._inode_size:
             raise DamagedError("ext.inode", offset, f"inode {number} is outside of the volume")
-        return _Inode(number, data)
+        return Inode(number, data)
 
     def _table(self, group: int) -> int:
         """Return where the inodes of a group begin, in bytes."""
@@ -214,7 +176,7 @@ class Ext:
         """Return a file, without a name."""
         return self._entry(b"", self.inode(inode))
 
-    def _entry(self, name: bytes, inode: _Inode) -> Entry:
+    def _entry(self, name: bytes, inode: Inode) -> Entry:
         data = inode.data
         _mode, uid, _size, _at, _ct, _mt, _dt, gid, links, blocks, flags, _ = _INODE.unpack_from(
             data
@@ -256,14 +218,14 @@ class Ext:
             _moment(created, created_more) if created or created_more else None,
         )
 
-    def _target(self, inode: _Inode) -> bytes:
+    def _target(self, inode: Inode) -> bytes:
         if inode.flags & _ENCRYPT_FLAG:
             return b""
         if inode.size > _LONGEST_TARGET:
             raise DamagedError(f"ext.inode {inode.number}", 0, f"a link of {inode.size} bytes")
         if inode.flags & _INLINE_DATA_FLAG:
             return self._inline(inode)[: inode.size]
-        if inode.size < _IN_INODE and not inode.flags & _EXTENTS_FLAG:
+        if inode.size < _IN_INODE and not inode.flags & EXTENTS_FLAG:
             return bytes(inode.block[: inode.size])
         return self._bytes(inode, 0, inode.size)
 
@@ -286,7 +248,7 @@ class Ext:
                 return Content(found.size, None)
         return Content(found.size, runs)
 
-    def check_readable(self, inode: _Inode) -> None:
+    def check_readable(self, inode: Inode) -> None:
         """Check that what a file holds is what is stored.
 
         Raises:
@@ -307,7 +269,7 @@ class Ext:
             return (data + bytes(found.size - len(data)))[offset : offset + length]
         return self._bytes(found, offset, max(0, min(length, found.size - offset)))
 
-    def _bytes(self, inode: _Inode, offset: int, length: int) -> bytes:
+    def _bytes(self, inode: Inode, offset: int, length: int) -> bytes:
         """Return bytes of a file by its runs, which `offset` and `length` are inside of."""
         data = bytearray(length)
         stop = offset + length
@@ -325,17 +287,16 @@ class Ext:
             raise DamagedError(f"ext.inode {number}", 0, "it is no value of an attribute")
         return self._bytes(inode, 0, size)
 
-    def _inline(self, inode: _Inode) -> bytes:
+    def _inline(self, inode: Inode) -> bytes:
         """Return what is in the inode itself: as many bytes as there is room for."""
         return bytes(inode.block) + self._attributes.inline_rest(inode)
 
-    def runs(self, inode: _Inode) -> list[Run]:
+    def runs(self, inode: Inode) -> list[Run]:
         """Return where a file's bytes are, in whole blocks, without a gap up to its size."""
         found: list[Run] = []
         size = self.block_size
         position = 0
-        pieces = self._extents(inode) if inode.flags & _EXTENTS_FLAG else self._pointers(inode)
-        for first, count, block in pieces:
+        for first, count, block in self._maps.pieces(inode):
             if first < position:
                 raise DamagedError(f"ext.inode {inode.number}", 0, "its extents overlap")
             if first > position:
@@ -350,72 +311,6 @@ class Ext:
         if position * size < inode.size:
             join(found, position * size, inode.size - position * size, -1)
         return found
-
-    def _extents(self, inode: _Inode) -> Iterator[tuple[int, int, int]]:
-        """Yield first block, how many, and where: -1 where they are written as zeros only."""
-        return self._extents_of(inode, bytes(inode.block), None, set())
-
-    def _extents_of(
-        self, inode: _Inode, node: bytes, depth: int | None, seen: set[int]
-    ) -> Iterator[tuple[int, int, int]]:
-        magic, entries, most, here = struct.unpack_from("<HHHH", node)
-        name = f"ext.inode {inode.number}"
-        is_right = magic == _EXTENT_MAGIC and entries <= most <= (len(node) - 12) // 12
-        if not is_right or here > _MOST_DEPTH or (depth is not None and here != depth):
-            raise DamagedError(name, 0, "a node of its extent tree is none")
-        for position in range(12, 12 + entries * 12, 12):
-            if here:
-                first, low, high = struct.unpack_from("<IIH", node, position)
-                block = high << 32 | low
-                if block in seen or not self._first_block < block < self.blocks:
-                    raise DamagedError(name, block * self.block_size, "its extent tree is no tree")
-                seen.add(block)
-                child = self._source.read(block * self.block_size, self.block_size)
-                yield from self._extents_of(inode, child, here - 1, seen)
-            else:
-                first, count, high, low = struct.unpack_from("<IHHI", node, position)
-                block = high << 32 | low
-                if count > _LONGEST_EXTENT:
-                    # Allocated, but never written: the old bytes there are nobody's business.
-                    count -= _LONGEST_EXTENT
-                    block = -1
-                if not count:
-                    raise DamagedError(name, 0, "an extent of it is empty")
-                yield first, count, block
-
-    def _pointers(self, inode: _Inode) -> Iterator[tuple[int, int, int]]:
-        """Yield the same of a file with a map of blocks, as ext2 and ext3 have it."""
-        total = -(-inode.size // self.block_size)
-        pointers = struct.unpack("<15I", inode.block)
-        position = 0
-        seen: set[int] = set()
-        for number, pointer in enumerate(pointers):
-            if position >= total:
-                return
-            depth = max(0, number - _DIRECT + 1)
-            for block, count in self._pointed(inode, pointer, depth, seen):
-                if block:
-                    yield position, 1, block
-                position += count
-                if position >= total:
-                    return
-
-    def _pointed(
-        self, inode: _Inode, pointer: int, depth: int, seen: set[int]
-    ) -> Iterator[tuple[int, int]]:
-        """Yield the blocks below a pointer, each with 1; 0 for a hole, and how many it is of."""
-        per_block = self.block_size // 4
-        if not depth or not pointer:
-            yield pointer, per_block**depth
-            return
-        if pointer in seen or not self._first_block < pointer < self.blocks:
-            raise DamagedError(
-                f"ext.inode {inode.number}", pointer * self.block_size, "its map is no tree"
-            )
-        seen.add(pointer)
-        data = self._source.read(pointer * self.block_size, self.block_size)
-        for each in struct.unpack(f"<{per_block}I", data):
-            yield from self._pointed(inode, each, depth - 1, seen)
 
     # -- directories ---------------------------------------------------------
 
@@ -434,7 +329,7 @@ class Ext:
                 return self._entry(name, self.inode(number))
         return None
 
-    def _directory(self, number: int) -> _Inode:
+    def _directory(self, number: int) -> Inode:
         inode = self.inode(number)
         if inode.kind != stat.S_IFDIR:
             raise NotADirectoryError(f"inode {number} is no directory")
@@ -444,7 +339,7 @@ class Ext:
             )
         return inode
 
-    def _names(self, inode: _Inode, tell: Tell) -> Iterator[tuple[bytes, int]]:
+    def _names(self, inode: Inode, tell: Tell) -> Iterator[tuple[bytes, int]]:
         if inode.flags & _INLINE_DATA_FLAG:
             # The number of the parent stands before the names.
             yield from self._names_in(bytes(inode.block[4:]), inode, 0, tell)
@@ -467,7 +362,7 @@ class Ext:
                 yield from self._names_in(block, inode, start + at, tell)
 
     def _names_in(
-        self, block: bytes, inode: _Inode, start: int, tell: Tell
+        self, block: bytes, inode: Inode, start: int, tell: Tell
     ) -> Iterator[tuple[bytes, int]]:
         position, stop = 0, len(block)
         unpack = struct.Struct("<IHBB").unpack_from

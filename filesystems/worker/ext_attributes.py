@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .driver import Tell
-    from .ext import Ext, _Inode
+    from .ext import Ext
+    from .ext_inode import Inode
 
 _MAGIC = 0xEA020000
 _HEADER = 32
@@ -36,7 +37,7 @@ class ExtAttributes:
     def __init__(self, volume: Ext) -> None:
         self._volume = volume
 
-    def all(self, inode: _Inode, tell: Tell) -> list[tuple[bytes, bytes]]:
+    def all(self, inode: Inode, tell: Tell) -> list[tuple[bytes, bytes]]:
         """Return names and values as Linux has them; tells what cannot be read."""
         found: dict[bytes, bytes] = {}
         for where in (self._in_inode, self._in_block):
@@ -54,14 +55,14 @@ class ExtAttributes:
                 tell(f"inode {inode.number}: attributes: {error}")
         return sorted(found.items())
 
-    def inline_rest(self, inode: _Inode) -> bytes:
+    def inline_rest(self, inode: Inode) -> bytes:
         """Return what a file has of its data behind the first 60 bytes; empty where nothing is."""
         for index, name, value in self._in_inode(inode):
             if (index, name) == (_SYSTEM, _INLINE):
                 return value
         return b""
 
-    def _in_inode(self, inode: _Inode) -> Iterator[tuple[int, bytes, bytes]]:
+    def _in_inode(self, inode: Inode) -> Iterator[tuple[int, bytes, bytes]]:
         data = bytes(inode.data)
         if len(data) <= _OLD_SIZE:
             return
@@ -71,7 +72,7 @@ class ExtAttributes:
             return
         yield from self._entries(data[start + 4 :], 0, 0)
 
-    def _in_block(self, inode: _Inode) -> Iterator[tuple[int, bytes, bytes]]:
+    def _in_block(self, inode: Inode) -> Iterator[tuple[int, bytes, bytes]]:
         low = int.from_bytes(inode.data[104:108], "little")
         number = low | int.from_bytes(inode.data[118:120], "little") << 32
         if not number:

@@ -254,10 +254,6 @@ class ReplayedSource:
         data = b"".join(self.page(number) for number in range(first, last + 1))
         return data[offset - first * PAGE :][:length]
 
-    def up_to(self, offset: int, length: int) -> bytes:
-        """Return bytes from `offset` on, fewer at the end of the volume."""
-        return self.read(offset, min(length, self.size - offset)) if offset < self.size else b""
-
     def _logged(self, logged: Logged) -> bytes:
         data = self._source.read(logged.place, self._size)
         return _MAGIC.to_bytes(4, "big") + data[4:] if logged.is_escaped else data

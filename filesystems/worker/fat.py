@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...formats.superblocks.fat import geometry
 from ..errors import DamagedError
-from .driver import Content
+from .driver import Content, WithoutExtras
 from .fat_chains import Chains, moment
 from .wire import WALL_CLOCK, Entry, Times
 
@@ -32,7 +32,7 @@ _TEN_MILLISECONDS = 10_000_000
 _LARGEST_DIRECTORY = 65536 * _ENTRY
 
 
-class Fat:
+class Fat(WithoutExtras):
     """A FAT.
 
     Args:
@@ -162,20 +162,6 @@ class Fat:
             return Content(0, ())
         (size,) = struct.unpack_from("<I", data, 28)
         return Content(size, self._chains.runs(self._first(data), size, f"fat.file {inode}"))
-
-    def read(self, inode: int, _stream: bytes, _offset: int, _length: int) -> bytes:
-        """Raise: every file has its place."""
-        raise DamagedError(f"fat.file {inode}", 0, "it lies in its clusters")
-
-    def attributes(self, inode: int, _tell: Tell) -> list[tuple[bytes, bytes]]:
-        """Return that there are none."""
-        self.stat(inode)
-        return []
-
-    def streams(self, inode: int) -> list[tuple[bytes, int]]:
-        """Return that there are none."""
-        self.stat(inode)
-        return []
 
 
 class _Pieces:

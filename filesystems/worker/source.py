@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ..errors import DamagedError
 from .wire import READ, Kind, receive, send
@@ -15,6 +15,18 @@ PAGE = 64 << 10
 """Bytes that are asked for at once. No structure that a file system aligns crosses their ends."""
 
 _MOST_PAGES = 512
+
+
+class VolumeSource(Protocol):
+    """What a file system is read from: a volume as it lies there, or with its journal replayed."""
+
+    size: int
+
+    def page(self, number: int) -> memoryview:
+        """Return page `number`; see `Source.page`."""
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return bytes; see `Source.read`."""
 
 
 class Source:

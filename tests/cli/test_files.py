@@ -217,6 +217,18 @@ def anyhow(program: Program, *arguments: str) -> subprocess.CompletedProcess[str
     )  # fmt: skip
 
 
+def test_a_pipe_that_is_closed_ends_an_archive(program: Program, volume: Path) -> None:
+    """Not an error of each file that could not be written any more."""
+    program.run("add", volume)
+    reading, writing = os.pipe()
+    process = program.start("tar", "root:/", stdout=writing)
+    os.close(writing)
+    os.close(reading)
+    said = process.communicate()[1]
+    assert process.returncode == 141
+    assert said == b""
+
+
 def test_bytes_that_are_missing_are_an_error_at_those_bytes(
     program: Program, volume: Path, tmp_path: Path
 ) -> None:
@@ -228,8 +240,14 @@ def test_bytes_that_are_missing_are_an_error_at_those_bytes(
     listed = anyhow(program, "files", "-R", name)
     assert listed.returncode in {0, 5}
     assert "Traceback" not in listed.stderr
+    whole = 0
     for line in listed.stdout.splitlines():
         if not line.endswith("/"):
             done = anyhow(program, "cat", f"{name}:{line}")
             assert done.returncode in {0, 3, 5}, done.stderr
             assert "Traceback" not in done.stderr
+            if not done.returncode:
+                whole += 1
+                # The odd one holds three letters, all others are the photo.
+                assert done.stdout in {PHOTO.decode(), "odd"}
+    assert whole < 4

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from imgcat.filesystems import gate
 from imgcat.filesystems.errors import RefusedError
 from support.files_inside import volume_in
 from support.volumes import MIB, quiet
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 INCOMPAT, RO_COMPAT = 1024 + 96, 1024 + 100
 
@@ -34,7 +31,7 @@ TRIED_ELSEWHERE = {
     "uninit_bg": "no-csum", "dir_nlink": "ext4-4k", "extra_isize": "ext4-4k",
     "quota": "-O quota", "bigalloc": "bigalloc", "metadata_csum": "ext4-4k",
     "project": "-O quota,project", "verity": "verity", "orphan_present": "orphan_file",
-    "btree_dir": "only a name: no kernel sets it",
+    "btree_dir": "test_bits_that_only_forbid_writing",
     "read-only": "test_bits_that_only_forbid_writing",
     "shared_blocks": "test_bits_that_only_forbid_writing",
 }  # fmt: skip
@@ -70,6 +67,12 @@ def with_bit(plain: Path, tmp_path: Path, word: str, bit: int) -> Path:
 def test_every_bit_that_is_read_is_tried() -> None:
     names = set(gate.EXT_INCOMPAT_READ.values()) | set(gate.EXT_RO_COMPAT_READ.values())
     assert set(TRIED_ELSEWHERE) == names
+    here = Path(__file__).parent
+    kinds = (here / "test_ext.py").read_text()
+    own = (here / "test_gate.py").read_text()
+    for kind in TRIED_ELSEWHERE.values():
+        is_there = (here / f"{kind}.py").exists() or f"def {kind}(" in own or f'"{kind}' in kinds
+        assert is_there, kind
 
 
 @pytest.mark.parametrize("word", ["incompat", "ro_compat"])
@@ -92,7 +95,7 @@ def test_what_is_not_read_is_refused_by_name(
         pass
 
 
-@pytest.mark.parametrize("bit", [0x1000, 0x4000])
+@pytest.mark.parametrize("bit", [0x4, 0x1000, 0x4000])
 def test_bits_that_only_forbid_writing(plain: Path, tmp_path: Path, bit: int) -> None:
     with volume_in(with_bit(plain, tmp_path, "ro_compat", bit)) as volume:
         inode = volume.find(0, b"file").inode

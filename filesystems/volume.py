@@ -10,6 +10,7 @@ import time
 from array import array
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..formats.errors import FormatError
 from ..formats.superblocks.find import find_file_system
 from .content import FileContent, WorkerContent
 from .errors import DamagedError, RefusedError, WorkerError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..formats.reader import ImageReader
+    from ..formats.superblocks.file_system import FileSystem
     from .process import Limits
 
     Tell = Callable[[str], None]
@@ -33,6 +35,7 @@ MOST_ENTRIES = 1 << 22
 
 _MOST_RUNS = 1 << 23
 _MOST_LINKS = 40
+_SECTOR = 512
 _LARGEST_INODE = (1 << 40) - 1
 
 _ALL = Workers()
@@ -76,12 +79,7 @@ class Volume:
         limits: Limits | None = None,
         on_failure: Tell = _nothing,
     ) -> None:
-        def read(offset: int, length: int) -> bytes:
-            data = bytearray(max(0, min(length, reader.size - offset)))
-            reader.read_into(memoryview(data), offset)
-            return bytes(data)
-
-        passed = check(find_file_system(read, reader.size), as_is=as_is)
+        passed = check(_found_in(reader), as_is=as_is)
         self.kind = passed.kind
         self.caveat = passed.caveat
         self.has_owners = passed.kind in EXT
@@ -266,6 +264,31 @@ class Volume:
             else each
             for each in _unpacked(data)
         ]
+
+
+def _found_in(reader: ImageReader) -> FileSystem | None:
+    """Return the file system that a volume holds, also where not all of its beginning is there."""
+    missing: list[FormatError] = []
+
+    def read(offset: int, length: int) -> bytes:
+        data = memoryview(bytearray(max(0, min(length, reader.size - offset))))
+        try:
+            reader.read_into(data, offset)
+        except FormatError:
+            for start in range(0, len(data), _SECTOR):
+                piece = data[start : start + _SECTOR]
+                try:
+                    reader.read_into(piece, offset + start)
+                except FormatError as error:
+                    # What is looked for may lie beside it.
+                    piece[:] = bytes(len(piece))
+                    missing.append(error)
+        return bytes(data)
+
+    found = find_file_system(read, reader.size)
+    if found is None and missing:
+        raise missing[0]
+    return found
 
 
 class _Runs:

@@ -133,7 +133,11 @@ class Ext:
             table = self._tables[group] = self._table(group)
         offset = table + index * self._inode_size
         page, at = divmod(offset, 1 << 16)
-        data = self._source.page(page)[at : at + self._inode_size]
+        try:
+            data = self._source.page(page)[at : at + self._inode_size]
+        except DamagedError:
+            # What is missing of the page may be none of this inode.
+            data = memoryview(self._source.read(offset, self._inode_size))
         if len(data) < self._inode_size:
             raise DamagedError("ext.inode", offset, f"inode {number} is outside of the volume")
         return Inode(number, data)

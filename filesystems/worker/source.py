@@ -71,13 +71,17 @@ class Source:
             raise DamagedError(
                 "volume", offset, f"bytes [{offset}, {stop}) are not inside of its {self.size}"
             )
-        first, last = offset // PAGE, (stop - 1) // PAGE
-        at = offset - first * PAGE
-        if first == last:
-            return bytes(self.page(first)[at : at + length])
         if length > PAGE << 2:
             return bytes(self._ask(offset, length))
-        data = b"".join(self.page(number) for number in range(first, last + 1))
+        first, last = offset // PAGE, (stop - 1) // PAGE
+        at = offset - first * PAGE
+        try:
+            if first == last:
+                return bytes(self.page(first)[at : at + length])
+            data = b"".join(self.page(number) for number in range(first, last + 1))
+        except DamagedError:
+            # What is missing of a page may be none of these bytes.
+            return bytes(self._ask(offset, length)) if length else b""
         return data[at : at + length]
 
     def up_to(self, offset: int, length: int) -> bytes:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from imgcat.filesystems.process import Limits
-from imgcat.formats.errors import FormatError
+from imgcat.filesystems.volume import Volume
+from imgcat.formats.errors import CorruptImageError, FormatError
 from support.exfat import exfat_fuse
 from support.files_inside import digest, volume_in
 from support.volumes import MIB, quiet
@@ -19,8 +20,6 @@ from support.volumes import MIB, quiet
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-    from imgcat.filesystems.volume import Volume
 
 MAKERS: dict[str, tuple[int, tuple[str, ...]]] = {
     "ext4": (8, ("mke2fs", "-q", "-F", "-t", "ext4", "-b", "1024")),
@@ -128,6 +127,59 @@ def test_corrupted_at_random(kind: str, times: int, tmp_path: Path) -> None:
     print(f"{times} of {kind}: {troubled} with problems that were named, {deaths} workers ended")
     assert troubled
     assert len(counts) > 1
+
+
+class WithHole:
+    """A volume of which some bytes cannot be had."""
+
+    def __init__(self, image: bytes, hole: range) -> None:
+        self._image, self._hole = image, hole
+        self.size = len(image)
+
+    def read_into(self, view: memoryview, offset: int) -> None:
+        if offset < self._hole.stop and self._hole.start < offset + len(view):
+            raise CorruptImageError("stored", offset, "gone")
+        view[:] = self._image[offset : offset + len(view)]
+
+
+@pytest.mark.parametrize("kind", ["ext4", "ext2", "fat12", "exfat"])
+def test_what_cannot_be_had_is_missing_and_nothing_else(kind: str, tmp_path: Path) -> None:
+    """A block of a file is gone: its neighbours are not, nor is any structure beside it."""
+    image = make(kind, tmp_path)
+    volume = Volume(WithHole(image, range(0)))  # type: ignore[arg-type]
+    runs = {}
+    for entry in volume.entries():
+        if stat.S_ISREG(entry.mode) and entry.size > 8000:
+            content = volume.content(entry.inode)
+            runs[entry.name] = next(content.runs(0, 4096))[2]  # type: ignore[union-attr]
+    volume.close()
+    for name, place in runs.items():
+        problems: list[str] = []
+        volume = Volume(WithHole(image, range(place + 1024, place + 2048)))  # type: ignore[arg-type]
+        bad = [
+            entry.name
+            for entry in volume.entries(0, problems.append)
+            if stat.S_ISREG(entry.mode) and not _is_whole(volume, entry.inode)
+        ]
+        inode = volume.find(0, name).inode
+        view = memoryview(bytearray(1024))
+        volume.content(inode).read_into(view, 0)
+        assert bytes(view) == image[place : place + 1024]
+        volume.content(inode).read_into(view, 2048)
+        with pytest.raises(CorruptImageError, match="gone"):
+            volume.content(inode).read_into(view, 1500)
+        volume.close()
+        assert bad == [name]
+        assert problems == []
+    assert runs
+
+
+def _is_whole(volume: Volume, inode: int) -> bool:
+    try:
+        digest(volume, inode)
+    except CorruptImageError:
+        return False
+    return True
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.clonezilla_writer import Part, write_directory
-from support.program import COMMAND
+from support.program import COMMAND, wait_until
 from support.somebody import OWN_FUSE, READS_ALL
 from support.strangers import NOBODY, open_directory
 from support.volumes import MIB, quiet
@@ -75,7 +76,8 @@ def run(world: Path, script: str, *, as_root: bool) -> subprocess.CompletedProce
     for left in (".local", "images", "shelf.png", "root.raw", "beach.jpg"):
         path = home / left
         if path.is_dir():
-            shutil.rmtree(path)
+            # A daemon of the block before, whose mount was let go, may be ending still.
+            wait_until(lambda gone=path: _remove(gone), f"{path} is removed", 30)
         else:
             path.unlink(missing_ok=True)
     owner = 0 if as_root else NOBODY
@@ -91,6 +93,18 @@ def run(world: Path, script: str, *, as_root: bool) -> subprocess.CompletedProce
         env={"HOME": "/home/anna", "PATH": "/home/bin:/usr/sbin:/usr/bin:/sbin:/bin",
              "LANG": "C.UTF-8", "XDG_RUNTIME_DIR": "/home/anna/.local"},
     )  # fmt: skip
+
+
+def _remove(directory: Path) -> bool:
+    try:
+        shutil.rmtree(directory)
+    except FileNotFoundError:
+        return not directory.exists()
+    except OSError as error:
+        if error.errno != errno.ENOTEMPTY:
+            raise
+        return False
+    return True
 
 
 @pytest.mark.parametrize("as_root", [True, False], ids=["root", "user"])

@@ -145,7 +145,8 @@ def test_few_run_at_a_time_and_the_longest_unused_ends(raw: Path) -> None:
         first, second = _process_of(one), _process_of(two)
         three.entries()
         assert first.poll() is None
-        assert second.poll() == -signal.SIGKILL
+        # By the signal, or by its socket, which was closed just before.
+        assert second.poll() in {-signal.SIGKILL, 0}
         assert two._worker._running is None
         assert len(two.entries()) == 2
 

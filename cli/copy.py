@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
 import sys
@@ -9,17 +10,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..formats.text import printable
 from .arguments import JsonOption
 from .completion import complete_images
-from .exit_codes import BROKEN_PIPE, DAMAGED, OF_ONE_IMAGE, code_of, message_of
+from .exit_codes import BROKEN_PIPE, DAMAGED, OF_ONE_IMAGE, code_of, message_of, naming
 from .files import AsIsOption, PlaceArgument
 from .inside import Place, parse_place, volume_of
-from .progress import growing_bar
+from .progress import byte_bar, is_watched
 from .settings import complain, notify, settings
 from .signals import ending_on_signals
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ..filesystems.copying import Tally
+    from ..filesystems.volume import Volume
+
+    Outcome = tuple[list[str], Tally] | Exception
+    """What could not be copied, and what was; or why nothing was."""
 
 _STDOUT = 1
 
@@ -66,21 +74,19 @@ def cp(
     told: list[dict[str, Any]] = []
     code = 0
     with ending_on_signals():
-        for place in found:
-            try:
-                done = _copy(
-                    place, target, is_directory, recursive=recursive, streams=streams, as_is=as_is
-                )
-            except OF_ONE_IMAGE as error:
-                # What is wrong with one of several must not end the work on the others.
-                complain(message_of(error))
-                code = max(code, code_of(error))
-                problems, tally = [message_of(error)], None
-            else:
-                problems, tally = done
-                _report(place, tally, as_json=as_json)
-                code = max(code, DAMAGED if problems else 0)
-            told.append(_fields(place, problems, tally))
+        for image, places_in_it in itertools.groupby(found, key=lambda place: place.image):
+            for place, outcome in _copied(
+                image, list(places_in_it), target, recursive=recursive, streams=streams, as_is=as_is
+            ):
+                if isinstance(outcome, Exception):
+                    complain(message_of(outcome))
+                    code = max(code, code_of(outcome))
+                    problems, tally = [message_of(outcome)], None
+                else:
+                    problems, tally = outcome
+                    _report(place, tally, as_json=as_json)
+                    code = max(code, DAMAGED if problems else 0)
+                told.append(_fields(place, problems, tally))
     if as_json:
         from .render import write_json
 
@@ -110,11 +116,34 @@ def _with_path(text: str) -> Place:
     return place
 
 
+def _copied(
+    image: str, places: list[Place], target: str, *, recursive: bool, streams: bool, as_is: bool
+) -> Iterator[tuple[Place, Outcome]]:
+    """Yield places of one image and what came of them, each as it is copied."""
+    left = list(places)
+    try:
+        with volume_of(image, as_is=as_is) as volume:
+            while left:
+                try:
+                    with naming(image):
+                        outcome: Outcome = _copy(
+                            volume, left[0], target, recursive=recursive, streams=streams
+                        )
+                except OF_ONE_IMAGE as error:
+                    # What is wrong with one of several must not end the work on the others.
+                    outcome = error
+                yield left.pop(0), outcome
+    except OF_ONE_IMAGE as error:
+        # It cannot be opened.
+        for place in left:
+            yield place, error
+
+
 def _copy(
-    place: Place, target: str, is_directory: bool, *, recursive: bool, streams: bool, as_is: bool
+    volume: Volume, place: Place, target: str, *, recursive: bool, streams: bool
 ) -> tuple[list[str], Tally]:
     """Copy one file or directory; return what could not be copied, and what was."""
-    from ..filesystems.copying import Copier
+    from ..filesystems.copying import Copier, size_below
 
     path = place.path
     assert path is not None
@@ -124,24 +153,24 @@ def _copy(
         problems.append(why)
         complain(f"{place.image}:{why}")
 
-    with volume_of(place.image, as_is=as_is) as volume:
-        entry = volume.resolve(path, follow=False)
-        if stat.S_ISDIR(entry.mode) and not recursive:
-            raise typer.BadParameter(f"{place.image}:{os.fsdecode(path)} is a directory: use -r")
-        name = path.rstrip(b"/").rpartition(b"/")[2]
-        if name in {b".", b".."}:
-            raise typer.BadParameter("a path that ends in . or .. gives no name")
-        if is_directory:
-            into, name = target, name or os.fsencode(os.path.basename(place.image))
-        else:
-            into, last = os.path.split(target.rstrip("/"))
-            name = os.fsencode(last)
-        with growing_bar(place.image) as progress:
-            copier = Copier(volume, into or ".", tell=tell, streams=streams, progress=progress)
-            try:
-                copier.copy(entry, name, path, recursive=recursive)
-            finally:
-                copier.close()
+    entry = volume.resolve(path, follow=False)
+    if stat.S_ISDIR(entry.mode) and not recursive:
+        raise typer.BadParameter(f"{place.image}:{os.fsdecode(path)} is a directory: use -r")
+    name = path.rstrip(b"/").rpartition(b"/")[2]
+    if name in {b".", b".."}:
+        raise typer.BadParameter("a path that ends in . or .. gives no name")
+    if os.path.isdir(target):
+        into, name = target, name or os.fsencode(os.path.basename(place.image))
+    else:
+        into, last = os.path.split(target.rstrip("/"))
+        name = os.fsencode(last)
+    total = size_below(volume, entry) if is_watched() else 0
+    with byte_bar(total, printable(place.image)) as progress:
+        copier = Copier(volume, into or ".", tell=tell, streams=streams, progress=progress)
+        try:
+            copier.copy(entry, name, path, recursive=recursive)
+        finally:
+            copier.close()
     return problems, copier.tally
 
 

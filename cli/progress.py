@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from ..formats.progress import Progress
 
 
+def is_watched() -> bool:
+    """Tell whether somebody sees bars."""
+    return not settings.quiet and sys.stderr.isatty()
+
+
 @contextlib.contextmanager
 def byte_bar(total: int, what: str) -> Iterator[Progress | None]:
     """Give what takes the number of bytes that are done, and shows them while somebody watches.
@@ -23,7 +28,7 @@ def byte_bar(total: int, what: str) -> Iterator[Progress | None]:
         total: bytes in all.
         what: what stands before the bar.
     """
-    if settings.quiet or not sys.stderr.isatty():
+    if not is_watched():
         yield None
         return
     from tqdm import tqdm
@@ -39,27 +44,9 @@ def byte_bar(total: int, what: str) -> Iterator[Progress | None]:
 
 
 @contextlib.contextmanager
-def growing_bar(what: str) -> Iterator[Progress | None]:
-    """Do as `byte_bar`, where nobody knows how many bytes there will be."""
-    if settings.quiet or not sys.stderr.isatty():
-        yield None
-        return
-    from tqdm import tqdm
-
-    with tqdm(
-        desc=printable(what), unit="B", unit_scale=True, unit_divisor=1024, leave=False, delay=0.5
-    ) as bar:
-
-        def show(done: int) -> None:
-            bar.update(max(0, done - bar.n))
-
-        yield show
-
-
-@contextlib.contextmanager
 def above_bars() -> Iterator[None]:
     """Let what is written to standard output in the block stand above the bars, not in them."""
-    if settings.quiet or not sys.stderr.isatty():
+    if not is_watched():
         yield
         return
     from tqdm import tqdm
@@ -85,7 +72,7 @@ class ShelfBar:
 
     def __enter__(self) -> Self:
         """Show it, while somebody watches."""
-        if not settings.quiet and sys.stderr.isatty():
+        if is_watched():
             from tqdm import tqdm
 
             self._bar = tqdm(

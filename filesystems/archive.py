@@ -8,6 +8,7 @@ import stat
 import tarfile
 from typing import TYPE_CHECKING, Any
 
+from . import ahead
 from .copying import OF_ONE_FILE
 from .names import shown
 
@@ -81,8 +82,11 @@ class Archiver:
         except OF_ONE_FILE as error:
             self._tell(f"{shown(name)}: {error}")
             return
-        for each in inside:
+        for each in ahead.in_order(self._volume, inside, self._is_read):
             self.add(each, name + b"/" + each.name, above | {entry.inode})
+
+    def _is_read(self, entry: Entry) -> bool:
+        return entry.links == 1 or entry.inode not in self._links
 
     def _add(self, entry: Entry, name: bytes) -> None:
         kind = _TYPES.get(stat.S_IFMT(entry.mode))

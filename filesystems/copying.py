@@ -15,7 +15,9 @@ import stat
 from typing import TYPE_CHECKING
 
 from ..formats.errors import FormatError
+from ..formats.files.new_file import DESCRIPTORS, NO_UNNAMED_FILES
 from ..formats.index.rank_chunk import ChunkMissingError
+from . import ahead
 from .content import FileContent
 from .names import shown
 
@@ -30,7 +32,10 @@ if TYPE_CHECKING:
 
 _PIECE = 1 << 20
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_UNNAMED = os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+_OF_TARGET = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 OF_ONE_FILE = (FormatError, ChunkMissingError, OSError)
 """What can be wrong with one file, and must not end the work on the others."""
@@ -67,7 +72,7 @@ class Copier:
         target: the directory.
         tell: told what cannot be copied.
         streams: whether the other streams of a file are written too, as ``NAME:STREAM``.
-        progress: told the bytes that were written so far.
+        progress: told the bytes of the files that are done, holes too.
 
     Attributes:
         tally: what came of it.
@@ -88,7 +93,9 @@ class Copier:
         self._streams = streams
         self._progress = progress
         self._links: dict[int, tuple[tuple[bytes, ...], bytes]] = {}
+        self._done = 0
         self._buffer = memoryview(bytearray(_PIECE))
+        self._has_unnamed = os.path.isdir(DESCRIPTORS)
         self._umask = os.umask(0)
         os.umask(self._umask)
         self.tally = Tally()
@@ -105,6 +112,9 @@ class Copier:
             name: what it is to be called.
             path: where it is in the volume, for messages.
             recursive: whether a directory is copied; else it is refused.
+
+        Raises:
+            OSError: the target is full, or cannot be written.
         """
         if stat.S_ISDIR(entry.mode) and not recursive:
             self._problem(path, "it is a directory: -r copies directories")
@@ -132,7 +142,12 @@ class Copier:
                 self.tally.unchanged += 1
             if entry.links > 1:
                 self._links.setdefault(entry.inode, (place, name))
+            if stat.S_ISREG(entry.mode):
+                self._done += entry.size
         except OF_ONE_FILE as error:
+            if isinstance(error, OSError) and error.errno in _OF_TARGET:
+                # Of the target, and not of this file: the next one would end in the same way.
+                raise
             self._problem(path, _text_of(error))
 
     def _problem(self, path: bytes, why: str) -> None:
@@ -159,13 +174,25 @@ class Copier:
         # A link of that name is not followed, nor is anything but a directory opened.
         here = os.open(name, _DIRECTORY, dir_fd=directory)
         try:
-            for each in inside:
+            for each in self._in_order(here, inside):
                 below = path.rstrip(b"/") + b"/" + each.name
                 self._copy(here, (*place, name), each, each.name, below, above | {entry.inode})
             self._keep(here, entry, path)
         finally:
             os.close(here)
         self.tally.files += 1
+
+    def _in_order(self, here: int, inside: list[Entry]) -> Iterator[Entry]:
+        return ahead.in_order(self._volume, inside, lambda each: not self._may_be_there(here, each))
+
+    def _may_be_there(self, directory: int, entry: Entry) -> bool:
+        if entry.links > 1 and entry.inode in self._links:
+            return True
+        try:
+            return self._is_there(directory, entry, entry.name)
+        except OSError:
+            # It is met again, and told, when it is written.
+            return False
 
     @contextlib.contextmanager
     def _opened(self, place: tuple[bytes, ...]) -> Iterator[int]:
@@ -209,13 +236,10 @@ class Copier:
         try:
             yield fresh
             os.rename(fresh, name, src_dir_fd=directory, dst_dir_fd=directory)
-        except BaseException:
+        finally:
+            # After a success too: of two names of one file, renaming leaves both.
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(fresh, dir_fd=directory)
-            raise
-        # Two names of one file that is renamed to the other: both stay.
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(fresh, dir_fd=directory)
 
     def _one(self, directory: int, entry: Entry, name: bytes, path: bytes) -> None:
         kind = stat.S_IFMT(entry.mode)
@@ -246,6 +270,15 @@ class Copier:
 
     def _file(self, directory: int, entry: Entry, name: bytes, path: bytes, stream: bytes) -> None:
         content = self._volume.content(entry.inode, stream)
+        opened = self._unnamed(directory)
+        if opened is not None:
+            try:
+                self._write(opened, content)
+                self._keep(opened, entry, path)
+                self._name(opened, directory, name)
+            finally:
+                os.close(opened)
+            return
         with self._new_name(directory, name) as fresh:
             opened = os.open(fresh, _NEW, 0o600, dir_fd=directory)
             try:
@@ -254,7 +287,30 @@ class Copier:
             finally:
                 os.close(opened)
 
+    def _unnamed(self, directory: int) -> int | None:
+        """Return a file that has no name yet, so that nothing is left of it if this ends."""
+        if not self._has_unnamed:
+            return None
+        try:
+            return os.open(b".", _UNNAMED, 0o600, dir_fd=directory)
+        except OSError as error:
+            if error.errno not in NO_UNNAMED_FILES:
+                raise
+            self._has_unnamed = False
+            return None
+
+    def _name(self, opened: int, directory: int, name: bytes) -> None:
+        """Give a file without a name the one that it is to have."""
+        itself = b"%s/%d" % (os.fsencode(DESCRIPTORS), opened)
+        try:
+            os.link(itself, name, dst_dir_fd=directory, follow_symlinks=True)
+        except FileExistsError:
+            # What is there can be replaced by what has a name only.
+            with self._new_name(directory, name) as fresh:
+                os.link(itself, fresh, dst_dir_fd=directory, follow_symlinks=True)
+
     def _write(self, opened: int, content: FileContent | WorkerContent) -> None:
+        position = 0
         for start, stop in _pieces(content):
             position = start
             while position < stop:
@@ -266,8 +322,9 @@ class Copier:
                 position += len(view)
                 self.tally.size += len(view)
                 if self._progress is not None:
-                    self._progress(self.tally.size)
-        os.ftruncate(opened, content.size)
+                    self._progress(self._done + position)
+        if position < content.size:
+            os.ftruncate(opened, content.size)
 
     # -- what they are -----------------------------------------------------------
 
@@ -322,6 +379,22 @@ class Copier:
         times = _times(entry)
         if times is not None:
             os.utime(path, ns=times)
+
+
+def size_below(volume: Volume, entry: Entry) -> int:
+    """Return the bytes of a file, or of all files in a directory, as far as that can be told."""
+    size = 0
+    todo, seen = [entry], set()
+    while todo:
+        here = todo.pop()
+        if stat.S_ISREG(here.mode):
+            size += here.size
+        elif stat.S_ISDIR(here.mode) and here.inode not in seen:
+            seen.add(here.inode)
+            # What is wrong with it is told when it is copied.
+            with contextlib.suppress(*OF_ONE_FILE):
+                todo += volume.entries(here.inode)
+    return size
 
 
 def _pieces(content: FileContent | WorkerContent) -> Iterator[tuple[int, int]]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..formats.errors import FormatError
 from ..formats.superblocks.find import find_file_system
+from . import ahead
 from .content import FileContent, WorkerContent
 from .errors import DamagedError, RefusedError, WorkerError
 from .gate import EXT, check
@@ -85,6 +86,7 @@ class Volume:
         self.has_owners = passed.kind in EXT
         self._reader = reader
         self._has_content = has_content
+        self._ahead: dict[int, ahead.Small] = {}
         more = {} if limits is None else {"limits": limits}
         self._worker = Worker(
             reader, passed.kind, dict(passed.options), workers, on_failure=on_failure, **more
@@ -188,6 +190,25 @@ class Volume:
 
     # -- what they hold --------------------------------------------------------
 
+    def look_ahead(self, inodes: list[int]) -> None:
+        """Ask for all that there is to know of some files at once, which are read next.
+
+        Of those that were asked for before, nothing is known any more. Raises nothing for a file:
+        what is wrong with it is told when that is asked for.
+
+        Args:
+            inodes: files, `ahead.MOST` of them at most.
+        """
+        found: dict[int, ahead.Small] = {}
+
+        def take(_kind: Kind, data: memoryview) -> None:
+            inode, small = ahead.parse(data)
+            if small is not None:
+                found[inode] = small
+
+        self._worker.ask("files", take, inodes=inodes)
+        self._ahead = found
+
     def content(self, inode: int, stream: bytes = b"") -> FileContent | WorkerContent:
         """Return what a file, or another stream of it, holds; nothing of it is read yet.
 
@@ -197,21 +218,30 @@ class Volume:
             As `stat`.
         """
         runs = _Runs(self._reader.size)
-        told = self._worker.ask(
-            "content", lambda _kind, data: runs.add(data), inode=inode, stream=stream.hex()
-        )
-        size = told.get("size")
+        small = None if stream else self._ahead.get(inode)
+        if small is not None:
+            size: Any = small.size
+            is_plain = small.data is None
+            for run in small.runs or ():
+                runs.add_one(*run)
+        else:
+            told = self._worker.ask(
+                "content", lambda _kind, data: runs.add(data), inode=inode, stream=stream.hex()
+            )
+            size, is_plain = told.get("size"), bool(told.get("plain"))
         if not isinstance(size, int) or not 0 <= size < 1 << 63:
             raise WorkerError(f"reader of {self.kind}", 0, f"a file of {size} bytes")
         if size and not self._has_content:
             raise RefusedError(
                 f"{self.kind}.file {inode}", 0, "the image has no contents of files (--metadata)"
             )
-        if told.get("plain"):
+        if is_plain:
             runs.end(size)
             return FileContent(self._reader, size, runs.starts, runs.places)
 
         def read(offset: int, length: int) -> bytes:
+            if small is not None and small.data is not None:
+                return small.data[offset : offset + length]
             return self._read(inode, stream, offset, length)
 
         return WorkerContent(size, read)
@@ -232,11 +262,17 @@ class Volume:
 
     def attributes(self, inode: int, tell: Tell = _nothing) -> dict[bytes, bytes]:
         """Return the extended attributes of a file, as Linux names them. Raises as `stat`."""
+        small = self._ahead.get(inode)
+        if small is not None:
+            return small.attributes
         told = self._worker.ask("attributes", _teller(tell), inode=inode)
         return dict(self._pairs(told, "attributes", bytes.fromhex))
 
     def streams(self, inode: int) -> list[tuple[bytes, int]]:
         """Return names and sizes of the other streams of a file. Raises as `stat`."""
+        small = self._ahead.get(inode)
+        if small is not None:
+            return small.streams
         told = self._worker.ask("streams", _teller(_nothing), inode=inode)
         return self._pairs(told, "streams", int)
 
@@ -313,12 +349,16 @@ class _Runs:
         if len(data) % RUN.size or len(self.starts) > _MOST_RUNS:
             raise WorkerError("runs", 0, "there are too many")
         for start, length, place in RUN.iter_unpack(data):
-            is_there = place == -1 or (place >= 0 and place + length <= self._limit)
-            if start != self._behind or not 0 < length < 1 << 63 or not is_there:
-                raise WorkerError("runs", 0, f"{length} bytes at {start}, in the volume at {place}")
-            self.starts.append(start)
-            self.places.append(place)
-            self._behind = start + length
+            self.add_one(start, length, place)
+
+    def add_one(self, start: int, length: int, place: int) -> None:
+        """Add a run. Raises as `add`."""
+        is_there = place == -1 or (place >= 0 and place + length <= self._limit)
+        if start != self._behind or not 0 < length < 1 << 63 or not is_there:
+            raise WorkerError("runs", 0, f"{length} bytes at {start}, in the volume at {place}")
+        self.starts.append(start)
+        self.places.append(place)
+        self._behind = start + length
 
     def end(self, size: int) -> None:
         """Check that they go up to the end of the file.

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import DamagedError, RefusedError
 from .confine import confine
 from .source import Source
-from .wire import MOST, RUN, Kind, pack_entry, receive, send
+from .wire import FEW_BYTES, FEW_RUNS, MOST, RUN, Kind, pack_entry, receive, send
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,6 +83,7 @@ class _Answers:
             "read": self._read,
             "attributes": self._attributes,
             "streams": self._streams,
+            "files": self._files,
         }
         return answers[what](**question)
 
@@ -129,6 +130,44 @@ class _Answers:
             "streams": [
                 [name.hex(), size] for name, size in self._driver.streams(self._number(inode))
             ]
+        }
+
+    def _files(self, inodes: list[int]) -> dict[str, Any]:
+        """Send a frame for each of some files, as far as it is small and nothing is wrong with it.
+
+        What is said of the others is that they must be asked for one by one.
+        """
+        for inode in inodes:
+            try:
+                told = self._small(inode)
+            except EOFError:
+                raise
+            except Exception:  # noqa: BLE001 - it is met again, and told, by who asks for this file
+                told = None
+            self._send(Kind.FILE, json.dumps({"inode": inode, "told": told}).encode())
+        return {}
+
+    def _small(self, inode: int) -> dict[str, Any] | None:
+        """Return all that there is to know of a file, None where that is too much, or damaged."""
+        problems: list[str] = []
+        content = self._driver.content(inode, b"")
+        runs, data = content.runs, None
+        if runs is None and content.size <= FEW_BYTES:
+            data = self._driver.read(inode, b"", 0, content.size) if content.size else b""
+            if len(data) != content.size:
+                return None
+        elif runs is None or len(runs) > FEW_RUNS:
+            return None
+        attributes = self._driver.attributes(inode, problems.append)
+        streams = self._driver.streams(inode)
+        if problems or sum(len(value) for _name, value in attributes) > FEW_BYTES:
+            return None
+        return {
+            "size": content.size,
+            "runs": None if runs is None else list(runs),
+            "data": None if data is None else data.hex(),
+            "attributes": [[name.hex(), value.hex()] for name, value in attributes],
+            "streams": [[name.hex(), size] for name, size in streams],
         }
 
 

@@ -36,6 +36,7 @@ class Kind(enum.IntEnum):
     DAMAGED: what was asked for cannot be read; JSON.
     MISSING: there is no such file; JSON.
     NO_DIRECTORY: the file is no directory; JSON.
+    FILE: all of a small file, of many that were asked for at once; JSON.
     """
 
     ASK = 1
@@ -51,7 +52,11 @@ class Kind(enum.IntEnum):
     DAMAGED = 11
     MISSING = 12
     NO_DIRECTORY = 13
+    FILE = 14
 
+
+FEW_RUNS, FEW_BYTES = 16, 4096
+"""Of a file that is told whole in one frame: its runs, or its bytes where they have no place."""
 
 READ = struct.Struct("<QI")
 """A guest offset, and how many bytes."""

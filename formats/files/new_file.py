@@ -20,9 +20,9 @@ _PARTIAL_PATTERN = r"\.[0-9a-f]{8}" + re.escape(PARTIAL_SUFFIX)
 
 _NAME_MAX = 255
 
-_DESCRIPTORS = "/proc/self/fd"
+DESCRIPTORS = "/proc/self/fd"
 
-_NO_UNNAMED_FILES = frozenset(
+NO_UNNAMED_FILES = frozenset(
     {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOSYS, errno.EPERM}
 )
 
@@ -119,20 +119,20 @@ def _keep_mode(fd: int, before: os.stat_result | None, path: str) -> None:
 
 def _open_unnamed(directory: str, mode: int) -> int | None:
     """Return a file without a name in a directory, None where there cannot be one."""
-    if not os.path.isdir(_DESCRIPTORS):
+    if not os.path.isdir(DESCRIPTORS):
         # It could not be given a name.
         return None
     try:
         return os.open(directory, os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, mode)
     except OSError as error:
-        if error.errno in _NO_UNNAMED_FILES:
+        if error.errno in NO_UNNAMED_FILES:
             return None
         raise
 
 
 def _link_unnamed(fd: int, final: str, path: str, *, force: bool) -> None:
     """Give a file its first name."""
-    descriptors = os.open(_DESCRIPTORS, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    descriptors = os.open(DESCRIPTORS, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         # By the number in a directory: Python follows the link there only if it is asked that way.
         if not force:

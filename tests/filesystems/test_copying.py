@@ -6,11 +6,14 @@ import os
 import signal
 import stat
 import struct
+import subprocess
 import tarfile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.files_inside import loop_mounted, of_mount
+from imgcat.filesystems.copying import Copier
+from imgcat.filesystems.process import Worker
+from support.files_inside import loop_mounted, of_mount, volume_in
 from support.somebody import run_as_somebody
 from support.strangers import NOBODY, open_directory
 from support.trees import grow
@@ -171,13 +174,64 @@ def test_a_copy_that_is_killed_leaves_whole_files_and_goes_on(
     process.send_signal(signal.SIGKILL)
     process.communicate()
     for path in copied.iterdir():
-        if not path.name.startswith(".imgcat-") and path.is_file():
+        # Nothing half, and nothing under a name of its own.
+        if path.is_file():
             assert path.read_bytes() == (content / path.name).read_bytes()
     told = program.json("cp", "-r", "volume:/", into)
     assert told["exit_code"] == 0
     assert told["sources"][0]["unchanged"] >= 10
     for path in content.iterdir():
         assert (copied / path.name).read_bytes() == path.read_bytes()
+
+
+def test_a_full_target_ends_the_copy(program: Program, tmp_path: Path) -> None:
+    content = tmp_path / "content"
+    content.mkdir()
+    for number in range(60):
+        (content / f"file{number:02d}").write_bytes(bytes([number + 1]) * 200_000)
+    raw = made(tmp_path / "volume.raw", content)
+    into = tmp_path / "into"
+    into.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", into], check=True)
+    try:
+        result = program.run("cp", "-r", f"{raw}:/", into, code=5)
+        assert result.stderr.count("No space left on device") == 1
+        copied = list((into / "volume.raw").iterdir())
+        assert 3 < len(copied) < 12
+        for path in copied:
+            if path.is_file():
+                assert path.read_bytes() == (content / path.name).read_bytes()
+    finally:
+        subprocess.run(["umount", into], check=True)
+
+
+def test_many_small_files_cost_few_questions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One for each 256 files, and not one for what each holds and one for what it is."""
+    content = tmp_path / "content"
+    content.mkdir()
+    for number in range(700):
+        (content / f"file{number}").write_bytes(b"%d" % number)
+    raw = made(tmp_path / "volume.raw", content)
+    into = tmp_path / "into"
+    into.mkdir()
+    asked: list[str] = []
+    ask = Worker.ask
+
+    def counting(worker: Worker, what: str, take: Any, **arguments: Any) -> Any:
+        asked.append(what)
+        return ask(worker, what, take, **arguments)
+
+    monkeypatch.setattr(Worker, "ask", counting)
+    with volume_in(raw) as volume:
+        copier = Copier(volume, str(into), tell=pytest.fail)
+        copier.copy(volume.stat(), b"copied", b"/", recursive=True)
+        copier.close()
+    for path in content.iterdir():
+        assert (into / "copied" / path.name).read_bytes() == path.read_bytes()
+    # The root, and lost+found, are asked for what is in them, and for attributes.
+    assert sorted(asked) == ["attributes"] * 2 + ["files"] * 3 + ["list"] * 2 + ["stat"]
 
 
 def test_a_user_copies_and_is_told_what_is_not_kept(tmp_path: Path) -> None:

@@ -245,6 +245,8 @@ class MountEntry:
         content_key: a random number that no other content has, in this or any other catalog.
         is_live: it is a block device: nothing that was read may be kept.
         mtime_ns: when the newest of its files was changed.
+        file_system: the type of the file system in it, as blkid has it; None where none was found.
+        has_content: whether it has what files hold, not only how they are called.
     """
 
     image_id: int
@@ -255,6 +257,8 @@ class MountEntry:
     content_key: int
     is_live: bool
     mtime_ns: int
+    file_system: str | None = None
+    has_content: bool = True
 
 
 class ImageFiles(NamedTuple):

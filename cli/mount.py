@@ -67,6 +67,17 @@ MemoryOption = Annotated[
         help="Most memory of the daemon, such as 256M. Default: what the system allows.",
     ),
 ]
+FilesOption = Annotated[
+    bool,
+    typer.Option("--files", help="The files in each image too, in DIR/files/NAME."),
+]
+RealModesOption = Annotated[
+    bool,
+    typer.Option(
+        "--real-modes",
+        help="With --files: owners and modes that the files have, not those of the image.",
+    ),
+]
 LogFileOption = Annotated[
     str | None, typer.Option("--log-file", help="Where the daemon writes its log.")
 ]
@@ -82,6 +93,8 @@ def mount_all(
     check: CheckOption = Check.ON,
     trust_catalog: TrustCatalogOption = False,
     memory: MemoryOption = None,
+    files: FilesOption = False,
+    real_modes: RealModesOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Mount every catalogued image as a file; returns when the mount is usable.
@@ -93,11 +106,13 @@ def mount_all(
     Examples:
       imgcat mount-all /mnt/images
       mount -o loop,ro /mnt/images/sda1 /mnt/sda1
+      imgcat mount-all /mnt/images --files
       imgcat unmount /mnt/images
     """
     _start(
         directory, None, allow_other, log_file, check,
         foreground=foreground, trust_catalog=trust_catalog, memory=memory, as_json=as_json,
+        files=files, real_modes=real_modes,
     )  # fmt: skip
 
 
@@ -116,6 +131,8 @@ def mount(
     check: CheckOption = Check.ON,
     trust_catalog: TrustCatalogOption = False,
     memory: MemoryOption = None,
+    files: FilesOption = False,
+    real_modes: RealModesOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Mount some of the catalogued images; or files, without a catalog.
@@ -133,7 +150,7 @@ def mount(
         _start(
             directory, tuple(images), allow_other, log_file, check,
             foreground=foreground, trust_catalog=trust_catalog, memory=memory, as_json=as_json,
-            is_temporary=is_temporary,
+            is_temporary=is_temporary, files=files, real_modes=real_modes,
         )  # fmt: skip
 
 
@@ -169,6 +186,8 @@ def _start(
     trust_catalog: bool,
     memory: int | None,
     as_json: bool,
+    files: bool,
+    real_modes: bool,
     is_temporary: bool = False,
 ) -> None:
     from ..fusefs.request import make_request
@@ -183,8 +202,9 @@ def _start(
         trust_catalog=trust_catalog,
     )
     request = dataclasses.replace(
-        request, compare=check is Check.ON, memory=memory, is_temporary=is_temporary
-    )
+        request, compare=check is Check.ON, memory=memory, is_temporary=is_temporary,
+        files=files or real_modes, real_modes=real_modes,
+    )  # fmt: skip
     if images is None and _is_mounted_already(request):
         if as_json:
             _tell_json(request, already=True, images=None, missing=None)

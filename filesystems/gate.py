@@ -79,6 +79,11 @@ class Passed(NamedTuple):
     caveat: str | None
 
 
+def is_read(kind: str | None) -> bool:
+    """Tell whether file systems of a type are read, as far as their type tells."""
+    return kind in EXT or kind in _OTHERS_READ
+
+
 def check(found: FileSystem | None, *, as_is: bool) -> Passed:
     """Decide whether a file system is read.
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import stat
+import contextlib
 import struct
-import time
 from array import array
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,10 +12,12 @@ from ..formats.superblocks.find import find_file_system
 from . import ahead
 from .content import FileContent, WorkerContent
 from .errors import DamagedError, RefusedError, WorkerError
-from .gate import EXT, check
-from .names import shown
+from .gate import EXT
+from .gate import check as check_kind
+from .listing import Listing, check, in_local_time
+from .paths import Walk
 from .process import Worker, Workers
-from .worker.wire import RUN, WALL_CLOCK, Entry, Kind, Times, unpack_entries
+from .worker.wire import RUN, Entry, Kind, unpack_entries
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,9 +34,7 @@ MOST_ENTRIES = 1 << 22
 """Entries that a directory may have."""
 
 _MOST_RUNS = 1 << 23
-_MOST_LINKS = 40
 _SECTOR = 512
-_LARGEST_INODE = (1 << 40) - 1
 
 _ALL = Workers()
 
@@ -80,7 +77,7 @@ class Volume:
         limits: Limits | None = None,
         on_failure: Tell = _nothing,
     ) -> None:
-        passed = check(_found_in(reader), as_is=as_is)
+        passed = check_kind(_found_in(reader), as_is=as_is)
         self.kind = passed.kind
         self.caveat = passed.caveat
         self.has_owners = passed.kind in EXT
@@ -97,6 +94,11 @@ class Volume:
         self._worker.close()
 
     # -- files ---------------------------------------------------------------
+
+    @property
+    def root(self) -> int:
+        """The number of the root directory, once anything was asked; 0 before."""
+        return int(self._worker.opened.get("root", 0))
 
     def stat(self, inode: int = 0) -> Entry:
         """Return a file by its number, without its name; 0 is the root directory.
@@ -119,26 +121,31 @@ class Volume:
             NotADirectoryError: it is none.
             As `stat`.
         """
-        found: list[Entry] = []
+        return list(self.listing(inode, tell))
+
+    def listing(self, inode: int = 0, tell: Tell = _nothing, most_bytes: int = 1 << 40) -> Listing:
+        """Do as `entries`, and return what makes an entry when it is asked for.
+
+        Raises:
+            RefusedError: it would take more than `most_bytes` of memory, or has too many entries.
+            As `entries`.
+        """
+        found = Listing()
 
         def take(kind: Kind, data: memoryview) -> None:
             if kind is Kind.PROBLEM:
                 tell(bytes(data).decode(errors="replace"))
                 return
-            for entry in self._unpacked(data):
-                if _is_name(entry.name):
-                    found.append(entry)
-                else:
-                    tell(f"{entry.name!r} is no name")
-            if len(found) > MOST_ENTRIES:
-                raise RefusedError(
-                    f"directory {inode}", 0, f"it has more than {MOST_ENTRIES} entries"
-                )
+            found.add(data, tell)
+            if len(found) > MOST_ENTRIES or found.size_bytes > most_bytes:
+                what = "entries" if len(found) > MOST_ENTRIES else "bytes of them in memory"
+                most = MOST_ENTRIES if len(found) > MOST_ENTRIES else most_bytes
+                raise RefusedError(f"directory {inode}", 0, f"it has more than {most} {what}")
 
         try:
             self._worker.ask("list", take, inode=inode)
         except DamagedError as error:
-            if not found:
+            if not len(found):
                 raise
             # The worker has said what it could read before.
             tell(str(error))
@@ -151,42 +158,42 @@ class Volume:
     def resolve(self, path: bytes, *, follow: bool = True) -> Entry:
         """Return the file that a path leads to, through symbolic links, which end at the root.
 
+        Raises as `paths.Walk.go`, and as `stat`.
+
         Args:
             path: from the root on; ``/`` and the empty path are the root itself.
             follow: whether a link at the very end is followed too.
-
-        Raises:
-            FileNotFoundError: there is none.
-            NotADirectoryError: what the path goes through is none.
-            OSError: links lead in a circle.
-            As `stat`.
         """
-        above = [self.stat()]
-        todo = _parts(path)
-        links = 0
-        while todo:
-            name = todo.pop(0)
-            if not stat.S_ISDIR(above[-1].mode):
-                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), shown(path))
-            if name == b"..":
-                above = above[:-1] or above
-                continue
-            try:
-                entry = self.find(above[-1].inode, name)
-            except FileNotFoundError:
-                raise FileNotFoundError(
-                    errno.ENOENT, os.strerror(errno.ENOENT), shown(path)
-                ) from None
-            if stat.S_ISLNK(entry.mode) and (todo or follow):
-                links += 1
-                if links > _MOST_LINKS:
-                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-                if entry.target.startswith(b"/"):
-                    above = above[:1]
-                todo[:0] = _parts(entry.target)
-                continue
-            above.append(entry)
-        return above[-1]
+        return Walk([(b"", self.stat())], path, self.find).go(follow=follow)
+
+    def way_to(self, target: bytes, above: list[int]) -> bytes:
+        """Return the way from a directory to where a link in it leads, through no other link.
+
+        What is missing of it is as in the link. Raises as `resolve`, but for that.
+
+        Args:
+            target: of the link.
+            above: the directories that the link is in, from its own to the root.
+        """
+        start = [(b"", self.stat(inode)) for inode in reversed(above)]
+        walk = Walk(start, target, self.find)
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            walk.go(follow=True)
+        same = 0
+        for before, now in zip(start, walk.passed, strict=False):
+            if before is not now:
+                break
+            same += 1
+        names = [name for name, _entry in walk.passed[same:]]
+        for name in walk.left:
+            if name != b"..":
+                names.append(name)
+            elif names:
+                names.pop()
+            else:
+                # Above the root there is nothing.
+                same = max(1, same - 1)
+        return b"/".join([b".."] * (len(start) - same) + names) or b"."
 
     # -- what they hold --------------------------------------------------------
 
@@ -288,18 +295,10 @@ class Volume:
 
     def _one(self, what: str, **arguments: Any) -> Entry:  # noqa: ANN401
         found: list[Entry] = []
-        self._worker.ask(what, lambda _kind, data: found.extend(self._unpacked(data)), **arguments)
+        self._worker.ask(what, lambda _kind, data: found.extend(_unpacked(data)), **arguments)
         if len(found) != 1:
             raise WorkerError(f"reader of {self.kind}", 0, f"{len(found)} files in place of one")
         return found[0]
-
-    def _unpacked(self, data: memoryview) -> list[Entry]:
-        return [
-            each._replace(times=Times(*(local_time(moment) for moment in each.times)))
-            if each.flags & WALL_CLOCK
-            else each
-            for each in _unpacked(data)
-        ]
 
 
 def _found_in(reader: ImageReader) -> FileSystem | None:
@@ -380,23 +379,5 @@ def _unpacked(data: memoryview) -> list[Entry]:
     except struct.error as error:
         raise WorkerError("entries", 0, str(error)) from None
     for entry in found:
-        if entry.inode > _LARGEST_INODE or entry.size >= 1 << 63:
-            raise WorkerError("entries", 0, f"file {entry.inode} of {entry.size} bytes")
-    return found
-
-
-def local_time(moment: int | None) -> int | None:
-    """Return the time at which clocks here showed what they would show at `moment` in UTC."""
-    if moment is None:
-        return None
-    seconds, rest = divmod(moment, 1_000_000_000)
-    shown = time.gmtime(seconds)
-    return int(time.mktime((*shown[:6], 0, 0, -1))) * 1_000_000_000 + rest
-
-
-def _is_name(name: bytes) -> bool:
-    return name not in {b"", b".", b".."} and b"/" not in name and b"\0" not in name
-
-
-def _parts(path: bytes) -> list[bytes]:
-    return [each for each in path.split(b"/") if each not in {b"", b"."}]
+        check(entry.inode, entry.size)
+    return [in_local_time(entry) for entry in found]

@@ -23,6 +23,7 @@ from ..catalog.opening.permissions import KnownPermissions
 from ..catalog.opening.trust import check_catalog
 from ..catalog.store import Catalog, default_path
 from ..catalog.upkeep.damage import DamageRecorder
+from ..filesystems.process import Workers
 from . import mounts, receiving
 from .errors import MountError
 from .following import REFRESH_SECONDS, Following
@@ -30,7 +31,8 @@ from .memory import Memory
 from .mount_target import MountTarget
 from .operations import Operations
 from .request import STOPPING
-from .tree import Planner
+from .tree import FILES, Planner
+from .volumes import InsideFile, Volumes
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from ..catalog.opening.watched import WatchedReader
     from ..catalog.records import MountEntry
     from .request import MountRequest
+    from .volumes import InsideReader
 
 log = logging.getLogger("imgcat.daemon")
 
@@ -136,7 +139,9 @@ def _serve_on(
                     log.info("%s.lock cannot be made: removed images end at once", catalog.path)
                 recorder = DamageRecorder(catalog.path)
                 memory = Memory(request.memory, compare=request.compare, on_broken=recorder.tell)
-                serving = _Serving(memory, on_ready, allow_other, check)
+                serving = _Serving(
+                    memory, on_ready, allow_other, check, request.files, request.real_modes
+                )
                 _mount_and_run(catalog, target, only, serving)
             # Before the record goes: who waits for the end of this daemon finds it done.
             _purge(request.catalog_path)
@@ -158,12 +163,21 @@ def _chosen(catalog: Catalog, request: MountRequest) -> Sequence[int] | None:
 
 
 class _Serving(NamedTuple):
-    """How a mount is served; `check` raises where another catalog is not to be trusted."""
+    """How a mount is served; `check` raises where another catalog is not to be trusted.
+
+    `files` and `real_modes` are as in `MountRequest`.
+    """
 
     memory: Memory
     on_ready: Callable[[Ready], None]
     allow_other: bool
     check: Callable[[], None] | None
+    files: bool
+    real_modes: bool
+
+
+def _tell_failure(image: MountEntry, why: str) -> None:
+    log.warning("%s: the reader of its file system: %s", image.name, why)
 
 
 def _mount_and_run(
@@ -178,15 +192,25 @@ def _mount_and_run(
     memory = serving.memory
     mount_point, shared = target.path, memory.shared
 
-    def open_entry(entry: MountEntry) -> WatchedReader:
-        reader = open_watched(catalog, entry.image_id, content_key=entry.content_key, shared=shared)
+    def open_image(entry: MountEntry) -> WatchedReader:
+        return open_watched(catalog, entry.image_id, content_key=entry.content_key, shared=shared)
+
+    def open_entry(entry: MountEntry | InsideFile) -> WatchedReader | InsideReader:
+        if isinstance(entry, InsideFile):
+            return volumes.open_file(entry)
+        reader = open_image(entry)
         # So that the first read, too, is served without a thread.
         reader.load_index()
         return reader
 
     permissions = KnownPermissions(catalog.image_files)
-    operations = Operations(open_entry, permissions, receiving.install(), memory.shrink)
-    planner = Planner(only)
+    volumes = Volumes(open_image, Workers(), _tell_failure, memory.listings.budget)
+    operations = Operations(
+        open_entry, permissions, receiving.install(), memory.shrink,
+        inside=(volumes, memory.listings) if serving.files else None,
+        is_real=serving.real_modes,
+    )  # fmt: skip
+    planner = Planner(only, FILES if serving.files else None)
     operations.show(planner.plan(catalog.mount_rows()))
     options = {
         "default_permissions", "ro", "nosuid", "nodev", "fsname=imgcat", "subtype=imgcat",

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from ..catalog.opening.shared import Shared
 from ..formats.codecs.decoders import DECODER_BUDGET, PAGE_BUDGET, RUNNING_BUDGET, Decoding
 from ..formats.index.cache import INDEX_BUDGET, IndexCache
+from . import listings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,7 +30,7 @@ log = logging.getLogger("imgcat.daemon")
 WITHOUT_CACHES = 96 << 20
 """Bytes that a daemon has resident with empty caches: interpreter, libraries, buffers of reads."""
 
-_CACHES = PAGE_BUDGET + DECODER_BUDGET + INDEX_BUDGET
+_CACHES = PAGE_BUDGET + DECODER_BUDGET + INDEX_BUDGET + listings.BUDGET
 _LEAST_CACHES = 8 << 20
 _LEAST_RUNNING = 16 << 20
 _TIGHT = 0.9
@@ -55,6 +56,7 @@ class Memory:
 
     Attributes:
         shared: what open images share: the caches.
+        listings: what is kept of directories inside of images.
         limit: as given, or what the system allows; None where there is none.
     """
 
@@ -76,7 +78,8 @@ class Memory:
             room = max(0, self.limit - WITHOUT_CACHES) * 3 // 4
             self._caches = max(_LEAST_CACHES, min(_CACHES, room // 3))
             self._running = min(RUNNING_BUDGET, room - room // 3)
-        index, pages, decoders = self._budgets()
+        index, pages, decoders, of_listings = self._budgets()
+        self.listings = listings.Listings(of_listings)
         self.shared = Shared(
             IndexCache(index),
             Decoding(pages, decoders, self._running),
@@ -94,7 +97,8 @@ class Memory:
             before = self._caches
             self._caches = max(_LEAST_CACHES, before // 2)
             self._running = max(_LEAST_RUNNING, self._running // 2)
-            index, pages, decoders = self._budgets()
+            index, pages, decoders, of_listings = self._budgets()
+        self.listings.shrink(of_listings)
         self.shared.indexes.shrink(index)
         self.shared.decoding.shrink(pages, decoders, self._running)
         if self._caches < before:
@@ -108,10 +112,15 @@ class Memory:
         if resident > self.limit * _TIGHT:
             self.shrink(f"{resident >> 20} MiB of {self.limit >> 20} MiB are in use")
 
-    def _budgets(self) -> tuple[int, int, int]:
-        """Return bytes for pieces of indexes, for decoded pages, and for decoders that wait."""
+    def _budgets(self) -> tuple[int, int, int, int]:
+        """Return bytes for pieces of indexes, decoded pages, decoders that wait, and listings."""
         share = self._caches / _CACHES
-        return int(INDEX_BUDGET * share), int(PAGE_BUDGET * share), int(DECODER_BUDGET * share)
+        return (
+            int(INDEX_BUDGET * share),
+            int(PAGE_BUDGET * share),
+            int(DECODER_BUDGET * share),
+            int(listings.BUDGET * share),
+        )
 
 
 def _allocate(option: int, value: int) -> None:

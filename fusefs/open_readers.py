@@ -1,9 +1,9 @@
-"""The images that are open in one process, by the handles of their contents.
+"""The images, and files inside of them, that are open in one process, by their handles.
 
-A handle is the key of what it reads, so whoever reads first fills this: the process that serves a
-read need not be the one that served the open, and no handle ever reads another content. What is
-opened here is closed when the last handle that was opened here is released; what other processes'
-handles have brought in, when there are too many.
+A handle is the key of what it reads, and of a file inside of an image its inode number, so whoever
+reads first fills this: the process that serves a read need not be the one that served the open, and
+no handle ever reads another content. What is opened here is closed when the last handle that was
+opened here is released; what other processes' handles have brought in, when there are too many.
 
 Used in the event loop only; opening and closing are done in threads.
 """
@@ -21,16 +21,19 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from .tree import inode_of
+from ..catalog.records import MountEntry
+from .tree import inode_of, is_inside
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from typing import Any
 
     from ..catalog.opening.watched import WatchedReader
-    from ..catalog.records import MountEntry
+    from .volumes import InsideFile, InsideReader
 
-    Opener = Callable[[MountEntry], WatchedReader]
+    Entry = MountEntry | InsideFile
+    Reader = WatchedReader | InsideReader
+    Opener = Callable[[Entry], Reader]
     InThread = Callable[..., Awaitable[Any]]
 
 log = logging.getLogger("imgcat.mount")
@@ -64,7 +67,7 @@ class OpenReader:
         "entry", "is_retired", "limiter", "read_into_nowait", "reader", "reads", "size",
     )  # fmt: skip
 
-    def __init__(self, entry: MountEntry, reader: WatchedReader) -> None:
+    def __init__(self, entry: Entry, reader: Reader) -> None:
         self.entry = entry
         self.reader = reader
         self.size = reader.size
@@ -95,12 +98,16 @@ class OpenReaders:
         # The hot path takes it from here.
         self.get = self._by_handle.get
 
-    def entry_of_inode(self, inode: int) -> MountEntry | None:
+    def of_inode(self, inode: int) -> OpenReader | None:
         """Return what is open by an inode number, though it may have no name any more."""
-        entries = (known.entry for known in self._by_handle.values())
-        return next((entry for entry in entries if inode_of(entry) == inode), None)
+        if is_inside(inode):
+            return self._by_handle.get(inode)
+        for known in self._by_handle.values():
+            if isinstance(known.entry, MountEntry) and inode_of(known.entry) == inode:
+                return known
+        return None
 
-    async def open(self, handle: int, entry: MountEntry) -> OpenReader:
+    async def open(self, handle: int, entry: Entry) -> OpenReader:
         """Count a handle more, and return what it reads.
 
         Where the image is open already, and its files are what they were then, that serves this
@@ -124,7 +131,7 @@ class OpenReaders:
             self.release(handle)
             raise
 
-    async def reading(self, handle: int, entry: MountEntry) -> OpenReader:
+    async def reading(self, handle: int, entry: Entry) -> OpenReader:
         """Return what reads an image of which another process has opened the handle.
 
         Raises:
@@ -162,7 +169,7 @@ class OpenReaders:
             known.reader.close()
         self._by_handle.clear()
 
-    async def _open(self, handle: int, entry: MountEntry) -> OpenReader:
+    async def _open(self, handle: int, entry: Entry) -> OpenReader:
         reader = await self._in_thread(self._limiter(handle), self._opener, entry)
         fresh = OpenReader(entry, reader)
         before = self._by_handle.get(handle)
@@ -198,10 +205,10 @@ class Closer:
     """
 
     def __init__(self) -> None:
-        self._readers: queue.SimpleQueue[WatchedReader] = queue.SimpleQueue()
+        self._readers: queue.SimpleQueue[Reader] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
-    def close(self, reader: WatchedReader) -> None:
+    def close(self, reader: Reader) -> None:
         """Have a reader closed soon."""
         self._readers.put(reader)
         if self._thread is None or not self._thread.is_alive():
@@ -218,7 +225,7 @@ class Closer:
                 while True:
                     self._close(self._readers.get_nowait())
 
-    def _close(self, reader: WatchedReader) -> None:
+    def _close(self, reader: Reader) -> None:
         try:
             reader.close()
         except Exception:

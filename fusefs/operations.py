@@ -13,9 +13,16 @@ import functools
 import logging
 import mmap
 import os
-import stat
 import time
-from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, TypeVarTuple
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    NoReturn,
+    ParamSpec,
+    TypeVar,
+    TypeVarTuple,
+)  # fmt: skip
 
 import pyfuse3
 import trio
@@ -23,10 +30,13 @@ import trio
 from ..catalog.errors import ScannedAnewError
 from ..catalog.opening.errnos import errno_of, is_expected
 from ..catalog.opening.permissions import own_permissions
+from . import attributes as attributes_of
 from .access import Access, Answer
 from .catching_up import CatchingUp
+from .insides import Insides
 from .open_readers import OpenReaders
-from .tree import ROOT_INODE, Tree, handle_of
+from .tree import ROOT_INODE, Tree, handle_of, is_inside
+from .volumes import InsideFile, number_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -34,9 +44,11 @@ if TYPE_CHECKING:
     from ..catalog.opening.permissions import KnownPermissions
     from ..catalog.opening.watched import WatchedReader
     from ..catalog.records import MountEntry
+    from .listings import Listings
     from .open_readers import Opener
     from .receiving import Turns
     from .tree import Applied, Changes, Node
+    from .volumes import InsideReader, Volumes
 
 log = logging.getLogger("imgcat.mount")
 
@@ -55,10 +67,9 @@ _LOOK_AHEAD = 32
 """Files of which it is found out beforehand who may read them."""
 
 _NAME_MAX = 255
-_BLOCK = 512
-_GENERATION_MASK = (1 << 63) - 1
-_LONG = 3600.0
-_SHORT = 1.0
+
+_USUAL = {errno.ENOENT, errno.ENOTDIR, errno.ESTALE, errno.ELOOP}
+"""What happens to whoever asks for names that are not there; no log tells of it."""
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -102,6 +113,9 @@ class Operations(pyfuse3.Operations):
         opener: opens the image of an entry; it may block.
         permissions: who may read the images.
         turns: who receives the next request; passed on before a handler waits.
+        inside: the file systems of the images and what is kept of them, where their files are shown
+            too; None where they are not.
+        is_real: whether the files inside are shown with the owners and modes that they have there.
         on_short_of_memory: told that there was too little for a request, and of which.
 
     Attributes:
@@ -117,16 +131,26 @@ class Operations(pyfuse3.Operations):
         permissions: KnownPermissions,
         turns: Turns,
         on_short_of_memory: Callable[[str], None] = lambda _why: None,
+        *,
+        inside: tuple[Volumes, Listings] | None = None,
+        is_real: bool = False,
     ) -> None:
         super().__init__()
         self._on_short_of_memory = on_short_of_memory
         self._turns = turns
         self.kernel_is_there = trio.Event()
         self.catching_up = CatchingUp()
-        self._tree = Tree()
+        self._tree = Tree(with_files=inside is not None)
         self._readers = OpenReaders(opener, self._in_thread)
         self._open_readers = self._readers.get
         self._access = Access(permissions, self._in_thread, self._wait_for)
+        self._insides = None
+        self._volumes = None
+        if inside is not None:
+            self._volumes, listings = inside
+            self._insides = Insides(
+                self._volumes, listings, self._access, self._in_thread, is_real=is_real
+            )
         self._doubtful: set[int] = set()
         self._invalidating = trio.CapacityLimiter(1)
         self._last_place = 0
@@ -191,6 +215,8 @@ class Operations(pyfuse3.Operations):
     def close_files(self) -> None:
         """Close what is still open, when the mount has ended."""
         self._readers.close()
+        if self._volumes is not None:
+            self._volumes.close()
 
     # -- names and attributes ----------------------------------------------
 
@@ -206,6 +232,8 @@ class Operations(pyfuse3.Operations):
         ctx: pyfuse3.RequestContext,  # noqa: ARG002
     ) -> pyfuse3.EntryAttributes:
         """Find a name in a directory."""
+        if is_inside(parent_inode):
+            return await self._ask_inside("look-up", Insides.lookup, parent_inode, name)
         if name == b".":
             node = self._tree.node(parent_inode)
         elif name == b"..":
@@ -243,10 +271,15 @@ class Operations(pyfuse3.Operations):
         """Return what `stat` tells, also of a file that has no name any more but is open."""
         node = self._tree.node(inode)
         if node is None:
-            known = self._readers.entry_of_inode(inode)
+            if is_inside(inode) and self._tree.image_around(inode) is not None:
+                return await self._ask_inside("stat", Insides.getattr, inode)
+            known = self._readers.of_inode(inode)
             if known is not None:
                 # Nobody can open it any more.
-                return self._file_attributes(inode, known, Answer(own_permissions(), _LONG))
+                answer = Answer(own_permissions(), attributes_of.LONG)
+                if isinstance(known.entry, InsideFile):
+                    return attributes_of.of_open_file(known.entry, known.size, answer)
+                return attributes_of.of_image(inode, known.entry, answer)
         return await self._current_attributes(self._node(inode))
 
     @_guarded
@@ -260,23 +293,41 @@ class Operations(pyfuse3.Operations):
         return data
 
     @_guarded
+    async def readlink(
+        self,
+        inode: pyfuse3.InodeT,
+        ctx: pyfuse3.RequestContext,  # noqa: ARG002
+    ) -> pyfuse3.FileNameT:
+        """Return where a link inside of an image leads: nowhere but into that."""
+        target = await self._ask_inside("link", Insides.readlink, inode)
+        return pyfuse3.FileNameT(target)
+
+    @_guarded
     async def listxattr(
         self,
-        inode: pyfuse3.InodeT,  # noqa: ARG002
+        inode: pyfuse3.InodeT,
         ctx: pyfuse3.RequestContext,  # noqa: ARG002
     ) -> Sequence[pyfuse3.XAttrNameT]:
-        """Return no names."""
-        return []
+        """Return the names of a file's extended attributes; images have none."""
+        if not is_inside(inode):
+            return []
+        names = await self._ask_inside("attributes", Insides.listxattr, inode)
+        return [pyfuse3.XAttrNameT(each) for each in names]
 
     @_guarded
     async def getxattr(
         self,
-        inode: pyfuse3.InodeT,  # noqa: ARG002
-        name: pyfuse3.XAttrNameT,  # noqa: ARG002
+        inode: pyfuse3.InodeT,
+        name: pyfuse3.XAttrNameT,
         ctx: pyfuse3.RequestContext,  # noqa: ARG002
     ) -> bytes:
-        """Know no extended attribute."""
-        raise pyfuse3.FUSEError(pyfuse3.ENOATTR)
+        """Return an extended attribute of a file; images have none."""
+        found = None
+        if is_inside(inode):
+            found = await self._ask_inside("attributes", Insides.getxattr, inode, name)
+        if found is None:
+            raise pyfuse3.FUSEError(pyfuse3.ENOATTR)
+        return found
 
     # -- directories -------------------------------------------------------
 
@@ -287,6 +338,9 @@ class Operations(pyfuse3.Operations):
         ctx: pyfuse3.RequestContext,  # noqa: ARG002
     ) -> pyfuse3.FileHandleT:
         """Check that it is a directory; listing remembers nothing."""
+        if is_inside(inode):
+            # The kernel knows that it is one.
+            return pyfuse3.FileHandleT(inode)
         if not self._node(inode).is_directory:
             raise pyfuse3.FUSEError(errno.ENOTDIR)
         return pyfuse3.FileHandleT(inode)
@@ -295,7 +349,13 @@ class Operations(pyfuse3.Operations):
     async def readdir(
         self, fh: pyfuse3.FileHandleT, start_id: int, token: pyfuse3.ReaddirToken
     ) -> None:
-        """List the directory from behind the place `start_id` on. Waits for nothing."""
+        """List the directory from behind the place `start_id` on.
+
+        Waits for nothing, but where it is inside of an image.
+        """
+        if is_inside(fh):
+            await self._ask_inside("listing", Insides.readdir, fh, start_id, token)
+            return
         nodes = self._tree.children(fh, start_id)
         if start_id == 0:
             self._access.refresh([node.entry for node in nodes if node.entry is not None])
@@ -318,7 +378,12 @@ class Operations(pyfuse3.Operations):
         ctx: pyfuse3.RequestContext,
     ) -> pyfuse3.FileInfo:
         """Open an image, if its files may be read, and still are the ones that were scanned."""
-        entry = self._entry(inode)
+        if is_inside(inode):
+            image, handle = self._around(inode), inode
+            entry: MountEntry | InsideFile = InsideFile(image, number_of(inode))
+        else:
+            entry = image = self._entry(inode)
+            handle = handle_of(image)
         if flags & os.O_ACCMODE != os.O_RDONLY:
             raise pyfuse3.FUSEError(errno.EROFS)
         if inode in self._doubtful:
@@ -327,10 +392,9 @@ class Operations(pyfuse3.Operations):
             self._doubtful.discard(inode)
             raise pyfuse3.FUSEError(errno.ESTALE)
         try:
-            judged = await self._access.may_open(entry, ctx)
+            judged = await self._access.may_open(image, ctx)
         except PermissionError:
             raise pyfuse3.FUSEError(errno.EACCES) from None
-        handle = handle_of(entry)
         try:
             known = await self._readers.open(handle, entry)
         except ScannedAnewError:
@@ -349,8 +413,8 @@ class Operations(pyfuse3.Operations):
         return pyfuse3.FileInfo(
             fh=pyfuse3.FileHandleT(handle),
             # Of a block device, which others may write to, nothing is kept.
-            keep_cache=is_kept and not entry.is_live,
-            direct_io=entry.is_live,
+            keep_cache=is_kept and not image.is_live,
+            direct_io=image.is_live,
         )
 
     async def read(self, fh: pyfuse3.FileHandleT, off: int, size: int) -> bytes:
@@ -386,7 +450,9 @@ class Operations(pyfuse3.Operations):
         """Read what may have to be waited for, or lies at the end, or nobody has opened here."""
         known = self._open_readers(handle)
         if known is None:
-            entry = self._tree.entry_of_handle(handle)
+            entry: MountEntry | InsideFile | None = self._tree.entry_of_handle(handle)
+            if entry is None and is_inside(handle):
+                entry = InsideFile(self._around(handle), number_of(handle))
             if entry is None:
                 raise pyfuse3.FUSEError(errno.ESTALE)
             known = await self._readers.reading(handle, entry)
@@ -402,7 +468,7 @@ class Operations(pyfuse3.Operations):
             self._spare.append(buffer)
         return buffer[:size]  # type: ignore[return-value]
 
-    def _read(self, reader: WatchedReader, off: int, size: int) -> memoryview:
+    def _read(self, reader: WatchedReader | InsideReader, off: int, size: int) -> memoryview:
         """Read into a buffer of its own and return that. In a thread: those that wait have none."""
         if size > _MAX_READ:
             buffer = memoryview(bytearray(size))
@@ -454,6 +520,35 @@ class Operations(pyfuse3.Operations):
         finally:
             self._turns.away -= 1
 
+    async def _ask_inside(
+        self,
+        what: str,
+        function: Callable[Concatenate[Insides, MountEntry, int, _P], Coroutine[Any, Any, _R]],
+        inode: int,
+        *args: _P.args,
+        **kwargs: _P.kwargs,
+    ) -> _R:
+        """Ask for what is inside of an image, and turn what goes wrong into an errno."""
+        image = self._around(inode)
+        assert self._insides is not None
+        try:
+            return await function(self._insides, image, inode, *args, **kwargs)
+        except pyfuse3.FUSEError:
+            raise
+        except OSError as error:
+            if error.errno in _USUAL and error.filename is None:
+                raise pyfuse3.FUSEError(error.errno) from None
+            self._fail(image.name, what, error)
+        except Exception as error:  # noqa: BLE001 - each becomes an errno and a line in the log
+            self._fail(image.name, what, error)
+
+    def _around(self, inode: int) -> MountEntry:
+        """Return the image that a file is inside of."""
+        image = self._tree.image_around(inode)
+        if image is None:
+            raise pyfuse3.FUSEError(errno.ESTALE)
+        return image
+
     def _node(self, inode: int) -> Node:
         node = self._tree.node(inode)
         if node is None:
@@ -469,6 +564,8 @@ class Operations(pyfuse3.Operations):
     def _name(self, handle: int) -> str:
         known = self._open_readers(handle)
         entry = known.entry if known is not None else self._tree.entry_of_handle(handle)
+        if entry is None and is_inside(handle):
+            entry = self._tree.image_around(handle)
         return entry.name if entry else f"handle {handle}"
 
     def _fail(self, name: str, what: str, error: Exception) -> NoReturn:
@@ -485,43 +582,17 @@ class Operations(pyfuse3.Operations):
         if node.entry is None:
             return self._attributes(node)
         answer = await self._access.current(node.entry)
-        return self._file_attributes(node.inode, node.entry, answer)
+        making = attributes_of.of_volume if node.is_volume else attributes_of.of_image
+        return making(node.inode, node.entry, answer)
 
     def _attributes(self, node: Node) -> pyfuse3.EntryAttributes:
         """Return what is known of what `stat` tells."""
         if node.entry is not None:
-            return self._file_attributes(node.inode, node.entry, self._access.known(node.entry))
-        attributes = pyfuse3.EntryAttributes()
-        attributes.st_ino = pyfuse3.InodeT(node.inode)
-        # Short: the count of links and the time change when images come and go.
-        attributes.attr_timeout = attributes.entry_timeout = _SHORT
-        attributes.st_mode = pyfuse3.ModeT(stat.S_IFDIR | 0o555)
-        attributes.st_nlink = 2 + node.subdirectory_count
-        attributes.st_uid, attributes.st_gid = self._uid, self._gid
-        changed_ns = self._changed_ns
-        attributes.st_atime_ns = attributes.st_mtime_ns = attributes.st_ctime_ns = changed_ns
-        return attributes
-
-    def _file_attributes(
-        self, inode: int, entry: MountEntry, access: Answer
-    ) -> pyfuse3.EntryAttributes:
-        attributes = pyfuse3.EntryAttributes()
-        attributes.st_ino = pyfuse3.InodeT(inode)
-        # Should a number come again, the kernel still tells one content from another.
-        attributes.generation = entry.content_key & _GENERATION_MASK
-        # What the name leads to is told when it changes; what modes the files have is not.
-        attributes.entry_timeout, attributes.attr_timeout = _LONG, access.seconds
-        # Who may read the image's files may read the image, and nobody else.
-        permissions = access.permissions
-        attributes.st_mode = pyfuse3.ModeT(stat.S_IFREG | permissions.mode)
-        attributes.st_nlink = 1
-        attributes.st_size = entry.size_bytes
-        attributes.st_blocks = -(-entry.used_bytes // _BLOCK)
-        attributes.st_blksize = 1 << 17
-        attributes.st_uid, attributes.st_gid = permissions.uid, permissions.gid
-        changed_ns = entry.mtime_ns
-        attributes.st_atime_ns = attributes.st_mtime_ns = attributes.st_ctime_ns = changed_ns
-        return attributes
+            making = attributes_of.of_volume if node.is_volume else attributes_of.of_image
+            return making(node.inode, node.entry, self._access.known(node.entry))
+        return attributes_of.of_directory(
+            node.inode, node.subdirectory_count, self._uid, self._gid, self._changed_ns
+        )
 
 
 __all__ = ["ROOT_INODE", "Operations"]

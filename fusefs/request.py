@@ -32,6 +32,8 @@ class MountRequest:
         trust_catalog: whether to serve a catalog that somebody else could have written.
         is_temporary: whether the catalog, and the directory that it is in, go with the mount.
         memory: bytes that the daemon may have resident; None for what the system allows.
+        files: whether the files inside of the images are shown too.
+        real_modes: whether those have the owners and modes that the file systems say.
     """
 
     mount_point: str
@@ -44,6 +46,8 @@ class MountRequest:
     trust_catalog: bool = False
     memory: int | None = None
     is_temporary: bool = False
+    files: bool = False
+    real_modes: bool = False
 
 
 def make_request(  # noqa: PLR0913 - each is one option

@@ -2,9 +2,10 @@
 
 A name with ``/`` makes directories. Inode numbers are computed, not counted, so that every process
 and every mount of a catalog gives the same: `CONTENT_BITS` of them are the index of what a file
-holds, which is another one whenever that was scanned anew, and `FILE_BITS` are 0, being for files
-inside of images. Directories have numbers made of their paths. No number is remembered for the
-kernel's sake: what has no name any more is no more.
+holds, which is another one whenever that was scanned anew, and `FILE_BITS` are 0 for the image and
+1 for the directory of its files; the files in there have others. Directories that names make have
+numbers made of their paths. No number is remembered for the kernel's sake: what has no name any
+more is no more.
 
 A `Tree` is used by one thread only. What is to be changed is worked out by a `Planner`, in any
 other.
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..catalog.names import free_name
 from ..catalog.opening.entries import entries_of
 from ..catalog.records import LARGEST_INDEX
+from ..filesystems.gate import is_read
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -36,6 +38,10 @@ CONTENT_BITS = LARGEST_INDEX.bit_length()
 FILE_BITS = 40
 
 _HANDLE_MASK = (1 << 64) - 1
+_FILE_MASK = (1 << FILE_BITS) - 1
+
+FILES = b"files"
+"""The directory of the files inside of images, where they are shown."""
 
 _FIRST_OF_FILES = 1 << (FILE_BITS + 1)
 """Places in the listing of a directory: files come after all directories."""
@@ -44,6 +50,16 @@ _FIRST_OF_FILES = 1 << (FILE_BITS + 1)
 def inode_of(entry: MountEntry) -> int:
     """Return the inode number of an image's file."""
     return entry.index_id << FILE_BITS
+
+
+def volume_inode_of(inode: int) -> int:
+    """Return the inode number of the directory of an image's files, by that of any file in it."""
+    return inode & ~_FILE_MASK | 1
+
+
+def is_inside(inode: int) -> bool:
+    """Tell whether an inode number is of the directory of an image's files, or of a file in it."""
+    return bool(inode >> FILE_BITS and inode & _FILE_MASK)
 
 
 def handle_of(entry: MountEntry) -> int:
@@ -56,7 +72,10 @@ def handle_of(entry: MountEntry) -> int:
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Node:
-    """A file or a directory. `entry` is None for a directory, `children` for a file."""
+    """A file or a directory. `entry` is None for a directory, `children` for a file.
+
+    What `is_volume` is the directory of the files inside of an image, which are not in the tree.
+    """
 
     inode: int
     parent: Node | None
@@ -65,11 +84,12 @@ class Node:
     children: dict[bytes, Node] | None
     listing: list[Node] | None = None
     subdirectory_count: int = 0
+    is_volume: bool = False
 
     @property
     def is_directory(self) -> bool:
         """Tell whether this is a directory."""
-        return self.children is not None
+        return self.is_volume or self.children is not None
 
     @property
     def place(self) -> int:
@@ -122,12 +142,16 @@ class Applied(NamedTuple):
 class Tree:
     """All nodes of a mount.
 
+    Args:
+        with_files: whether there is a directory `FILES`, with one of the files of each image.
+
     Attributes:
         image_count: the number of files.
         size_bytes: guest bytes of all of them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, with_files: bool = False) -> None:
+        self._with_files = with_files
         self.root = Node(ROOT_INODE, None, b"", None, {})
         self._nodes = {ROOT_INODE: self.root}
         self._keys: dict[int, int] = {}
@@ -142,6 +166,11 @@ class Tree:
     def entry_of_handle(self, handle: int) -> MountEntry | None:
         """Return the image whose content a handle is of, or None if none has a name."""
         node = self._by_handle.get(handle)
+        return None if node is None else node.entry
+
+    def image_around(self, inode: int) -> MountEntry | None:
+        """Return the image that a file is inside of, or None if that has no name any more."""
+        node = self._nodes.get(volume_inode_of(inode))
         return None if node is None else node.entry
 
     def child(self, parent_inode: int, name: bytes) -> Node | None:
@@ -171,20 +200,34 @@ class Tree:
         self.size_bytes = changes.size_bytes
         for path in changes.removed:
             self._remove(path, applied)
+            self._remove((FILES, *path), applied)
         for path, entry in changes.placed:
             self._place(path, entry, applied)
+            if self._shows_files_of(entry):
+                self._place((FILES, *path), entry, applied, is_volume=True)
+            else:
+                self._remove((FILES, *path), applied)
         return applied
+
+    def _shows_files_of(self, entry: MountEntry) -> bool:
+        # Of a block device nothing may be kept, and a file system is read with what was kept of it.
+        return self._with_files and is_read(entry.file_system) and not entry.is_live
 
     def _remove(self, path: Path, applied: Applied) -> None:
         node: Node | None = self.root
         for part in path:
             node = None if node is None or node.children is None else node.children.get(part)
+        if node is not None and node.entry is None:
+            # A directory of that name: what is in it has names of its own.
+            return
         while node is not None and node.parent is not None and not node.children:
             parent = node.parent
             self._unlink(parent, node, applied)
             node = parent
 
-    def _place(self, path: Path, entry: MountEntry, applied: Applied) -> None:
+    def _place(
+        self, path: Path, entry: MountEntry, applied: Applied, *, is_volume: bool = False
+    ) -> None:
         parent = self.root
         *directories, name = path
         for depth, part in enumerate(directories):
@@ -197,7 +240,7 @@ class Tree:
             parent = below
         assert parent.children is not None
         known = parent.children.get(name)
-        inode = inode_of(entry)
+        inode = volume_inode_of(inode_of(entry)) if is_volume else inode_of(entry)
         if known is not None:
             assert known.entry is not None
             if (known.inode, known.entry.content_key) == (inode, entry.content_key):
@@ -208,14 +251,14 @@ class Tree:
         if self._keys.setdefault(inode, entry.content_key) != entry.content_key:
             self._keys[inode] = entry.content_key
             applied.reused.append(inode)
-        self._link(parent, Node(inode, parent, name, entry, None))
+        self._link(parent, Node(inode, parent, name, entry, None, is_volume=is_volume))
 
     def _link(self, parent: Node, node: Node) -> None:
         assert parent.children is not None
         parent.children[node.name] = node
         parent.listing = None
         self._nodes[node.inode] = node
-        if node.entry is not None:
+        if node.entry is not None and not node.is_volume:
             self._by_handle[handle_of(node.entry)] = node
 
     def _unlink(self, parent: Node, node: Node, applied: Applied) -> None:
@@ -246,10 +289,12 @@ class Planner:
 
     Args:
         only: ids of the images that are shown; all if None.
+        reserved: a name in the root that no image may have; None where there is none.
     """
 
-    def __init__(self, only: Collection[int] | None = None) -> None:
+    def __init__(self, only: Collection[int] | None = None, reserved: bytes | None = None) -> None:
         self._only = only
+        self._reserved = reserved
         self._rows: frozenset[tuple[Any, ...]] = frozenset()
         self._entries: dict[int, MountEntry] = {}
         self._paths: dict[int, Path] = {}
@@ -290,7 +335,7 @@ class Planner:
         affected = differing
         if self._is_arranged or any(map(self._is_in_conflict, differing)):
             old = self._paths
-            self._paths = arrange(self._entries)
+            self._paths = arrange(self._entries, self._reserved)
             moved = (each for each in old if old[each] != self._paths.get(each))
             affected = sorted({*differing, *moved})
             self._is_arranged = any(
@@ -318,6 +363,8 @@ class Planner:
         if entry is None:
             return False
         path = path_of(entry.name)
+        if path[0] == self._reserved:
+            return True
         return path in self._directories or any(each in self._wanted for each in prefixes(path))
 
     def _remember(self, entry: MountEntry) -> None:
@@ -341,22 +388,31 @@ class Planner:
                 del self._directories[prefix]
 
 
-def arrange(entries: Mapping[int, MountEntry]) -> dict[int, Path]:
-    """Return the path of every entry, by id. A file whose name is a directory's gets `` (2)``."""
-    listed = [entries[image_id] for image_id in sorted(entries)]
-    directories = {prefix for entry in listed for prefix in prefixes(path_of(entry.name))}
-    taken = {os.fsencode(entry.name) for entry in listed}
+def arrange(entries: Mapping[int, MountEntry], reserved: bytes | None = None) -> dict[int, Path]:
+    """Return the path of every entry, by id. A file whose name is a directory's gets `` (2)``.
+
+    So does what begins with a name that is reserved.
+    """
+    names = {image_id: entries[image_id].name for image_id in sorted(entries)}
+    if reserved is not None:
+        firsts = {path_of(name)[0] for name in names.values()}
+        instead = free_name(os.fsdecode(reserved), lambda name: os.fsencode(name) in firsts)
+        for image_id, name in names.items():
+            first, slash, rest = name.partition("/")
+            if os.fsencode(first) == reserved:
+                names[image_id] = instead + slash + rest
+    directories = {prefix for name in names.values() for prefix in prefixes(path_of(name))}
+    taken = {os.fsencode(name) for name in names.values()}
     paths: dict[int, Path] = {}
-    for entry in listed:
-        path = path_of(entry.name)
+    for image_id, name in names.items():
+        path = path_of(name)
         if path in directories:
             other = free_name(
-                entry.name,
-                lambda name: os.fsencode(name) in taken or path_of(name) in directories,
+                name, lambda name: os.fsencode(name) in taken or path_of(name) in directories
             )
             taken.add(os.fsencode(other))
             path = path_of(other)
-        paths[entry.image_id] = path
+        paths[image_id] = path
     return paths
 
 

@@ -16,20 +16,23 @@ if TYPE_CHECKING:
 
 _ENTRY = """
     images.id, images.name, images.size_bytes, images.used_bytes, images.index_id,
-    indexes.content_key, images.status = 'live'
+    indexes.content_key, images.status = 'live', volumes.mtime_ns, file_systems.type,
+    images.content = 'full'
 """
 _MOUNT_ENTRIES = f"""
-    SELECT {_ENTRY}, volumes.mtime_ns
+    SELECT {_ENTRY}
     FROM images JOIN indexes ON indexes.id = images.index_id
     JOIN volumes ON volumes.image_id = images.id
+    LEFT JOIN file_systems ON file_systems.image_id = images.id
     WHERE volumes.ordinal = 0 AND indexes.kind <> 'segments'
 """  # noqa: S608 - our own columns
 _COMPOSED_ENTRIES = f"""
     {FILES_BELOW.format(condition="")}
-    SELECT {_ENTRY}, volumes.mtime_ns
+    SELECT {_ENTRY}
     FROM images JOIN indexes ON indexes.id = images.index_id
     LEFT JOIN below ON below.image_id = images.id
     LEFT JOIN volumes ON volumes.image_id = below.child_id
+    LEFT JOIN file_systems ON file_systems.image_id = images.id
     WHERE images.path IS NULL
 """  # noqa: S608
 # Its own, and those of what it is a difference to.
@@ -69,8 +72,11 @@ def mount_entries(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
 
 def mount_entry(image_id: int, name: str | bytes, *rest: Any) -> MountEntry:  # noqa: ANN401 - a row
     """Return what a mount shows of a row."""
-    size, used, index_id, key, is_live, mtime_ns = rest
-    return MountEntry(image_id, file_name(name), size, used, index_id, key, bool(is_live), mtime_ns)
+    size, used, index_id, key, is_live, mtime_ns, file_system, has_content = rest
+    return MountEntry(
+        image_id, file_name(name), size, used, index_id, key, bool(is_live), mtime_ns,
+        file_system, bool(has_content),
+    )  # fmt: skip
 
 
 def image_files(connection: sqlite3.Connection, image_id: int) -> ImageFiles:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("imgcat.catalog")
 
 _IDENTITY = 7
-"""Columns of a row before those that differ from file to file."""
+"""Columns of a row before the one that differs from file to file: when that was changed."""
 
 
 def mount_entries(catalog: Catalog, only: Collection[int] | None = None) -> list[MountEntry]:
@@ -51,8 +51,10 @@ def entries_of(
 
 def _entry(rows: list[tuple[Any, ...]]) -> MountEntry:
     """Return the entry of an image, checked."""
-    mtime = max((int(mtime) for *_identity, mtime in rows if mtime is not None), default=0)
-    entry = mount_entry(*rows[0][:_IDENTITY], mtime)
+    times = [row[_IDENTITY] for row in rows]
+    mtime = max((int(each) for each in times if each is not None), default=0)
+    first = rows[0]
+    entry = mount_entry(*first[:_IDENTITY], mtime, *first[_IDENTITY + 1 :])
     check_name(entry.name)
     numbers = (entry.size_bytes, entry.used_bytes)
     if not all(isinstance(number, int) and number >= 0 for number in numbers):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 
+from ...filesystems.errors import RefusedError
 from ...formats.errors import FormatError
 from ...formats.index.rank_chunk import ChunkMissingError
 from ..errors import CatalogError, ImageChangedError, ImageNotFoundError, NeedsRepackError
@@ -13,6 +14,7 @@ _ERRNOS: dict[type[BaseException], int] = {
     ImageChangedError: errno.ESTALE,
     ChunkMissingError: errno.ESTALE,
     NeedsRepackError: errno.EOPNOTSUPP,
+    RefusedError: errno.EOPNOTSUPP,
     CatalogError: errno.EIO,
     FormatError: errno.EIO,
     MemoryError: errno.ENOMEM,

@@ -134,35 +134,42 @@ def pack_entry(entry: Entry) -> bytes:
 
 
 def unpack_entries(data: memoryview) -> list[Entry]:
-    """Return the entries in a frame.
+    """Return the entries in a frame. Raises as `unpack_entry`."""
+    found = []
+    position = 0
+    while position < len(data):
+        entry, position = unpack_entry(data, position)
+        found.append(entry)
+    return found
+
+
+def unpack_entry(data: memoryview | bytearray, position: int) -> tuple[Entry, int]:
+    """Return the entry at a position, and the position behind it.
 
     Raises:
         struct.error: there are fewer bytes than it says.
     """
-    found = []
-    position = 0
-    while position < len(data):
-        (
-            inode, size, modified, accessed, changed, created, part_m, part_a, part_c, part_b,
-            mode, links, uid, gid, device, stored, flags, name_length, target_length,
-        ) = ENTRY.unpack_from(data, position)  # fmt: skip
-        position += ENTRY.size
-        stop = position + name_length
-        name = bytes(data[position:stop])
-        position = stop + target_length
-        target = bytes(data[stop:position])
-        if position > len(data):
-            raise struct.error("a name is cut off")
-        times = Times(
-            None if modified == NO_TIME else modified * _SECOND + part_m,
-            None if accessed == NO_TIME else accessed * _SECOND + part_a,
-            None if changed == NO_TIME else changed * _SECOND + part_c,
-            None if created == NO_TIME else created * _SECOND + part_b,
-        )
-        found.append(Entry(
-            name, inode, size, mode, links, uid, gid, device, stored, times, target, flags,
-        ))  # fmt: skip
-    return found
+    (
+        inode, size, modified, accessed, changed, created, part_m, part_a, part_c, part_b,
+        mode, links, uid, gid, device, stored, flags, name_length, target_length,
+    ) = ENTRY.unpack_from(data, position)  # fmt: skip
+    position += ENTRY.size
+    stop = position + name_length
+    name = bytes(data[position:stop])
+    position = stop + target_length
+    target = bytes(data[stop:position])
+    if position > len(data):
+        raise struct.error("a name is cut off")
+    times = Times(
+        None if modified == NO_TIME else modified * _SECOND + part_m,
+        None if accessed == NO_TIME else accessed * _SECOND + part_a,
+        None if changed == NO_TIME else changed * _SECOND + part_c,
+        None if created == NO_TIME else created * _SECOND + part_b,
+    )
+    entry = Entry(
+        name, inode, size, mode, links, uid, gid, device, stored, times, target, flags
+    )  # fmt: skip
+    return entry, position
 
 
 def send(connection: socket.socket, kind: Kind, data: bytes | memoryview = b"") -> None:

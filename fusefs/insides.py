@@ -1,0 +1,269 @@
+"""The files inside of images, as a mount shows them: ``DIR/files/NAME/…``.
+
+In the event loop only, and nothing here waits in it: what is not known is asked for in a thread, of
+which each image has a few, so that one whose disk hangs holds up no other.
+"""
+
+from __future__ import annotations
+
+import collections
+import errno
+import os
+import stat
+import weakref
+from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
+
+import pyfuse3
+import trio
+
+from ..filesystems.paths import inside_link
+from .attributes import OfFiles
+from .volumes import ROOT, inode_in, number_of
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from typing import Any
+
+    from ..catalog.records import MountEntry
+    from ..filesystems.listing import Listing
+    from ..filesystems.worker.wire import Entry
+    from .access import Access, Answer
+    from .listings import Listings
+    from .volumes import Volumes
+
+    InThread = Callable[..., Awaitable[Any]]
+
+_R = TypeVar("_R")
+_Args = TypeVarTuple("_Args")
+
+_THREADS_PER_IMAGE = 4
+
+_LISTED_AFTER = 3
+"""Names that are looked up in a directory one by one; from then on, all of it is read at once."""
+
+_MOST_ENTRIES = 8192
+"""Files of which it is kept what was found, beside the directories that are kept whole."""
+
+_MOST_ABOVE = 1 << 18
+"""Directories and links of which it is kept where they are."""
+
+_MOST_ATTRIBUTED = 256
+"""Files of which extended attributes are kept."""
+
+OWNER, MODE, TARGET = b"imgcat.owner", b"imgcat.mode", b"imgcat.target"
+"""Attributes that tell what the file system has where a mount shows something else. They are in no
+list of names, so that nobody copies them."""
+
+
+class Insides:
+    """The files inside of the images of one mount.
+
+    Args:
+        volumes: the file systems.
+        listings: directories that are kept.
+        access: who may read the images.
+        in_thread: calls a function in a thread, under a limiter.
+        is_real: whether owners and modes are shown that the file systems have.
+    """
+
+    def __init__(
+        self,
+        volumes: Volumes,
+        listings: Listings,
+        access: Access,
+        in_thread: InThread,
+        *,
+        is_real: bool,
+    ) -> None:
+        self._volumes = volumes
+        self._listings = listings
+        self._access = access
+        self._in_thread = in_thread
+        self._is_real = is_real
+        self._limiters: weakref.WeakValueDictionary[int, trio.CapacityLimiter] = (
+            weakref.WeakValueDictionary()
+        )
+        # By the key of what the image holds, and the number of the file.
+        self._entries: _Kept[Entry] = _Kept(_MOST_ENTRIES)
+        self._above: _Kept[int] = _Kept(_MOST_ABOVE)
+        self._attributes: _Kept[dict[bytes, bytes]] = _Kept(_MOST_ATTRIBUTED)
+        self._missed: _Kept[int] = _Kept(_MOST_ENTRIES)
+        self._has_owners: _Kept[bool] = _Kept(_MOST_ENTRIES)
+
+    # -- names and attributes ----------------------------------------------
+
+    async def lookup(
+        self, image: MountEntry, parent_inode: int, name: bytes
+    ) -> pyfuse3.EntryAttributes:
+        """Find a name in a directory.
+
+        Raises:
+            FileNotFoundError: there is none.
+            Whatever `Volumes` raises.
+        """
+        parent = number_of(parent_inode)
+        key = (image.content_key, parent)
+        if name == b".":
+            return await self.getattr(image, parent_inode)
+        if name == b"..":
+            above = self._above.get(key)
+            if above is None:
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+            return await self.getattr(image, inode_in(image, above))
+        known = self._listings.get(key)
+        missed = self._missed.get(key) or 0
+        if known is None and missed >= _LISTED_AFTER:
+            known = await self._list(image, parent)
+        if known is not None:
+            found = known[0].find(name)
+            entry = None if found is None else _normal(found, known[1])
+        else:
+            self._missed.put(key, missed + 1)
+            entry = await self._ask(image, self._volumes.find, image, parent, name)
+        if entry is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        self._remember(image, parent, entry)
+        self._entries.put((image.content_key, entry.inode), entry)
+        return await self._attributes_of(image, entry)
+
+    async def getattr(self, image: MountEntry, inode: int) -> pyfuse3.EntryAttributes:
+        """Return what `stat` tells. Raises as `Volumes.stat`."""
+        return await self._attributes_of(image, await self.entry(image, inode))
+
+    async def entry(self, image: MountEntry, inode: int) -> Entry:
+        """Return a file by its inode number. Raises as `Volumes.stat`."""
+        key = (image.content_key, number_of(inode))
+        entry = self._entries.get(key)
+        if entry is None:
+            found: Entry = await self._ask(image, self._volumes.stat, image, key[1])
+            self._entries.put(key, found)
+            return found
+        return entry
+
+    async def readlink(self, image: MountEntry, inode: int) -> bytes:
+        """Return where a link leads, as a path that stays inside of the image.
+
+        Raises:
+            OSError: ESTALE where it is not known in which directory it is: the kernel looks its
+                path up again then.
+            As `Volumes.stat`.
+        """
+        number = number_of(inode)
+        entry = await self.entry(image, inode)
+        above = self._directories_above(image, number)
+        target = inside_link(entry.target, len(above) - 1)
+        if target is None:
+            target = await self._ask(image, self._volumes.way_to, image, entry.target, above)
+        return target
+
+    async def listxattr(self, image: MountEntry, inode: int) -> list[bytes]:
+        """Return the names of a file's extended attributes."""
+        return list(await self._attributes_in(image, inode))
+
+    async def getxattr(self, image: MountEntry, inode: int, name: bytes) -> bytes | None:
+        """Return an extended attribute of a file, None where it has none of that name."""
+        if name in {OWNER, MODE, TARGET}:
+            entry = await self.entry(image, inode)
+            if name == TARGET:
+                return entry.target if stat.S_ISLNK(entry.mode) else None
+            if not await self._owners(image):
+                return None
+            return b"%d:%d" % (entry.uid, entry.gid) if name == OWNER else b"%o" % entry.mode
+        return (await self._attributes_in(image, inode)).get(name)
+
+    # -- directories -------------------------------------------------------
+
+    async def readdir(
+        self, image: MountEntry, inode: int, start: int, token: pyfuse3.ReaddirToken
+    ) -> None:
+        """List a directory from behind the place `start` on. Raises as `Volumes.listing`."""
+        number = number_of(inode)
+        known = self._listings.get((image.content_key, number))
+        if known is None:
+            known = await self._list(image, number)
+        listing, root = known
+        making = OfFiles(image, self._access.known(image), is_real=await self._shows_real(image))
+        for place in range(start, len(listing)):
+            entry = _normal(listing[place], root)
+            attributes = making.of(inode_in(image, entry.inode), entry)
+            name = pyfuse3.FileNameT(entry.name)
+            if not pyfuse3.readdir_reply(token, name, attributes, place + 1):
+                break
+            self._remember(image, number, entry)
+
+    # -- helpers -----------------------------------------------------------
+
+    async def _list(self, image: MountEntry, number: int) -> tuple[Listing, int]:
+        listing, root = await self._ask(image, self._volumes.listing, image, number)
+        self._listings.put((image.content_key, number), listing, root)
+        return listing, root
+
+    async def _ask(self, image: MountEntry, function: Callable[[*_Args], _R], *args: *_Args) -> _R:
+        limiter = self._limiters.get(image.content_key)
+        if limiter is None:
+            limiter = self._limiters[image.content_key] = trio.CapacityLimiter(_THREADS_PER_IMAGE)
+        found: _R = await self._in_thread(limiter, function, *args)
+        return found
+
+    async def _attributes_of(self, image: MountEntry, entry: Entry) -> pyfuse3.EntryAttributes:
+        answer: Answer = await self._access.current(image)
+        making = OfFiles(image, answer, is_real=await self._shows_real(image))
+        return making.of(inode_in(image, entry.inode), entry)
+
+    async def _shows_real(self, image: MountEntry) -> bool:
+        return self._is_real and await self._owners(image)
+
+    async def _owners(self, image: MountEntry) -> bool:
+        key = (image.content_key, ROOT)
+        known = self._has_owners.get(key)
+        if known is None:
+            known = await self._ask(image, self._volumes.has_owners, image)
+            self._has_owners.put(key, known)
+        return known
+
+    async def _attributes_in(self, image: MountEntry, inode: int) -> dict[bytes, bytes]:
+        key = (image.content_key, number_of(inode))
+        known = self._attributes.get(key)
+        if known is None:
+            known = await self._ask(image, self._volumes.attributes, image, key[1])
+            self._attributes.put(key, known)
+        return known
+
+    def _remember(self, image: MountEntry, parent: int, entry: Entry) -> None:
+        """Keep where a directory or a link is: that tells where a link leads."""
+        if stat.S_ISDIR(entry.mode) or stat.S_ISLNK(entry.mode):
+            self._above.put((image.content_key, entry.inode), parent)
+
+    def _directories_above(self, image: MountEntry, number: int) -> list[int]:
+        """Return the directories that a file is in, from its own to the root."""
+        found: list[int] = []
+        while number != ROOT:
+            above = self._above.get((image.content_key, number))
+            if above is None or above in found:
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+            found.append(above)
+            number = above
+        return found
+
+
+def _normal(entry: Entry, root: int) -> Entry:
+    return entry._replace(inode=ROOT) if entry.inode == root else entry
+
+
+class _Kept(collections.OrderedDict[tuple[int, int], _R]):
+    """What was found of the last files that were looked at.
+
+    Args:
+        most: files.
+    """
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._most = most
+
+    def put(self, key: tuple[int, int], value: _R) -> None:
+        """Keep something, in place of the longest unused."""
+        self[key] = value
+        self.move_to_end(key)
+        if len(self) > self._most:
+            self.popitem(last=False)

@@ -84,7 +84,7 @@ def cp(
                     problems, tally = [message_of(outcome)], None
                 else:
                     problems, tally = outcome
-                    _report(place, tally, as_json=as_json)
+                    report(place, tally, as_json=as_json)
                     code = max(code, DAMAGED if problems else 0)
                 told.append(_fields(place, problems, tally))
     if as_json:
@@ -126,7 +126,7 @@ def _copied(
             while left:
                 try:
                     with naming(image):
-                        outcome: Outcome = _copy(
+                        outcome: Outcome = copy_one(
                             volume, left[0], target, recursive=recursive, streams=streams
                         )
                 except OF_ONE_IMAGE as error:
@@ -139,7 +139,7 @@ def _copied(
             yield place, error
 
 
-def _copy(
+def copy_one(
     volume: Volume, place: Place, target: str, *, recursive: bool, streams: bool
 ) -> tuple[list[str], Tally]:
     """Copy one file or directory; return what could not be copied, and what was."""
@@ -174,7 +174,8 @@ def _copy(
     return problems, copier.tally
 
 
-def _report(place: Place, tally: Tally, *, as_json: bool) -> None:
+def report(place: Place, tally: Tally, *, as_json: bool) -> None:
+    """Tell what came of a copy."""
     for what, count in sorted(tally.dropped.items()):
         complain(f"{place.image}: not kept of {count} file{'s' * (count != 1)}: {what}")
     if not settings.quiet and not as_json:

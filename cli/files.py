@@ -19,6 +19,7 @@ from .settings import complain
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ..filesystems.content import FileContent, WorkerContent
     from ..filesystems.volume import Volume
     from ..filesystems.worker.wire import Entry
 
@@ -86,24 +87,24 @@ def files(
         start = volume.resolve(path or b"/", follow=not long)
         top = path if path is not None and recursive else b""
         if stat.S_ISDIR(start.mode):
-            listed = _listed(volume, start, top.rstrip(b"/"), recursive=recursive, tell=tell)
+            found = listed(volume, start, top.rstrip(b"/"), recursive=recursive, tell=tell)
         else:
-            listed = iter([(path or b"", start)])
+            found = iter([(path or b"", start)])
         if as_json:
             from .render import write_json
 
-            write_json([_fields(shown(name), entry) for name, entry in listed])
+            write_json([_fields(shown(name), entry) for name, entry in found])
         else:
             try:
-                for name, entry in listed:
-                    sys.stdout.write(_line(shown(name), entry, long=long) + "\n")
+                for name, entry in found:
+                    sys.stdout.write(line_of(shown(name), entry, long=long) + "\n")
             except BrokenPipeError as error:
                 raise typer.Exit(BROKEN_PIPE) from error
     if problems:
         raise typer.Exit(DAMAGED)
 
 
-def _listed(
+def listed(
     volume: Volume,
     directory: Entry,
     path: bytes,
@@ -143,7 +144,8 @@ def _listed(
         is_first = False
 
 
-def _line(name: str, entry: Entry, *, long: bool) -> str:
+def line_of(name: str, entry: Entry, *, long: bool) -> str:
+    """Return how a file is listed."""
     if not long:
         return name + "/" if stat.S_ISDIR(entry.mode) else name
     from ..filesystems.names import shown
@@ -152,14 +154,14 @@ def _line(name: str, entry: Entry, *, long: bool) -> str:
     device = f"{os.major(entry.device)},{os.minor(entry.device)}"
     size = device if is_device else str(entry.size)
     arrow = f" -> {shown(entry.target)}" if stat.S_ISLNK(entry.mode) else ""
-    time = _time(entry.times.modified, " ")
+    time = time_of(entry.times.modified, " ")
     mode = stat.filemode(entry.mode)
     return (
         f"{mode} {entry.links:>3} {entry.uid:>5} {entry.gid:>5} {size:>12} {time:<19} {name}{arrow}"
     )
 
 
-_TYPES = {
+TYPES = {
     stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink",
     stat.S_IFIFO: "fifo", stat.S_IFSOCK: "socket", stat.S_IFCHR: "character device",
     stat.S_IFBLK: "block device",
@@ -173,7 +175,7 @@ def _fields(name: str, entry: Entry) -> dict[str, Any]:
 
     return {
         "path": name,
-        "type": _TYPES[stat.S_IFMT(entry.mode)],
+        "type": TYPES[stat.S_IFMT(entry.mode)],
         "inode": entry.inode,
         "size": entry.size,
         "mode": f"{stat.S_IMODE(entry.mode):04o}",
@@ -190,7 +192,8 @@ def _fields(name: str, entry: Entry) -> dict[str, Any]:
     }
 
 
-def _time(nanoseconds: int | None, between: str = "T") -> str:
+def time_of(nanoseconds: int | None, between: str = "T") -> str:
+    """Return a time in UTC, to the second."""
     if nanoseconds is None:
         return "-"
     seconds = nanoseconds // _SECOND
@@ -201,7 +204,7 @@ def _time(nanoseconds: int | None, between: str = "T") -> str:
 def _json_time(nanoseconds: int | None) -> str | None:
     if nanoseconds is None:
         return None
-    return f"{_time(nanoseconds)}.{nanoseconds % _SECOND:09d}Z"
+    return f"{time_of(nanoseconds)}.{nanoseconds % _SECOND:09d}Z"
 
 
 def cat(place: PlaceArgument, as_is: AsIsOption = False) -> None:
@@ -212,8 +215,6 @@ def cat(place: PlaceArgument, as_is: AsIsOption = False) -> None:
       imgcat cat sda1:/etc/fstab
       imgcat cat disk.p2:/Users/anna/photo.jpg > photo.jpg
     """
-    from ..formats.passes.export import STDOUT_NAME, write_all
-
     image, path = parse_place(place)
     if path is None:
         raise typer.BadParameter(f"{place!r} names no file in the image: IMAGE:/PATH")
@@ -221,13 +222,23 @@ def cat(place: PlaceArgument, as_is: AsIsOption = False) -> None:
         entry = volume.resolve(path)
         if stat.S_ISDIR(entry.mode):
             raise typer.BadParameter(f"{place} is a directory: `imgcat files` lists it")
-        content = volume.content(entry.inode)
-        sys.stdout.flush()
-        buffer = memoryview(bytearray(_PIECE))
-        try:
-            for start in range(0, content.size, _PIECE):
-                view = buffer[: min(_PIECE, content.size - start)]
-                content.read_into(view, start)
-                write_all(_STDOUT, view, STDOUT_NAME)
-        except BrokenPipeError as error:
-            raise typer.Exit(BROKEN_PIPE) from error
+        write_content(volume.content(entry.inode))
+
+
+def write_content(content: FileContent | WorkerContent) -> None:
+    """Write what a file holds to standard output, behind what was written there before.
+
+    Raises:
+        typer.Exit: nobody reads it any more.
+    """
+    from ..formats.passes.export import STDOUT_NAME, write_all
+
+    sys.stdout.flush()
+    buffer = memoryview(bytearray(_PIECE))
+    try:
+        for start in range(0, content.size, _PIECE):
+            view = buffer[: min(_PIECE, content.size - start)]
+            content.read_into(view, start)
+            write_all(_STDOUT, view, STDOUT_NAME)
+    except BrokenPipeError as error:
+        raise typer.Exit(BROKEN_PIPE) from error

@@ -17,6 +17,7 @@ from .straight import are_only_files, catalog_for, temporary_catalog
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ..catalog.opening.open import OpenImage
     from ..catalog.records import ImageRecord
     from ..catalog.store import Catalog
     from ..filesystems.volume import Volume
@@ -65,26 +66,32 @@ def volume_of(image: str, *, as_is: bool) -> Iterator[Volume]:
         OSError: the same.
     """
     from ..catalog.opening.open import open_image
-    from ..catalog.opening.watched import WatchedReader
-    from ..filesystems.volume import Volume
 
     with _catalog_and_id(image) as (catalog, image_id):
         record = catalog.get(image_id)
         with naming(record.row.name):
-            _refuse_disk(catalog, record)
             opened = open_image(catalog, image_id)
-            reader = WatchedReader(opened)
             try:
-                has_content = record.row.content == "full"
-                volume = Volume(reader, as_is=as_is, has_content=has_content)
+                volume = open_volume(catalog, record, opened, as_is=as_is)
                 try:
-                    if volume.caveat:
-                        complain(f"{record.row.name}: {volume.caveat}")
                     yield volume
                 finally:
                     volume.close()
             finally:
-                reader.close()
+                opened.close()
+
+
+def open_volume(catalog: Catalog, record: ImageRecord, opened: OpenImage, *, as_is: bool) -> Volume:
+    """Return the files of an image that is open. Raises as `volume_of`."""
+    from ..catalog.opening.watched import WatchedReader
+    from ..filesystems.volume import Volume
+
+    _refuse_disk(catalog, record)
+    has_content = record.row.content == "full"
+    volume = Volume(WatchedReader(opened), as_is=as_is, has_content=has_content)
+    if volume.caveat:
+        complain(f"{record.row.name}: {volume.caveat}")
+    return volume
 
 
 @contextlib.contextmanager

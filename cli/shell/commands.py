@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ...formats.text import printable
 from ..arguments import parse_size
+from . import files
 from .session import Quit, UsageError, write, write_fields
 
 if TYPE_CHECKING:
@@ -285,6 +286,19 @@ COMMANDS = {
     "hexdump": Command(
         "OFFSET [LENGTH]", f"guest bytes, {_USUAL_LENGTH} if it is not said how many", _hexdump,
         ("hexdump 0", "hexdump 1K 64"),
+    ),
+    "ls": Command(
+        "[-l] [PATH]", "the files in a directory", files.ls, ("ls", "ls -l /etc")
+    ),
+    "cd": Command("[PATH]", "go to a directory", files.cd, ("cd /etc", "cd ..")),
+    "cat": Command("PATH", "what a file holds", files.cat, ("cat /etc/fstab",)),
+    "cp": Command(
+        "[-r] PATH... DEST", "copy files out of the image", files.cp,
+        ("cp /etc/fstab .", "cp -r /home/anna /srv/restored"),
+    ),
+    "stat": Command(
+        "PATH", "what a file is, and where in the image its runs lie", files.tell_of,
+        ("stat /etc/fstab",),
     ),
     "partitions": Command("", "the partition table", _partitions, ("partitions",)),
     "use": Command(

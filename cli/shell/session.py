@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ...catalog.opening.open import OpenImage
     from ...catalog.records import ImageRecord
     from ...catalog.store import Catalog
+    from ...filesystems.volume import Volume
 
 
 class Quit(Exception):  # noqa: N818 - no error
@@ -29,16 +30,21 @@ class Session:
     Args:
         catalog: where the images are.
         image_id: the first one.
+        as_is: whether files are read though the journal of their file system was not replayed.
 
     Attributes:
         catalog: as given.
         record: what the catalog knows of the image.
         opened: the image, open.
         code: the exit code of the worst that happened.
+        directory: where the user stands among the files in the image.
     """
 
-    def __init__(self, catalog: Catalog, image_id: int) -> None:
+    def __init__(self, catalog: Catalog, image_id: int, *, as_is: bool = False) -> None:
         self.catalog = catalog
+        self.directory = b"/"
+        self._as_is = as_is
+        self._volume: Volume | None = None
         self.code = 0
         self._image_id = image_id
         self.record, self.opened = self._open(image_id)
@@ -49,6 +55,25 @@ class Session:
 
     def __exit__(self, *exc: object) -> None:
         """Close the image."""
+        self._close()
+
+    @property
+    def volume(self) -> Volume:
+        """The files in the image.
+
+        Raises:
+            RefusedError: what it holds is not read.
+        """
+        from ..inside import open_volume
+
+        if self._volume is None:
+            self._volume = open_volume(self.catalog, self.record, self.opened, as_is=self._as_is)
+        return self._volume
+
+    def _close(self) -> None:
+        if self._volume is not None:
+            self._volume.close()
+            self._volume = None
         self.opened.close()
 
     @property
@@ -74,8 +99,9 @@ class Session:
         else:
             image_id = self.catalog.resolve(token)
         record, opened = self._open(image_id)
-        self.opened.close()
+        self._close()
         self._image_id, self.record, self.opened = image_id, record, opened
+        self.directory = b"/"
 
     def look_again(self) -> None:
         """Ask the catalog again what it knows of the image."""

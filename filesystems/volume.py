@@ -216,6 +216,10 @@ class Volume:
         self._worker.ask("files", take, inodes=inodes)
         self._ahead = found
 
+    def has_looked_at(self, inode: int) -> bool:
+        """Tell whether a file was asked for by `look_ahead`, and all of it is known."""
+        return inode in self._ahead
+
     def content(self, inode: int, stream: bytes = b"") -> FileContent | WorkerContent:
         """Return what a file, or another stream of it, holds; nothing of it is read yet.
 

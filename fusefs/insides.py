@@ -18,7 +18,7 @@ import trio
 
 from ..filesystems.paths import inside_link
 from .attributes import OfFiles
-from .volumes import ROOT, inode_in, number_of
+from .volumes import ROOT, InsideFile, inode_in, number_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -49,6 +49,13 @@ _MOST_ABOVE = 1 << 18
 
 _MOST_ATTRIBUTED = 256
 """Files of which extended attributes are kept."""
+
+_MOST_LISTED = 64
+"""Images of which it is kept which files were listed last."""
+
+_MOST_IN_ORDER = 8192
+_NEXT = 63
+"""Files that are looked up with one, where files are opened in the order in which they are."""
 
 OWNER, MODE, TARGET = b"imgcat.owner", b"imgcat.mode", b"imgcat.target"
 """Attributes that tell what the file system has where a mount shows something else. They are in no
@@ -88,6 +95,7 @@ class Insides:
         self._above: _Kept[int] = _Kept(_MOST_ABOVE)
         self._attributes: _Kept[dict[bytes, bytes]] = _Kept(_MOST_ATTRIBUTED)
         self._missed: _Kept[int] = _Kept(_MOST_ENTRIES)
+        self._listed: _Kept[_Listed] = _Kept(_MOST_LISTED)
         self._has_owners: _Kept[bool] = _Kept(_MOST_ENTRIES)
 
     # -- names and attributes ----------------------------------------------
@@ -182,6 +190,8 @@ class Insides:
         if known is None:
             known = await self._list(image, number)
         listing, root = known
+        if not start:
+            self._listed.put((image.content_key, ROOT), _Listed())
         making = OfFiles(image, self._access.known(image), is_real=await self._shows_real(image))
         for place in range(start, len(listing)):
             entry = _normal(listing[place], root)
@@ -190,6 +200,15 @@ class Insides:
             if not pyfuse3.readdir_reply(token, name, attributes, place + 1):
                 break
             self._remember(image, number, entry)
+            if stat.S_ISREG(entry.mode):
+                self._listed_in(image).add(entry.inode)
+
+    # -- files -------------------------------------------------------------
+
+    def file(self, image: MountEntry, inode: int) -> InsideFile:
+        """Return what is to be opened."""
+        number = number_of(inode)
+        return InsideFile(image, number, self._listed_in(image).behind(number))
 
     # -- helpers -----------------------------------------------------------
 
@@ -229,6 +248,15 @@ class Insides:
             self._attributes.put(key, known)
         return known
 
+    def _listed_in(self, image: MountEntry) -> _Listed:
+        """Return the files of the directory that was listed last."""
+        key = (image.content_key, ROOT)
+        known = self._listed.get(key)
+        if known is None:
+            known = _Listed()
+            self._listed.put(key, known)
+        return known
+
     def _remember(self, image: MountEntry, parent: int, entry: Entry) -> None:
         """Keep where a directory or a link is: that tells where a link leads."""
         if stat.S_ISDIR(entry.mode) or stat.S_ISLNK(entry.mode):
@@ -248,6 +276,30 @@ class Insides:
 
 def _normal(entry: Entry, root: int) -> Entry:
     return entry._replace(inode=ROOT) if entry.inode == root else entry
+
+
+class _Listed:
+    """The files of a directory, in the order in which it was listed: they may be opened in that."""
+
+    def __init__(self) -> None:
+        self._numbers: list[int] = []
+        self._places: dict[int, int] = {}
+        self._last = -1
+
+    def add(self, number: int) -> None:
+        """Add the next one."""
+        if len(self._numbers) < _MOST_IN_ORDER:
+            self._places[number] = len(self._numbers)
+            self._numbers.append(number)
+
+    def behind(self, number: int) -> tuple[int, ...]:
+        """Return the files behind one that is opened, if the one before it was opened just now."""
+        place = self._places.get(number)
+        if place is None:
+            return ()
+        is_next = 0 <= place - self._last <= 1
+        self._last = place
+        return tuple(self._numbers[place + 1 : place + 1 + _NEXT]) if is_next else ()
 
 
 class _Kept(collections.OrderedDict[tuple[int, int], _R]):

@@ -81,12 +81,19 @@ class OpenReaders:
     """What is open.
 
     Args:
-        opener: opens an image; it may block.
+        opener: opens an image, or a file in one; it may block.
         in_thread: calls a function in a thread, under a limiter.
+        opener_nowait: opens a file in an image where that needs no waiting; else returns None.
     """
 
-    def __init__(self, opener: Opener, in_thread: InThread) -> None:
+    def __init__(
+        self,
+        opener: Opener,
+        in_thread: InThread,
+        opener_nowait: Callable[[InsideFile], InsideReader | None] = lambda _file: None,
+    ) -> None:
         self._opener = opener
+        self._opener_nowait = opener_nowait
         self._in_thread = in_thread
         self._opening: weakref.WeakValueDictionary[int, trio.CapacityLimiter] = (
             weakref.WeakValueDictionary()
@@ -120,6 +127,10 @@ class OpenReaders:
         self._handles[handle] += 1
         try:
             known = self._by_handle.get(handle)
+            if known is None and is_inside(handle) and not isinstance(entry, MountEntry):
+                reader = self._opener_nowait(entry)
+                if reader is not None:
+                    return self._take(handle, entry, reader)
             if (
                 known is not None
                 and await self._in_thread(self._limiter(handle), known.reader.is_current)
@@ -171,6 +182,9 @@ class OpenReaders:
 
     async def _open(self, handle: int, entry: Entry) -> OpenReader:
         reader = await self._in_thread(self._limiter(handle), self._opener, entry)
+        return self._take(handle, entry, reader)
+
+    def _take(self, handle: int, entry: Entry, reader: Reader) -> OpenReader:
         fresh = OpenReader(entry, reader)
         before = self._by_handle.get(handle)
         self._by_handle[handle] = fresh

@@ -141,13 +141,17 @@ class Operations(pyfuse3.Operations):
         self.kernel_is_there = trio.Event()
         self.catching_up = CatchingUp()
         self._tree = Tree(with_files=inside is not None)
-        self._readers = OpenReaders(opener, self._in_thread)
+        self._volumes: Volumes | None = None if inside is None else inside[0]
+        listings = None if inside is None else inside[1]
+        self._readers = OpenReaders(
+            opener,
+            self._in_thread,
+            *([] if self._volumes is None else [self._volumes.open_file_nowait]),
+        )
         self._open_readers = self._readers.get
         self._access = Access(permissions, self._in_thread, self._wait_for)
         self._insides = None
-        self._volumes = None
-        if inside is not None:
-            self._volumes, listings = inside
+        if self._volumes is not None and listings is not None:
             self._insides = Insides(
                 self._volumes, listings, self._access, self._in_thread, is_real=is_real
             )
@@ -380,7 +384,8 @@ class Operations(pyfuse3.Operations):
         """Open an image, if its files may be read, and still are the ones that were scanned."""
         if is_inside(inode):
             image, handle = self._around(inode), inode
-            entry: MountEntry | InsideFile = InsideFile(image, number_of(inode))
+            assert self._insides is not None
+            entry: MountEntry | InsideFile = self._insides.file(image, inode)
         else:
             entry = image = self._entry(inode)
             handle = handle_of(image)
@@ -459,6 +464,11 @@ class Operations(pyfuse3.Operations):
         size = min(size, known.size - off)
         if size <= 0:
             return b""
+        if size <= _MAX_READ and off + size == known.size:
+            # Of the end of a file, as much as there is was not asked for yet.
+            view = self._scratch[:size]
+            if known.read_into_nowait(view, off):
+                return view  # type: ignore[return-value]
         known.reads += 1
         try:
             buffer = await self._in_thread(known.limiter, self._read, known.reader, off, size)

@@ -14,6 +14,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..filesystems.volume import Volume
+from ..formats.errors import FormatError
 from .tree import FILE_BITS, inode_of
 
 if TYPE_CHECKING:
@@ -48,10 +49,12 @@ class InsideFile(NamedTuple):
     Attributes:
         image: the image.
         number: the file's number in the file system; `ROOT` for the root.
+        following: numbers of files that are likely to be opened next.
     """
 
     image: MountEntry
     number: int
+    following: tuple[int, ...] = ()
 
     @property
     def inode(self) -> int:
@@ -182,10 +185,34 @@ class Volumes:
         """Open a file. Raises as `Volume.content`."""
         known = self._take(file.image)
         try:
+            if file.following and not known.volume.has_looked_at(file.number):
+                known.volume.look_ahead([file.number, *file.following])
             return InsideReader(known.reader, known.volume.content(file.number), self, known)
         except BaseException:
             self.let_go(known)
             raise
+
+    def open_file_nowait(self, file: InsideFile) -> InsideReader | None:
+        """Do as `open_file` if that needs no waiting; else return None."""
+        with self._lock:
+            slot = self._slots.get(file.image.content_key)
+        if slot is None or not slot.lock.acquire(blocking=False):
+            return None
+        try:
+            known = slot.open
+            is_fresh = known is not None and time.monotonic() - known.looked_at < _LOOK_EVERY
+            if known is None or not is_fresh or not known.volume.has_looked_at(file.number):
+                return None
+            try:
+                content = known.volume.content(file.number)
+            except FormatError:
+                # It is met again, and told, by who may wait.
+                return None
+            with self._lock:
+                known.users += 1
+            return InsideReader(known.reader, content, self, known)
+        finally:
+            slot.lock.release()
 
     # -- opening and closing ---------------------------------------------------
 

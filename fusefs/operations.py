@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import logging
-import mmap
 import os
 import time
 from typing import (
@@ -32,7 +30,9 @@ from ..catalog.opening.errnos import errno_of, is_expected
 from ..catalog.opening.permissions import own_permissions
 from . import attributes as attributes_of
 from .access import Access, Answer
+from .buffers import MOST, Buffers
 from .catching_up import CatchingUp
+from .guarding import guarded
 from .insides import Insides
 from .open_readers import OpenReaders
 from .tree import ROOT_INODE, Tree, handle_of, is_inside
@@ -42,23 +42,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Sequence
 
     from ..catalog.opening.permissions import KnownPermissions
-    from ..catalog.opening.watched import WatchedReader
     from ..catalog.records import MountEntry
     from .listings import Listings
     from .open_readers import Opener
     from .receiving import Turns
     from .tree import Applied, Changes, Node
-    from .volumes import InsideReader, Volumes
+    from .volumes import Volumes
 
 log = logging.getLogger("imgcat.mount")
-
-_MAX_READ = 1 << 20
-"""The kernel asks for at most this many bytes at a time (FUSE_MAX_MAX_PAGES of 4 KiB)."""
-
-_MOST_VIEWS = 64
-
-_MOST_SPARE = 16
-"""Buffers that are kept for reads that wait."""
 
 _MOST_CATCHING_UP = 2.0
 """Seconds that an open waits until the catalog was looked at again."""
@@ -74,32 +65,6 @@ _USUAL = {errno.ENOENT, errno.ENOTDIR, errno.ESTALE, errno.ELOOP}
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _Args = TypeVarTuple("_Args")
-
-
-def _new_buffer() -> memoryview:
-    """Return a buffer that begins at a page; private, so that forked processes share none."""
-    return memoryview(mmap.mmap(-1, _MAX_READ, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
-
-
-def _guarded(
-    handler: Callable[_P, Coroutine[Any, Any, _R]],
-) -> Callable[_P, Coroutine[Any, Any, _R]]:
-    """Turn whatever else leaves a handler into EIO, and log it as the bug that it is."""
-
-    @functools.wraps(handler)
-    async def wrapper(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        try:
-            return await handler(*args, **kwargs)
-        except (pyfuse3.FUSEError, trio.Cancelled):
-            raise
-        except MemoryError as error:
-            log.warning("%s: %s", handler.__name__, error)
-            raise pyfuse3.FUSEError(errno.ENOMEM) from None
-        except Exception:
-            log.exception("%s failed", handler.__name__)
-            raise pyfuse3.FUSEError(errno.EIO) from None
-
-    return wrapper
 
 
 class Operations(pyfuse3.Operations):
@@ -160,13 +125,9 @@ class Operations(pyfuse3.Operations):
         self._last_place = 0
         self._changed_ns = time.time_ns()
         self._uid, self._gid = os.getuid(), os.getgid()
-        # One buffer for every read that needs no waiting. pyfuse3 hands it to the kernel as soon
-        # as the handler returns, before any other task runs, so it is free again by then.
-        # It begins at a page, so that the kernel looks up no page more than it must.
-        self._scratch = _new_buffer()
-        self._views: dict[int, memoryview] = {}
-        # Others of the same kind, of which each read that waits takes one for itself.
-        self._spare: list[memoryview] = []
+        self._buffers = Buffers()
+        # The hot path takes them from here.
+        self._views = self._buffers.views
 
     @property
     def image_count(self) -> int:
@@ -228,7 +189,7 @@ class Operations(pyfuse3.Operations):
         """Tell that the mount is usable."""
         self.kernel_is_there.set()
 
-    @_guarded
+    @guarded
     async def lookup(
         self,
         parent_inode: pyfuse3.InodeT,
@@ -262,11 +223,11 @@ class Operations(pyfuse3.Operations):
             following = self._tree.children(parent_inode, node.place, _LOOK_AHEAD)
             self._access.refresh([each.entry for each in following if each.entry is not None])
 
-    @_guarded
+    @guarded
     async def forget(self, inode_list: Sequence[tuple[pyfuse3.InodeT, int]]) -> None:
         """Do nothing: nothing is kept for the kernel's sake."""
 
-    @_guarded
+    @guarded
     async def getattr(
         self,
         inode: pyfuse3.InodeT,
@@ -286,7 +247,7 @@ class Operations(pyfuse3.Operations):
                 return attributes_of.of_image(inode, known.entry, answer)
         return await self._current_attributes(self._node(inode))
 
-    @_guarded
+    @guarded
     async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:  # noqa: ARG002
         """Return the sizes of all images together."""
         data = pyfuse3.StatvfsData()
@@ -296,7 +257,7 @@ class Operations(pyfuse3.Operations):
         data.f_namemax = _NAME_MAX
         return data
 
-    @_guarded
+    @guarded
     async def readlink(
         self,
         inode: pyfuse3.InodeT,
@@ -306,7 +267,7 @@ class Operations(pyfuse3.Operations):
         target = await self._ask_inside("link", Insides.readlink, inode)
         return pyfuse3.FileNameT(target)
 
-    @_guarded
+    @guarded
     async def listxattr(
         self,
         inode: pyfuse3.InodeT,
@@ -318,7 +279,7 @@ class Operations(pyfuse3.Operations):
         names = await self._ask_inside("attributes", Insides.listxattr, inode)
         return [pyfuse3.XAttrNameT(each) for each in names]
 
-    @_guarded
+    @guarded
     async def getxattr(
         self,
         inode: pyfuse3.InodeT,
@@ -335,7 +296,7 @@ class Operations(pyfuse3.Operations):
 
     # -- directories -------------------------------------------------------
 
-    @_guarded
+    @guarded
     async def opendir(
         self,
         inode: pyfuse3.InodeT,
@@ -349,7 +310,7 @@ class Operations(pyfuse3.Operations):
             raise pyfuse3.FUSEError(errno.ENOTDIR)
         return pyfuse3.FileHandleT(inode)
 
-    @_guarded
+    @guarded
     async def readdir(
         self, fh: pyfuse3.FileHandleT, start_id: int, token: pyfuse3.ReaddirToken
     ) -> None:
@@ -368,13 +329,13 @@ class Operations(pyfuse3.Operations):
             if not pyfuse3.readdir_reply(token, name, self._attributes(node), node.place):
                 break
 
-    @_guarded
+    @guarded
     async def releasedir(self, fh: pyfuse3.FileHandleT) -> None:
         """Do nothing: nothing was kept."""
 
     # -- files -------------------------------------------------------------
 
-    @_guarded
+    @guarded
     async def open(
         self,
         inode: pyfuse3.InodeT,
@@ -431,10 +392,10 @@ class Operations(pyfuse3.Operations):
             known = self._open_readers(fh)
             if known is not None:
                 rest = known.size - off
-                if size <= rest and size <= _MAX_READ:
+                if size <= rest and size <= MOST:
                     view = self._views.get(size)
                     if view is None:
-                        view = self._view(size)
+                        view = self._buffers.view(size)
                     if known.read_into_nowait(view, off):
                         # pyfuse3 takes any buffer, though it declares bytes.
                         return view  # type: ignore[return-value]
@@ -443,13 +404,6 @@ class Operations(pyfuse3.Operations):
             raise
         except Exception as error:  # noqa: BLE001 - each becomes an errno and a line in the log
             self._fail(self._name(fh), f"read of {size} bytes at {off}", error)
-
-    def _view(self, size: int) -> memoryview:
-        """Return the first bytes of the shared buffer; the kernel asks for few sizes."""
-        if len(self._views) >= _MOST_VIEWS:
-            self._views.clear()
-        view = self._views[size] = self._scratch[:size]
-        return view
 
     async def _read_waiting(self, handle: int, off: int, size: int) -> bytes:
         """Read what may have to be waited for, or lies at the end, or nobody has opened here."""
@@ -464,34 +418,22 @@ class Operations(pyfuse3.Operations):
         size = min(size, known.size - off)
         if size <= 0:
             return b""
-        if size <= _MAX_READ and off + size == known.size:
+        if size <= MOST and off + size == known.size:
             # Of the end of a file, as much as there is was not asked for yet.
-            view = self._scratch[:size]
+            view = self._buffers.scratch[:size]
             if known.read_into_nowait(view, off):
                 return view  # type: ignore[return-value]
         known.reads += 1
         try:
-            buffer = await self._in_thread(known.limiter, self._read, known.reader, off, size)
+            buffer = await self._in_thread(
+                known.limiter, self._buffers.read, known.reader, off, size
+            )
         finally:
             self._readers.done_reading(known)
-        if len(buffer) == _MAX_READ and len(self._spare) < _MOST_SPARE:
-            self._spare.append(buffer)
+        self._buffers.give_back(buffer)
         return buffer[:size]  # type: ignore[return-value]
 
-    def _read(self, reader: WatchedReader | InsideReader, off: int, size: int) -> memoryview:
-        """Read into a buffer of its own and return that. In a thread: those that wait have none."""
-        if size > _MAX_READ:
-            buffer = memoryview(bytearray(size))
-        else:
-            try:
-                buffer = self._spare.pop()
-            except IndexError:
-                buffer = _new_buffer()
-        # It is lost after an exception.
-        reader.read_into(buffer[:size], off)
-        return buffer
-
-    @_guarded
+    @guarded
     async def release(self, fh: pyfuse3.FileHandleT) -> None:
         """Close the image, if this was its last handle."""
         self._readers.release(fh)

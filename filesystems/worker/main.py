@@ -109,6 +109,8 @@ class _Answers:
     def _content(self, inode: int, stream: str) -> dict[str, Any]:
         content = self._driver.content(inode, bytes.fromhex(stream))
         runs = content.runs
+        for why in content.reasons:
+            self._tell(why)
         if runs is not None:
             for start in range(0, len(runs), _RUNS_AT_ONCE):
                 some = runs[start : start + _RUNS_AT_ONCE]

@@ -210,6 +210,8 @@ def _json_time(nanoseconds: int | None) -> str | None:
 def cat(place: PlaceArgument, as_is: AsIsOption = False) -> None:
     """Write what a file in an image holds to standard output.
 
+    Exit code 5: it cannot be read as a whole; what comes before the damage is written.
+
     \b
     Examples:
       imgcat cat sda1:/etc/fstab
@@ -230,6 +232,7 @@ def write_content(content: FileContent | WorkerContent) -> None:
 
     Raises:
         typer.Exit: nobody reads it any more.
+        FormatError: it cannot be read as a whole; what comes before the damage is written.
     """
     from ..formats.passes.export import STDOUT_NAME, write_all
 
@@ -238,7 +241,36 @@ def write_content(content: FileContent | WorkerContent) -> None:
     try:
         for start in range(0, content.size, _PIECE):
             view = buffer[: min(_PIECE, content.size - start)]
-            content.read_into(view, start)
-            write_all(_STDOUT, view, STDOUT_NAME)
-    except BrokenPipeError as error:
-        raise typer.Exit(BROKEN_PIPE) from error
+            length, error = _read_up_to(content, view, start)
+            write_all(_STDOUT, view[:length], STDOUT_NAME)
+            if error is not None:
+                raise error
+    except BrokenPipeError as gone:
+        raise typer.Exit(BROKEN_PIPE) from gone
+
+
+def _read_up_to(
+    content: FileContent | WorkerContent, view: memoryview, offset: int
+) -> tuple[int, Exception | None]:
+    """Fill `view` as far as it can be read; return how far, and why the next byte cannot."""
+    from ..filesystems.copying import OF_ONE_FILE
+    from ..filesystems.errors import WorkerError
+
+    try:
+        content.read_into(view, offset)
+    except WorkerError:
+        raise
+    except OF_ONE_FILE as error:
+        failure: Exception = error
+    else:
+        return len(view), None
+    length, behind = 0, len(view)
+    while behind - length > 1:
+        middle = (length + behind) // 2
+        try:
+            content.read_into(view[length:middle], offset + length)
+        except OF_ONE_FILE as error:
+            behind, failure = middle, error
+        else:
+            length = middle
+    return length, failure

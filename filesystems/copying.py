@@ -20,6 +20,7 @@ from ..formats.index.rank_chunk import ChunkMissingError
 from . import ahead
 from .content import FileContent
 from .names import shown
+from .worker.wire import ZEROS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -401,7 +402,7 @@ def _pieces(content: FileContent | WorkerContent) -> Iterator[tuple[int, int]]:
     """Yield what of a file is not zeros by definition."""
     if isinstance(content, FileContent):
         for start, stop, place in content.runs(0, content.size):
-            if place >= 0:
+            if place != ZEROS:
                 yield start, stop
     elif content.size:
         yield 0, content.size

@@ -36,10 +36,11 @@ class Listing:
     """The entries of a directory, in the order in which it has them. Of one thread while it grows.
 
     Attributes:
-        size_bytes: how much memory it takes, about.
+        is_whole: whether all of the directory could be read.
     """
 
     def __init__(self) -> None:
+        self.is_whole = True
         self._data = bytearray()
         self._positions = array("Q")
         self._by_name: dict[bytes, int] | None = None

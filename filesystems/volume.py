@@ -17,10 +17,10 @@ from .gate import check as check_kind
 from .listing import Listing, check, in_local_time
 from .paths import Walk
 from .process import Worker, Workers
-from .worker.wire import RUN, Entry, Kind, unpack_entries
+from .worker.wire import LOST, MOST_REASONS, RUN, ZEROS, Entry, Kind, unpack_entries
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from ..formats.reader import ImageReader
     from ..formats.superblocks.file_system import FileSystem
@@ -134,6 +134,7 @@ class Volume:
 
         def take(kind: Kind, data: memoryview) -> None:
             if kind is Kind.PROBLEM:
+                found.is_whole = False
                 tell(bytes(data).decode(errors="replace"))
                 return
             found.add(data, tell)
@@ -148,6 +149,7 @@ class Volume:
             if not len(found):
                 raise
             # The worker has said what it could read before.
+            found.is_whole = False
             tell(str(error))
         return found
 
@@ -220,8 +222,16 @@ class Volume:
         """Tell whether a file was asked for by `look_ahead`, and all of it is known."""
         return inode in self._ahead
 
-    def content(self, inode: int, stream: bytes = b"") -> FileContent | WorkerContent:
+    def content(
+        self, inode: int, stream: bytes = b"", tell: Tell = _nothing
+    ) -> FileContent | WorkerContent:
         """Return what a file, or another stream of it, holds; nothing of it is read yet.
+
+        Args:
+            inode: the file.
+            stream: the other stream; empty for what the file itself holds.
+            tell: told which bytes are lost, for what tells where they are is damaged. Reading
+                those raises a `DamagedError`; the others can be read.
 
         Raises:
             RefusedError: its bytes are not there, or are not what the file held.
@@ -229,6 +239,7 @@ class Volume:
             As `stat`.
         """
         runs = _Runs(self._reader.size)
+        name = f"{self.kind}.file {inode}"
         small = None if stream else self._ahead.get(inode)
         if small is not None:
             size: Any = small.size
@@ -236,19 +247,19 @@ class Volume:
             for run in small.runs or ():
                 runs.add_one(*run)
         else:
-            told = self._worker.ask(
-                "content", lambda _kind, data: runs.add(data), inode=inode, stream=stream.hex()
-            )
+            told = self._worker.ask("content", runs.take, inode=inode, stream=stream.hex())
             size, is_plain = told.get("size"), bool(told.get("plain"))
         if not isinstance(size, int) or not 0 <= size < 1 << 63:
             raise WorkerError(f"reader of {self.kind}", 0, f"a file of {size} bytes")
         if size and not self._has_content:
-            raise RefusedError(
-                f"{self.kind}.file {inode}", 0, "the image has no contents of files (--metadata)"
-            )
+            raise RefusedError(name, 0, "the image has no contents of files (--metadata)")
         if is_plain:
             runs.end(size)
-            return FileContent(self._reader, size, runs.starts, runs.places)
+            for text in runs.problems(size):
+                tell(f"{name}: {text}")
+            return FileContent(self._reader, size, runs.starts, runs.places, name, runs.reasons())
+        for why in runs.whys:
+            tell(f"{name}: {why}")
 
         def read(offset: int, length: int) -> bytes:
             if small is not None and small.data is not None:
@@ -335,15 +346,53 @@ class _Runs:
 
     Args:
         limit: bytes of the volume.
+
+    Attributes:
+        starts: where each begins in the file.
+        places: where it lies; see `FileContent`.
+        whys: why runs are lost: the first of those that are, the second, and so on.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._behind = 0
+        self._lost = array("Q")
         self.starts = array("Q")
         self.places = array("q")
+        self.whys: list[str] = []
 
-    def add(self, data: memoryview) -> None:
+    def take(self, kind: Kind, data: memoryview) -> None:
+        """Take a frame of the answer: runs, or why one is lost.
+
+        Raises:
+            WorkerError: it is none that can be.
+        """
+        if kind is not Kind.PROBLEM:
+            self._add(data)
+        elif len(self.whys) < MOST_REASONS:
+            self.whys.append(bytes(data).decode(errors="replace"))
+        else:
+            raise WorkerError("runs", 0, "too many are lost with a reason")
+
+    def reasons(self) -> dict[int, str]:
+        """Return why runs are lost, by their numbers."""
+        return dict(zip(self._lost, self.whys, strict=False))
+
+    def problems(self, size: int) -> Iterator[str]:
+        """Yield which bytes of a file of `size` are lost; of many only how many others there are.
+
+        Yields:
+            `MOST_REASONS` texts and one.
+        """
+        lost = [number for number in self._lost if self.starts[number] < size]
+        for number, why in zip(lost, self.whys, strict=False):
+            behind = self.starts[number + 1] if number + 1 < len(self.starts) else size
+            yield f"bytes [{self.starts[number]}, {min(size, behind)}) are lost: {why}"
+        others = len(lost) - len(self.whys)
+        if others > 0:
+            yield f"{others} other stretch{'es' * (others != 1)} of its bytes are lost too"
+
+    def _add(self, data: memoryview) -> None:
         """Add the runs in a frame.
 
         Raises:
@@ -356,9 +405,11 @@ class _Runs:
 
     def add_one(self, start: int, length: int, place: int) -> None:
         """Add a run. Raises as `add`."""
-        is_there = place == -1 or (place >= 0 and place + length <= self._limit)
+        is_there = place in {ZEROS, LOST} or 0 <= place <= self._limit - length
         if start != self._behind or not 0 < length < 1 << 63 or not is_there:
             raise WorkerError("runs", 0, f"{length} bytes at {start}, in the volume at {place}")
+        if place == LOST:
+            self._lost.append(len(self.starts))
         self.starts.append(start)
         self.places.append(place)
         self._behind = start + length

@@ -124,6 +124,9 @@ class Insides:
             known = await self._list(image, parent)
         if known is not None:
             found = known[0].find(name)
+            if found is None and not known[0].is_whole:
+                # It may be in what cannot be read.
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
             entry = None if found is None else _normal(found, known[1])
         else:
             self._missed.put(key, missed + 1)

@@ -187,7 +187,10 @@ class Volumes:
         try:
             if file.following and not known.volume.has_looked_at(file.number):
                 known.volume.look_ahead([file.number, *file.following])
-            return InsideReader(known.reader, known.volume.content(file.number), self, known)
+            content = known.volume.content(
+                file.number, tell=lambda why: log.warning("%s: %s", file.image.name, why)
+            )
+            return InsideReader(known.reader, content, self, known)
         except BaseException:
             self.let_go(known)
             raise

@@ -105,14 +105,16 @@ def _fields(path: bytes, entry: Entry) -> dict[str, object]:
 
 def _write_runs(session: Session, entry: Entry) -> None:
     from ...filesystems.content import FileContent
+    from ...filesystems.worker.wire import LOST, ZEROS
     from ..render import write_table
 
-    content = session.volume.content(entry.inode)
+    content = session.volume.content(entry.inode, tell=lambda why: session.fail(why, DAMAGED))
     if not isinstance(content, FileContent):
         write("its bytes lie nowhere as they are: in the inode, or compressed")
         return
+    words = {ZEROS: "zeros", LOST: "cannot be read"}
     rows = [
-        (start, stop, "zeros" if place < 0 else place)
+        (start, stop, words.get(place, place))
         for start, stop, place in content.runs(0, content.size)
     ]
     write_table(("START", "STOP", "IN THE IMAGE"), rows, right=frozenset({"START", "STOP"}))

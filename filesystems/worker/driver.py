@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ..errors import DamagedError, RefusedError
+from .wire import LOST, MOST_REASONS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from .wire import Entry
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     """Told what cannot be read, where the rest can."""
 
 Run = tuple[int, int, int]
-"""First byte in the file, how many, and where they lie in the volume; -1 for zeros."""
+"""First byte in the file, how many, and where they lie in the volume: there, `ZEROS` or `LOST`."""
 
 MOST_RUNS = 1 << 22
 """Runs that a file may have. No file system makes more but to do harm."""
@@ -28,10 +29,13 @@ class Content(NamedTuple):
         size: bytes.
         runs: where they lie, ascending, without a gap from 0 to `size` or beyond; None where they
             lie nowhere as they are, and `Driver.read` gives them.
+        reasons: why runs are lost: the first of those that are, the second, and so on; of
+            `MOST_REASONS` at most.
     """
 
     size: int
     runs: Sequence[Run] | None
+    reasons: Sequence[str] = ()
 
 
 class Driver(Protocol):
@@ -48,7 +52,11 @@ class Driver(Protocol):
         """
 
     def find(self, inode: int, name: bytes) -> Entry | None:
-        """Return what a name in a directory leads to. Raises as `entries`."""
+        """Return what a name in a directory leads to. Raises as `entries`.
+
+        Raises:
+            DamagedError: it is not in what can be read of the directory, and the rest cannot.
+        """
 
     def stat(self, inode: int) -> Entry:
         """Return a file, without a name.
@@ -60,12 +68,18 @@ class Driver(Protocol):
     def content(self, inode: int, stream: bytes) -> Content:
         """Return where the bytes of a file, or of one of its other streams, are.
 
+        Where what would tell is damaged, only those bytes are lost that it tells of.
+
         Raises:
             FileNotFoundError: there is no such file, or stream.
         """
 
     def read(self, inode: int, stream: bytes, offset: int, length: int) -> bytes:
-        """Return bytes of what lies nowhere as it is; fewer at its end. Raises as `content`."""
+        """Return bytes of what lies nowhere as it is; fewer at its end. Raises as `content`.
+
+        Raises:
+            DamagedError: some of them are lost.
+        """
 
     def attributes(self, inode: int, tell: Tell) -> list[tuple[bytes, bytes]]:
         """Return the extended attributes of a file, as Linux names them."""
@@ -94,6 +108,75 @@ class WithoutExtras:
         """Return that there are none."""
         self.stat(inode)
         return []
+
+
+class Runs:
+    """The runs of a file, put together from its beginning on.
+
+    Attributes:
+        found: the runs, without a gap.
+        stop: the byte behind the last one.
+    """
+
+    def __init__(self) -> None:
+        self.found: list[Run] = []
+        self.stop = 0
+        self._reasons: dict[int, str] = {}
+
+    def add(self, stop: int, place: int) -> None:
+        """Let the bytes from the last one up to `stop` lie at a place, or be `ZEROS`.
+
+        Raises:
+            RefusedError: there are too many runs.
+        """
+        if self.stop < stop:
+            join(self.found, self.stop, stop - self.stop, place)
+            self.stop = stop
+
+    def lose(self, stop: int, why: str) -> None:
+        """Let the bytes from the last one up to `stop` be lost. Raises as `add`."""
+        is_more = bool(self.found) and self.found[-1][2] == LOST
+        if self.stop < stop and not is_more and len(self._reasons) < MOST_REASONS:
+            self._reasons[len(self.found)] = why
+        self.add(stop, LOST)
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why runs are lost; see `Content.reasons`."""
+        return list(self._reasons.values())
+
+    def why(self, number: int) -> str:
+        """Return why a run is lost: the one of this number in `found`."""
+        return self._reasons.get(number, "what tells where they are is damaged, as before")
+
+    def there(self, start: int, stop: int, structure: str) -> Iterator[Run]:
+        """Yield first byte, length and place of what of bytes ``[start, stop)`` is not zeros.
+
+        Raises:
+            DamagedError: some of them are lost.
+        """
+        for number, (first, count, place) in enumerate(self.found):
+            begin, end = max(first, start), min(first + count, stop)
+            if begin < end and place == LOST:
+                raise DamagedError(
+                    structure, begin, f"bytes [{begin}, {end}) of it: {self.why(number)}"
+                )
+            if begin < end and place >= 0:
+                yield begin, end - begin, place + begin - first
+
+
+def check_all_was_read(structure: str, problems: Collection[str]) -> None:
+    """Check that a name which was not found cannot be in what was not read of its directory.
+
+    Args:
+        structure: the directory.
+        problems: what could not be read of it.
+
+    Raises:
+        DamagedError: it can.
+    """
+    for why in problems:
+        raise DamagedError(structure, 0, f"the name is not in what can be read of it: {why}")
 
 
 def join(runs: list[Run], start: int, length: int, place: int) -> None:

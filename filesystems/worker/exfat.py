@@ -5,15 +5,16 @@ Source: Microsoft's exFAT file system specification.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import stat
 import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import DamagedError
-from .driver import Content, Run, WithoutExtras, join
+from .driver import Content, Runs, WithoutExtras, check_all_was_read
 from .fat_chains import EXFAT, Chains, moment
-from .wire import WALL_CLOCK, Entry, Times
+from .wire import LOST, WALL_CLOCK, ZEROS, Entry, Times
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -77,7 +78,7 @@ class ExFat(WithoutExtras):
     def __init__(self, source: Source, _kind: str, _options: Mapping[str, Any]) -> None:
         self._source = source
         boot = source.read(0, 512)
-        table, table_size, heap, self._clusters, self._root = struct.unpack_from("<IIIII", boot, 80)
+        table, table_size, heap, clusters, self._root = struct.unpack_from("<IIIII", boot, 80)
         (flags,) = struct.unpack_from("<H", boot, 106)
         sector, cluster, tables = boot[108], boot[109], boot[110]
         if not 9 <= sector <= 12 or sector + cluster > 25 or tables not in {1, 2}:  # noqa: PLR2004
@@ -87,7 +88,7 @@ class ExFat(WithoutExtras):
         self._size = 1 << (sector + cluster)
         self._heap = heap << sector
         self._chains = Chains(
-            source, EXFAT, (table << sector, table_size << sector), (self._heap, self._clusters),
+            source, EXFAT, (table << sector, table_size << sector), (self._heap, clusters),
             self._size,
         )  # fmt: skip
 
@@ -122,9 +123,11 @@ class ExFat(WithoutExtras):
 
     def find(self, inode: int, name: bytes) -> Entry | None:
         """Return what a name in a directory leads to."""
-        for found in self._sets(inode, lambda _text: None):
+        problems: collections.deque[str] = collections.deque(maxlen=1)
+        for found in self._sets(inode, problems.append):
             if found.name == name:
                 return self._entry(name, found)
+        check_all_was_read(f"exfat.directory {inode}", problems)
         return None
 
     def _stored(self, number: int) -> _Set:
@@ -193,34 +196,45 @@ class ExFat(WithoutExtras):
             if size > _LARGEST_DIRECTORY:
                 raise DamagedError(f"exfat.directory {inode}", 0, f"it has {size} bytes")
             runs = self._runs(found, size, f"exfat.directory {inode}")
-        for _start, length, place in runs:
+        for number, (start, length, place) in enumerate(runs.found):
+            if place == LOST:
+                tell(
+                    f"directory {inode}: bytes [{start}, {start + length}) are missing:"
+                    f" {runs.why(number)}"
+                )
+                continue
             for at in range(0, length, self._size):
-                data = self._source.read(place + at, min(self._size, length - at))
+                try:
+                    data = self._source.read(place + at, min(self._size, length - at))
+                except DamagedError as error:
+                    tell(f"directory {inode}: {error}")
+                    continue
                 for position in range(0, len(data) - _ENTRY + 1, _ENTRY):
                     yield (place + at + position) // _ENTRY, data[position : position + _ENTRY]
 
-    def _of_root(self, tell: Tell) -> list[Run]:
-        found: list[Run] = []
+    def _of_root(self, tell: Tell) -> Runs:
+        found = Runs()
         most = _LARGEST_DIRECTORY // self._size + 1
         try:
             for place in self._chains.places(self._root, most, "exfat.root"):
-                join(found, len(found) and found[-1][0] + found[-1][1], self._size, place)
+                found.add(found.stop + self._size, place)
         except DamagedError as error:
             tell(str(error))
         return found
 
     # -- what files hold -----------------------------------------------------
 
-    def _runs(self, found: _Set, size: int, what: str) -> list[Run]:
+    def _runs(self, found: _Set, size: int, what: str) -> Runs:
         """Return where the first `size` bytes of a file are."""
         (first,) = struct.unpack_from("<I", found.data, _ENTRY + 20)
         if not found.data[_ENTRY + 1] & _NO_CHAIN:
             return self._chains.runs(first, size, what)
-        if not size:
-            return []
-        place = self._chains.place(first, what)
-        self._chains.place(first + -(-size // self._size) - 1, what)
-        return [(0, size, place)]
+        runs = Runs()
+        behind = self._chains.clusters + 2
+        if 2 <= first < behind:  # noqa: PLR2004
+            runs.add(min(size, (behind - first) * self._size), self._chains.place(first, what))
+        runs.lose(size, f"its clusters begin at {first}, and the volume's end before {behind}")
+        return runs
 
     def content(self, inode: int, stream: bytes) -> Content:
         """Return where the bytes of a file are; those that were never written are zeros."""
@@ -236,9 +250,8 @@ class ExFat(WithoutExtras):
         if written > size:
             raise DamagedError(what, 0, f"{written} bytes of its {size} were written")
         runs = self._runs(found, written, what)
-        if written < size:
-            join(runs, written, size - written, -1)
-        return Content(size, runs)
+        runs.add(size, ZEROS)
+        return Content(size, runs.found, runs.reasons)
 
 
 def _parsed(number: int, data: bytes) -> _Set:

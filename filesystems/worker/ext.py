@@ -7,22 +7,23 @@ Source: fs/ext4/ext4.h, super.c and inline.c of Linux, and its ext4 documentatio
 
 from __future__ import annotations
 
+import collections
 import os
 import stat
 import struct
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DamagedError, RefusedError
-from .driver import Content, Run, join
+from .driver import Content, check_all_was_read
 from .ext_attributes import ExtAttributes
 from .ext_inode import EXTENTS_FLAG, BlockMaps, Inode
 from .ext_journal import Journal, ReplayedSource
-from .wire import ENCRYPTED, Entry, Times
+from .wire import ENCRYPTED, LOST, Entry, Times
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from .driver import Tell
+    from .driver import Run, Tell
     from .source import Source, VolumeSource
 
 _FILETYPE, _META_BG, _64_BIT = 0x2, 0x10, 0x80
@@ -113,7 +114,7 @@ class Ext:
                 "ext.journal", 0,
                 "it is on another device: --as-is reads the rest as it lies there",
             )  # fmt: skip
-        journal = Journal(source, self.runs(self.inode(self._journal)), self.block_size)
+        journal = Journal(source, self._maps.runs(self.inode(self._journal)).found, self.block_size)
         return ReplayedSource(source, journal.logged(), self.block_size)
 
     # -- inodes --------------------------------------------------------------
@@ -245,12 +246,11 @@ class Ext:
             return Content(0, ())
         if found.flags & _INLINE_DATA_FLAG:
             return Content(found.size, None)
-        runs = self.runs(found)
+        mapped = self._maps.runs(found)
+        runs: list[Run] | None = mapped.found
         if isinstance(self._source, ReplayedSource):
-            runs, is_plain = self._source.redirect(runs)
-            if not is_plain:
-                return Content(found.size, None)
-        return Content(found.size, runs)
+            runs = self._source.redirect(mapped.found)
+        return Content(found.size, runs, mapped.reasons)
 
     def check_readable(self, inode: Inode) -> None:
         """Check that what a file holds is what is stored.
@@ -276,12 +276,9 @@ class Ext:
     def _bytes(self, inode: Inode, offset: int, length: int) -> bytes:
         """Return bytes of a file by its runs, which `offset` and `length` are inside of."""
         data = bytearray(length)
-        stop = offset + length
-        for start, count, place in self.runs(inode):
-            first, last = max(start, offset), min(start + count, stop)
-            if first < last and place >= 0:
-                piece = self._source.read(place + first - start, last - first)
-                data[first - offset : last - offset] = piece
+        runs = self._maps.runs(inode)
+        for start, count, place in runs.there(offset, offset + length, f"ext.inode {inode.number}"):
+            data[start - offset : start - offset + count] = self._source.read(place, count)
         return bytes(data)
 
     def large_value(self, number: int, size: int) -> bytes:
@@ -295,27 +292,6 @@ class Ext:
         """Return what is in the inode itself: as many bytes as there is room for."""
         return bytes(inode.block) + self._attributes.inline_rest(inode)
 
-    def runs(self, inode: Inode) -> list[Run]:
-        """Return where a file's bytes are, in whole blocks, without a gap up to its size."""
-        found: list[Run] = []
-        size = self.block_size
-        position = 0
-        for first, count, block in self._maps.pieces(inode):
-            if first < position:
-                raise DamagedError(f"ext.inode {inode.number}", 0, "its extents overlap")
-            if first > position:
-                join(found, position * size, (first - position) * size, -1)
-            if block >= 0 and not (self._first_block < block and block + count <= self.blocks):
-                raise DamagedError(
-                    f"ext.inode {inode.number}", block * size,
-                    f"blocks [{block}, {block + count}) are not all of the volume's {self.blocks}",
-                )  # fmt: skip
-            join(found, first * size, count * size, block * size if block >= 0 else -1)
-            position = first + count
-        if position * size < inode.size:
-            join(found, position * size, inode.size - position * size, -1)
-        return found
-
     # -- directories ---------------------------------------------------------
 
     def entries(self, inode: int, tell: Tell) -> Iterator[Entry]:
@@ -328,9 +304,11 @@ class Ext:
 
     def find(self, inode: int, name: bytes) -> Entry | None:
         """Return what a name in a directory leads to."""
-        for each, number in self._names(self._directory(inode), lambda _text: None):
+        problems: collections.deque[str] = collections.deque(maxlen=1)
+        for each, number in self._names(self._directory(inode), problems.append):
             if each == name:
                 return self._entry(name, self.inode(number))
+        check_all_was_read(f"ext.inode {inode}", problems)
         return None
 
     def _directory(self, number: int) -> Inode:
@@ -352,10 +330,15 @@ class Ext:
                 yield from self._names_in(rest, inode, _IN_INODE, tell)
             return
         size = self.block_size
-        for start, count, place in self.runs(inode):
+        runs = self._maps.runs(inode)
+        for number, (start, count, place) in enumerate(runs.found):
             if place < 0:
                 if start < inode.size:
-                    tell(f"directory {inode.number}: bytes [{start}, {start + count}) are missing")
+                    why = runs.why(number) if place == LOST else "they are a hole"
+                    tell(
+                        f"directory {inode.number}: bytes [{start}, {start + count}) are missing:"
+                        f" {why}"
+                    )
                 continue
             for at in range(0, min(count, max(0, inode.size - start)), size):
                 try:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import stat
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import DamagedError
+from .driver import Runs
+from .wire import ZEROS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from .source import VolumeSource
 
 EXTENTS_FLAG = 0x80000
@@ -23,8 +23,15 @@ _MOST_DEPTH = 5
 _LONGEST_EXTENT = 32768
 _DIRECT = 12
 
-Piece = tuple[int, int, int]
-"""First block in the file, how many, and where in the volume: -1 for what was never written."""
+_LAST_BLOCK = 1 << 32
+"""No file has blocks from here on."""
+
+_UNWRITTEN = -1
+_TORN = "entries of its extent tree contradict each other"
+
+_Entry = tuple[int, int, int]
+"""Of a leaf: first block in the file, how many, and where in the volume, or `_UNWRITTEN`. Of
+another node: first block below it, 1, and the block of the node below."""
 
 
 class Inode:
@@ -76,74 +83,183 @@ class BlockMaps:
         self._first_block = first_block
         self._blocks = blocks
 
-    def pieces(self, inode: Inode) -> Iterator[Piece]:
-        """Yield what a file has; holes are what lies between.
+    def runs(self, inode: Inode) -> Runs:
+        """Return where a file's bytes are, in whole blocks, at least up to its size.
+
+        A part of the map that cannot be read, or cannot be true, loses the bytes that it maps.
 
         Raises:
-            DamagedError: its map leads nowhere, or in a circle.
+            DamagedError: the beginning of its map is none.
         """
+        found = Runs()
         if inode.flags & EXTENTS_FLAG:
-            return self._extents_of(inode, bytes(inode.block), None, set())
-        return self._pointers(inode)
+            node = _node(inode, bytes(inode.block), None)
+            self._below(inode, found, node, range(_LAST_BLOCK), set())
+        else:
+            self._pointers(inode, found)
+        found.add(inode.size, ZEROS)
+        return found
 
-    def _extents_of(
-        self, inode: Inode, node: bytes, depth: int | None, seen: set[int]
-    ) -> Iterator[Piece]:
-        magic, entries, most, here = struct.unpack_from("<HHHH", node)
-        name = f"ext.inode {inode.number}"
-        is_right = magic == _EXTENT_MAGIC and entries <= most <= (len(node) - 12) // 12
-        if not is_right or here > _MOST_DEPTH or (depth is not None and here != depth):
-            raise DamagedError(name, 0, "a node of its extent tree is none")
-        for position in range(12, 12 + entries * 12, 12):
-            if here:
-                first, low, high = struct.unpack_from("<IIH", node, position)
-                block = high << 32 | low
-                if block in seen or not self._first_block < block < self._blocks:
-                    raise DamagedError(name, block * self._size, "its extent tree is no tree")
-                seen.add(block)
-                child = self._source.read(block * self._size, self._size)
-                yield from self._extents_of(inode, child, here - 1, seen)
+    def _is_inside(self, block: int, count: int = 1) -> bool:
+        return self._first_block < block and block + count <= self._blocks
+
+    # -- extents -------------------------------------------------------------
+
+    def _below(
+        self, inode: Inode, found: Runs, node: _Node, covered: range, seen: set[int]
+    ) -> None:
+        """Add what a node has of the blocks of a file that are its own."""
+        size = self._size
+        kept, is_torn_behind = node.orderly(covered)
+        for number, ((first, count, block), is_torn) in enumerate(kept):
+            if is_torn:
+                found.lose(first * size, _TORN)
             else:
-                first, count, high, low = struct.unpack_from("<IHHI", node, position)
-                block = high << 32 | low
-                if count > _LONGEST_EXTENT:
-                    # Allocated, but never written: the old bytes there are nobody's business.
-                    count -= _LONGEST_EXTENT
-                    block = -1
-                if not count:
-                    raise DamagedError(name, 0, "an extent of it is empty")
-                yield first, count, block
+                found.add(first * size, ZEROS)
+            if node.depth:
+                behind = kept[number + 1][0][0] if number + 1 < len(kept) else covered.stop
+                self._child(inode, found, block, node.depth, range(first, behind), seen)
+            elif block == _UNWRITTEN:
+                # Allocated, but never written: the old bytes there are nobody's business.
+                found.add((first + count) * size, ZEROS)
+            elif self._is_inside(block, count):
+                found.add((first + count) * size, block * size)
+            else:
+                found.lose((first + count) * size, self._outside(block, count))
+        if is_torn_behind:
+            self._lose(inode, found, covered.stop, _TORN)
 
-    def _pointers(self, inode: Inode) -> Iterator[Piece]:
-        """Yield the same of a file with a map of blocks, as ext2 and ext3 have it."""
-        total = -(-inode.size // self._size)
-        pointers = struct.unpack("<15I", inode.block)
-        position = 0
+    def _child(
+        self, inode: Inode, found: Runs, block: int, depth: int, covered: range, seen: set[int]
+    ) -> None:
+        if block in seen:
+            self._lose(inode, found, covered.stop, f"block {block} is twice in its extent tree")
+            return
+        if not self._is_inside(block):
+            self._lose(inode, found, covered.stop, self._outside(block, 1))
+            return
+        seen.add(block)
+        try:
+            data = self._source.read(block * self._size, self._size)
+            node = _node(inode, data, depth - 1)
+        except DamagedError as error:
+            self._lose(inode, found, covered.stop, f"block {block} of its extent tree: {error}")
+            return
+        self._below(inode, found, node, covered, seen)
+
+    def _lose(self, inode: Inode, found: Runs, stop: int, why: str) -> None:
+        """Lose the blocks up to `stop`, as far as the file goes."""
+        found.lose(min(stop, -(-inode.size // self._size)) * self._size, why)
+
+    def _outside(self, block: int, count: int) -> str:
+        return f"blocks [{block}, {block + count}) are not all of the volume's {self._blocks}"
+
+    # -- pointers ------------------------------------------------------------
+
+    def _pointers(self, inode: Inode, found: Runs) -> None:
+        """Add what a file has by a map of blocks, as ext2 and ext3 have it."""
         seen: set[int] = set()
-        for number, pointer in enumerate(pointers):
-            if position >= total:
-                return
+        position = 0
+        for number, pointer in enumerate(struct.unpack("<15I", inode.block)):
             depth = max(0, number - _DIRECT + 1)
-            for block, count in self._pointed(inode, pointer, depth, seen):
-                if block:
-                    yield position, 1, block
-                position += count
-                if position >= total:
-                    return
+            self._pointed(inode, found, pointer, depth, position, seen)
+            position += (self._size // 4) ** depth
 
     def _pointed(
-        self, inode: Inode, pointer: int, depth: int, seen: set[int]
-    ) -> Iterator[tuple[int, int]]:
-        """Yield the blocks below a pointer, each with 1; 0 for a hole, and how many it is of."""
-        per_block = self._size // 4
-        if not depth or not pointer:
-            yield pointer, per_block**depth
+        self, inode: Inode, found: Runs, pointer: int, depth: int, position: int, seen: set[int]
+    ) -> None:
+        """Add what is below a pointer; `position` is the first block of the file there."""
+        total = -(-inode.size // self._size)
+        if position >= total:
             return
-        if pointer in seen or not self._first_block < pointer < self._blocks:
-            raise DamagedError(
-                f"ext.inode {inode.number}", pointer * self._size, "its map is no tree"
-            )
-        seen.add(pointer)
-        data = self._source.read(pointer * self._size, self._size)
-        for each in struct.unpack(f"<{per_block}I", data):
-            yield from self._pointed(inode, each, depth - 1, seen)
+        below = (self._size // 4) ** depth
+        if not pointer:
+            found.add(min(position + below, total) * self._size, ZEROS)
+        elif not self._is_inside(pointer):
+            self._lose(inode, found, position + below, self._outside(pointer, 1))
+        elif not depth:
+            found.add((position + 1) * self._size, pointer * self._size)
+        elif pointer in seen:
+            self._lose(inode, found, position + below, f"block {pointer} is twice in its map")
+        else:
+            seen.add(pointer)
+            try:
+                data = self._source.read(pointer * self._size, self._size)
+            except DamagedError as error:
+                self._lose(inode, found, position + below, f"block {pointer} of its map: {error}")
+                return
+            step = (self._size // 4) ** (depth - 1)
+            for number, each in enumerate(struct.unpack(f"<{self._size // 4}I", data)):
+                self._pointed(inode, found, each, depth - 1, position + number * step, seen)
+
+
+class _Node(NamedTuple):
+    """A node of an extent tree.
+
+    Attributes:
+        depth: levels below it; 0 of a leaf.
+        entries: what it has.
+        is_root: whether it is in the inode.
+    """
+
+    depth: int
+    entries: list[_Entry]
+    is_root: bool
+
+    def orderly(self, covered: range) -> tuple[list[tuple[_Entry, bool]], bool]:
+        """Return the entries that contradict none, each with whether any did before it.
+
+        Where two do, nothing tells which of them is wrong: neither is kept, and what lies between
+        their neighbours is not known.
+
+        Args:
+            covered: the blocks of the file that are the node's own.
+
+        Returns:
+            The entries; and whether there was a contradiction behind the last.
+        """
+        kept: list[tuple[_Entry, bool]] = []
+        is_torn = False
+        for number, entry in enumerate(self.entries):
+            first, count, _block = entry
+            # The kernel's ext4_valid_extent_entries has the same rule.
+            is_off = not self.is_root and not number and first != covered.start
+            if is_off or not count or first < covered.start or first + count > covered.stop:
+                is_torn = True
+            elif kept and first < sum(kept[-1][0][:2]):
+                kept.pop()
+                is_torn = True
+            else:
+                kept.append((entry, is_torn))
+                is_torn = False
+        return kept, is_torn
+
+
+def _node(inode: Inode, data: bytes, depth: int | None) -> _Node:
+    """Return a node of an extent tree.
+
+    Args:
+        inode: the file.
+        data: the node.
+        depth: levels that must be below it; None of the root.
+
+    Raises:
+        DamagedError: it is none.
+    """
+    magic, count, most, here = struct.unpack_from("<HHHH", data)
+    is_right = magic == _EXTENT_MAGIC and count <= most <= (len(data) - 12) // 12
+    is_empty = not count and (here or depth is not None)
+    if not is_right or is_empty or here > _MOST_DEPTH or (depth is not None and here != depth):
+        raise DamagedError(f"ext.inode {inode.number}", 0, "a node of its extent tree is none")
+    entries: list[_Entry] = []
+    for position in range(12, 12 + count * 12, 12):
+        if here:
+            first, low, high = struct.unpack_from("<IIH", data, position)
+            entries.append((first, 1, high << 32 | low))
+            continue
+        first, length, high, low = struct.unpack_from("<IHHI", data, position)
+        if length > _LONGEST_EXTENT:
+            entries.append((first, length - _LONGEST_EXTENT, _UNWRITTEN))
+        else:
+            entries.append((first, length, high << 32 | low))
+    return _Node(here, entries, depth is None)

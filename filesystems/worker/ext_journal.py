@@ -258,14 +258,13 @@ class ReplayedSource:
         data = self._source.read(logged.place, self._size)
         return _MAGIC.to_bytes(4, "big") + data[4:] if logged.is_escaped else data
 
-    def redirect(self, runs: list[Run]) -> tuple[list[Run], bool]:
-        """Return where bytes are to be read, and whether they lie there as they are.
+    def redirect(self, runs: list[Run]) -> list[Run] | None:
+        """Return where bytes are to be read; None where they do not lie there as they are.
 
         Args:
             runs: where they would lie if the journal had been written to its places.
         """
         found: list[Run] = []
-        is_plain = True
         size = self._size
         for start, count, place in runs:
             if place < 0 or not self._touches(place, count):
@@ -276,10 +275,11 @@ class ReplayedSource:
                 length = min(size, count - at)
                 if logged is None:
                     found.append((start + at, length, place + at))
+                elif logged.is_escaped:
+                    return None
                 else:
                     found.append((start + at, length, logged.place))
-                    is_plain = is_plain and not logged.is_escaped
-        return found, is_plain
+        return found
 
     def _touches(self, place: int, count: int) -> bool:
         first, last = place // self._size, (place + count - 1) // self._size

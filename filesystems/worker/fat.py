@@ -6,13 +6,14 @@ names. Source: Microsoft's FAT32 File System Specification.
 
 from __future__ import annotations
 
+import collections
 import stat
 import struct
 from typing import TYPE_CHECKING, Any
 
 from ...formats.superblocks.fat import geometry
 from ..errors import DamagedError
-from .driver import Content, WithoutExtras
+from .driver import Content, WithoutExtras, check_all_was_read
 from .fat_chains import Chains, moment
 from .wire import WALL_CLOCK, Entry, Times
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from .driver import Tell
     from .source import Source
 
-_ENTRY = 32
+_ENTRY, _SECTOR = 32, 512
 _DELETED, _LAST, _WAS_E5 = 0xE5, 0x00, 0x05
 _LONG_NAME, _VOLUME, _DIRECTORY = 0x0F, 0x08, 0x10
 _LAST_PIECE, _PIECE_MASK = 0x40, 0x3F
@@ -93,9 +94,11 @@ class Fat(WithoutExtras):
 
     def find(self, inode: int, name: bytes) -> Entry | None:
         """Return what a name in a directory leads to."""
-        for each, number, data in self._names(inode, lambda _text: None):
+        problems: collections.deque[str] = collections.deque(maxlen=1)
+        for each, number, data in self._names(inode, problems.append):
             if each == name:
                 return self._entry(each, number, data)
+        check_all_was_read(f"fat.directory {inode}", problems)
         return None
 
     def _names(self, inode: int, tell: Tell) -> Iterator[tuple[bytes, int, bytes]]:
@@ -120,10 +123,15 @@ class Fat(WithoutExtras):
 
     def _slots(self, inode: int, tell: Tell) -> Iterator[tuple[int, bytes]]:
         """Yield the entries of a directory as they lie there, and their numbers."""
-        for offset, length in self._areas(inode, tell):
-            data = self._source.read(offset, length)
-            for at in range(0, length, _ENTRY):
-                yield (offset + at) // _ENTRY, data[at : at + _ENTRY]
+        for start, length in self._areas(inode, tell):
+            for offset in range(start, start + length, _SECTOR):
+                try:
+                    data = self._source.read(offset, _SECTOR)
+                except DamagedError as error:
+                    tell(f"directory {inode}: {error}")
+                    continue
+                for at in range(0, _SECTOR, _ENTRY):
+                    yield (offset + at) // _ENTRY, data[at : at + _ENTRY]
 
     def _areas(self, inode: int, tell: Tell) -> Iterator[tuple[int, int]]:
         step = self._at.cluster_size
@@ -161,7 +169,8 @@ class Fat(WithoutExtras):
         if data[11] & _DIRECTORY:
             return Content(0, ())
         (size,) = struct.unpack_from("<I", data, 28)
-        return Content(size, self._chains.runs(self._first(data), size, f"fat.file {inode}"))
+        runs = self._chains.runs(self._first(data), size, f"fat.file {inode}")
+        return Content(size, runs.found, runs.reasons)
 
 
 class _Pieces:

@@ -6,7 +6,7 @@ import calendar
 from typing import TYPE_CHECKING
 
 from ..errors import DamagedError
-from .driver import Run, join
+from .driver import Runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +31,9 @@ class Chains:
         table: where the table lies, and how many bytes it has.
         heap: where the first cluster, which has the number 2, lies; and how many there are.
         cluster_size: bytes in a cluster.
+
+    Attributes:
+        clusters: how many there are, all of them inside of the volume.
     """
 
     def __init__(
@@ -44,7 +47,8 @@ class Chains:
         self._source = source
         self._bits = bits
         self._table_at, self._table_size = table
-        self._heap, self._clusters = heap
+        self._heap, clusters = heap
+        self.clusters = max(0, min(clusters, (source.size - self._heap) // cluster_size))
         self._size = cluster_size
         self._end = _ENDS[bits]
 
@@ -52,13 +56,20 @@ class Chains:
         """Yield where the clusters of a chain lie, `most` at most.
 
         Raises:
-            DamagedError: it leads to a number that is no cluster's.
+            DamagedError: it leads to a number that is no cluster's, or back to one of its own.
         """
         cluster = first
+        # A bit for each cluster: a set of their numbers takes hundreds of times as much.
+        seen = bytearray(-(-self.clusters // 8))
         for number in range(most):
             if number and cluster >= self._end:
                 return
-            yield self.place(cluster, what)
+            place = self.place(cluster, what)
+            at, bit = divmod(cluster - _FIRST, 8)
+            if seen[at] & 1 << bit:
+                raise DamagedError(what, 0, f"its chain leads back to cluster {cluster}")
+            seen[at] |= 1 << bit
+            yield place
             cluster = self.following(cluster)
 
     def place(self, cluster: int, what: str) -> int:
@@ -67,23 +78,20 @@ class Chains:
         Raises:
             DamagedError: there is none of this number.
         """
-        if not _FIRST <= cluster < self._clusters + _FIRST:
+        if not _FIRST <= cluster < self.clusters + _FIRST:
             raise DamagedError(what, 0, f"a cluster of it is {cluster}, which is none")
         return self._heap + (cluster - _FIRST) * self._size
 
-    def runs(self, first: int, size: int, what: str) -> list[Run]:
-        """Return where the bytes of a file are.
-
-        Raises:
-            DamagedError: its chain is shorter than it.
-        """
-        found: list[Run] = []
-        start = 0
-        for place in self.places(first, -(-size // self._size), what) if size else ():
-            join(found, start, min(self._size, size - start), place)
-            start += self._size
-        if start < size:
-            raise DamagedError(what, 0, f"its chain of clusters ends at {start} of {size} bytes")
+    def runs(self, first: int, size: int, what: str) -> Runs:
+        """Return where the bytes of a file are; lost are those behind what its chain leads to."""
+        found = Runs()
+        try:
+            for place in self.places(first, -(-size // self._size), what):
+                found.add(min(found.stop + self._size, size), place)
+            why = f"its chain of clusters ends at {found.stop} of {size} bytes"
+        except DamagedError as error:
+            why = error.detail
+        found.lose(size, why)
         return found
 
     def following(self, cluster: int) -> int:
@@ -97,7 +105,9 @@ class Chains:
 
     def _entry(self, offset: int, length: int) -> bytes:
         if offset + length > self._table_size:
-            raise DamagedError("fat.table", self._table_at, "it is too small for its clusters")
+            raise DamagedError(
+                "fat.table", self._table_at, "the table is too small for its clusters"
+            )
         return self._source.read(self._table_at + offset, length)
 
 

@@ -110,6 +110,8 @@ class _Answers:
     def _content(self, inode: int, stream: str) -> dict[str, Any]:
         content = self._driver.content(inode, bytes.fromhex(stream))
         runs = content.runs
+        for why in content.reasons:
+            self._tell(why)
         if runs is not None:
             for start in range(0, len(runs), _RUNS_AT_ONCE):
                 some = runs[start : start + _RUNS_AT_ONCE]
@@ -151,6 +153,8 @@ class _Answers:
         """Return all that there is to know of a file, None where that is too much, or damaged."""
         problems: list[str] = []
         content = self._driver.content(inode, b"")
+        if content.reasons:
+            return None
         runs, data = content.runs, None
         if runs is None and content.size <= FEW_BYTES:
             data = self._driver.read(inode, b"", 0, content.size) if content.size else b""

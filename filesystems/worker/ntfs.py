@@ -1,7 +1,6 @@
 """NTFS, by The Sleuth Kit; what it does not tell, by the records themselves.
 
-Source: tsk_fs.h of The Sleuth Kit; reparse points as in Microsoft's MS-FSCC, and reparse.c,
-dir.c and compress.c of ntfs-3g.
+Source: tsk_fs.h of The Sleuth Kit; dir.c and compress.c of ntfs-3g.
 """
 
 from __future__ import annotations
@@ -17,7 +16,9 @@ import pytsk3
 from ..errors import DamagedError, RefusedError
 from . import ntfs_records as records
 from .driver import Content, Run, join
-from .wire import COMPRESSED, ENCRYPTED, REPARSE, Entry, Times
+from .ntfs_reparse import LINKS, check_tag, target_of
+from .ntfs_runs import Clusters, runs_of
+from .wire import COMPRESSED, ENCRYPTED, REPARSE, ZEROS, Entry, Times
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -36,30 +37,16 @@ _MODES = {
 """What stands for a mode where a file system has none."""
 
 _IS_COMPRESSED, _IS_ENCRYPTED = 0x1, 0x4000
-_IS_SYSTEM, _IS_REPARSE = 0x4, 0x400
-_DIRECTORY_INDEX = b"$I30"
-
-_MOUNT_POINT, _SYMLINK, _LX_SYMLINK = 0xA0000003, 0xA000000C, 0xA000001D
-LINKS = {_MOUNT_POINT, _SYMLINK, _LX_SYMLINK}
-REPARSE_TAGS = {
-    0x80000017: "it is compressed by Windows Overlay Filter (WOF)",
-    0x80000013: "it is deduplicated: its bytes are in the chunk store",
-    0x80000023: "it is a socket of WSL",
-    0x80000024: "it is a fifo of WSL",
-    0x80000025: "it is a character device of WSL",
-    0x80000026: "it is a block device of WSL",
-    0x8000001B: "it is an alias of an application",
-    0xC0000004: "it was moved to slower storage (HSM)",
-    0x80000006: "it was moved to slower storage (HSM2)",
-}
-"""Reparse points whose files hold something else than what is stored of them."""
-
-_CLOUD = 0x9000001A
-_CLOUD_MASK = 0xFFFF0FFF
+_IS_SYSTEM = 0x4
+_DIRECTORY_INDEX = "$I30".encode("utf-16-le")
 
 _INTERIX_LINK = b"IntxLNK\1"
 _LONGEST_INTERIX = 8 + 2 * 4096
 _SECOND = 1_000_000_000
+_TICKS = 10_000_000
+"""Units of a time in a second."""
+
+_FROM_1601_TO_1970 = 11_644_473_600
 
 
 class _Volume(pytsk3.Img_Info):  # type: ignore[misc]
@@ -147,7 +134,28 @@ class Ntfs:
     def stat(self, inode: int) -> Entry:
         """Return a file, without a name."""
         self._check_number(inode)
-        return self._entry(b"", self._open(inode))
+        try:
+            file = self._open(inode)
+        except DamagedError:
+            # For a single run that cannot be, the library refuses a file as a whole.
+            return self._by_records(inode)
+        return self._entry(b"", file)
+
+    def _by_records(self, inode: int) -> Entry:
+        """Return a file as its records tell of it."""
+        found = self._records.attributes(inode)
+        standard = next((each.value for each in found if each.kind == records.STANDARD), None)
+        if standard is None or len(standard) < _STANDARD_SIZE:
+            raise DamagedError(f"ntfs.file {inode}", 0, "its record does not tell what it is")
+        created, modified, changed, accessed = (
+            _moment(each // _TICKS - _FROM_1601_TO_1970, each % _TICKS * 100)
+            for each in struct.unpack_from("<QQQQ", standard)
+        )
+        index = (records.INDEX, _DIRECTORY_INDEX)
+        is_directory = any((each.kind, each.name) == index for each in found)
+        mode = stat.S_IFDIR | 0o755 if is_directory else stat.S_IFREG | 0o644
+        times = Times(modified, accessed, changed, created)
+        return self._with_record(Entry(b"", inode, 0, mode, times=times))
 
     def _entry(self, name: bytes, file: Any) -> Entry:  # noqa: ANN401
         meta = file.info.meta
@@ -182,6 +190,9 @@ class Ntfs:
             elif each.kind == records.DATA and not each.name:
                 flags |= COMPRESSED if each.flags & _IS_COMPRESSED else 0
                 flags |= ENCRYPTED if each.flags & _IS_ENCRYPTED else 0
+                if not each.first and stat.S_ISREG(entry.mode):
+                    # The library tells of none where a run of it cannot be.
+                    entry = entry._replace(size=_size(entry.inode, each))
         paths = set(records.names(found))
         entry = entry._replace(flags=flags, links=max(1, len(paths)))
         if "^" in entry.name.decode(errors="replace") or "\ufffd" in entry.name.decode(
@@ -208,7 +219,7 @@ class Ntfs:
         if len(value) < 8:  # noqa: PLR2004
             raise DamagedError(f"ntfs.file {inode}", 0, "its reparse point is cut off")
         (tag,) = struct.unpack_from("<I", value)
-        return tag, _target(tag, value)
+        return tag, target_of(tag, value)
 
     def _interix(self, entry: Entry) -> Entry:
         """Return what a file of Services for Unix is, as ntfs-3g writes and reads it."""
@@ -273,15 +284,10 @@ class Ntfs:
 
     def content(self, inode: int, stream: bytes) -> Content:
         """Return where the bytes of a file, or of one of its other streams, are."""
-        self._check_number(inode)
-        file = self._open(inode)
-        entry = self._entry(b"", file)
-        if not stream and not stat.S_ISREG(entry.mode):
+        if not stat.S_ISREG(self.stat(inode).mode) and not stream:
             return Content(0, ())
         found = self._records.attributes(inode)
-        name = stream.decode("utf-8", "surrogatepass").encode("utf-16-le", "surrogatepass")
-        parts = [each for each in found if each.kind == records.DATA and each.name == name]
-        first = next((each for each in parts if not each.first), None)
+        first = self._first_of(found, stream)
         if first is None:
             if not stream:
                 return Content(0, ())
@@ -289,14 +295,31 @@ class Ntfs:
         structure = f"ntfs.file {inode}"
         tag, _target = self._reparse(inode, found)
         if tag is not None and not stream:
-            _check_tag(structure, tag)
+            check_tag(structure, tag)
         if first.flags & _IS_ENCRYPTED:
             raise RefusedError(structure, 0, "it is encrypted (EFS): its key is not in the image")
-        attribute = self._attribute(file, records.DATA, stream)
-        size = int(attribute.info.size)
-        if first.value is not None or first.flags & _IS_COMPRESSED:
+        size = _size(inode, first)
+        if first.value is not None:
             return Content(size, None)
-        return Content(size, self._fill(self._runs(attribute), size, first.written))
+        parts = [each for each in found if (each.kind, each.name) == (first.kind, first.name)]
+        clusters = Clusters(self.block_size, self._source.size // self.block_size)
+        if first.flags & _IS_COMPRESSED:
+            stored = max(each.behind for each in parts) * self.block_size
+            for why in runs_of(parts, clusters, stored, structure).reasons:
+                # What its units are is not known without all of it.
+                raise DamagedError(structure, 0, f"it is compressed, and {why}")
+            return Content(size, None)
+        runs = runs_of(parts, clusters, min(size, first.written), structure)
+        runs.add(size, ZEROS)
+        return Content(size, runs.found, runs.reasons)
+
+    def _first_of(self, found: list[records.Attribute], stream: bytes) -> records.Attribute | None:
+        """Return where what a file, or another stream of it, holds begins."""
+        name = stream.decode("utf-8", "surrogatepass").encode("utf-16-le", "surrogatepass")
+        for each in found:
+            if each.kind == records.DATA and each.name == name and not each.first:
+                return each
+        return None
 
     def _attribute(self, file: Any, kind: int, name: bytes) -> Any:  # noqa: ANN401
         for each in file:
@@ -313,28 +336,11 @@ class Ntfs:
             join(found, int(run.offset) * size, int(run.len) * size, place)
         return found
 
-    def _fill(self, runs: list[Run], size: int, written: int) -> list[Run]:
-        """Return runs up to the size, with zeros where nothing was ever written."""
-        limit = min(size, written)
-        found: list[Run] = []
-        position = 0
-        for start, length, place in runs:
-            if start != position:
-                raise DamagedError("file", place, f"its runs have a gap at {position}")
-            keep = max(0, min(length, limit - start))
-            if place >= 0 and keep and place + keep > self._source.size:
-                raise DamagedError("file", place, "a run of it is outside of the volume")
-            if keep:
-                join(found, start, keep, place)
-            position = start + length
-        if position < limit:
-            raise DamagedError("file", 0, f"its runs end at {position} of {size} bytes")
-        if limit < size:
-            join(found, limit, size - limit, -1)
-        return found
-
     def read(self, inode: int, stream: bytes, offset: int, length: int) -> bytes:
         """Return bytes of what lies nowhere as it is."""
+        first = self._first_of(self._records.attributes(inode), stream)
+        if first is not None and first.value is not None:
+            return first.value[offset : offset + length]
         file = self._open(inode)
         attribute = self._attribute(file, records.DATA, stream)
         return self._bytes(file, attribute, offset, length)
@@ -370,42 +376,27 @@ class Ntfs:
     def streams(self, inode: int) -> list[tuple[bytes, int]]:
         """Return the names and sizes of the other streams of a file."""
         self._check_number(inode)
-        file = self._open(inode)
         return [
-            (each.info.name, int(each.info.size))
-            for each in file
-            if int(each.info.type) == records.DATA and each.info.name
-        ]
+            (each.name.decode("utf-16-le", "surrogatepass").encode("utf-8", "surrogatepass"),
+             _size(inode, each))
+            for each in self._records.attributes(inode)
+            if each.kind == records.DATA and each.name and not each.first
+        ]  # fmt: skip
 
 
 def _moment(seconds: int, nanoseconds: int) -> int | None:
     return int(seconds) * _SECOND + int(nanoseconds) if seconds else None
 
 
-def _check_tag(structure: str, tag: int) -> None:
-    """Check that a file with a reparse point holds what is stored of it.
+def _size(inode: int, first: records.Attribute) -> int:
+    """Return the bytes of an attribute, which begins here.
 
     Raises:
-        RefusedError: it does not, or nobody here knows.
+        DamagedError: nothing has so many.
     """
-    if tag & _CLOUD_MASK == _CLOUD:
-        raise RefusedError(structure, 0, "its bytes are in a cloud, not in the image")
-    why = REPARSE_TAGS.get(tag, f"its reparse tag 0x{tag:08x} is not known here")
-    raise RefusedError(structure, 0, f"{why}; it is not read")
-
-
-def _target(tag: int, value: bytes) -> bytes:
-    """Return where a link leads, as Windows or WSL wrote it, with slashes."""
-    data = value[8:]
-    if tag == _LX_SYMLINK:
-        return data[4:]
-    if tag not in LINKS:
-        return b""
-    at, length = struct.unpack_from("<HH", data)
-    start = 12 if tag == _SYMLINK else 8
-    name = data[start + at : start + at + length]
-    text = name.decode("utf-16-le", "surrogatepass").removeprefix("\\??\\")
-    return text.replace("\\", "/").encode("utf-8", "surrogatepass")
+    if first.size >= 1 << 63:
+        raise DamagedError(f"ntfs.file {inode}", 0, f"it has {first.size} bytes")
+    return first.size
 
 
 def _true_name(shown: bytes, names: set[tuple[int, bytes]]) -> bytes:

@@ -1,7 +1,7 @@
 """Records of an NTFS master file table, as far as The Sleuth Kit does not tell what they say.
 
-That is: how far the bytes of a file were ever written, what kind of reparse point it is, and names
-that it changes. Source: layout.h of ntfs-3g.
+That is: where the bytes of a file lie, how far they were ever written, what kind of reparse point
+it is, and names that it changes. Source: layout.h of ntfs-3g.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ..errors import DamagedError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-STANDARD, LIST, FILE_NAME, DATA, REPARSE, EA = 0x10, 0x20, 0x30, 0x80, 0xC0, 0xE0
+STANDARD, LIST, FILE_NAME, DATA, INDEX, REPARSE = 0x10, 0x20, 0x30, 0x80, 0x90, 0xC0
 _END = 0xFFFFFFFF
 _SECTOR = 512
 _IN_USE = 1
@@ -34,6 +34,9 @@ class Attribute(NamedTuple):
         value: what it holds; None where that is elsewhere.
         written: bytes that were ever written, of one that is elsewhere.
         first: the first cluster of it that is told of here.
+        behind: the cluster behind the last of them.
+        size: bytes of it; of one that is elsewhere, only where `first` is 0.
+        pairs: where its clusters are, of one that is elsewhere; see `ntfs_runs`.
     """
 
     kind: int
@@ -43,6 +46,9 @@ class Attribute(NamedTuple):
     value: bytes | None
     written: int
     first: int
+    behind: int
+    size: int
+    pairs: bytes
 
 
 class Records:
@@ -68,7 +74,7 @@ class Records:
         """Return all attributes of a file, those in other records too.
 
         Raises:
-            DamagedError: its record is none.
+            DamagedError: one of its records is none.
         """
         here = list(self._of_record(number))
         listing = next((each for each in here if each.kind == LIST), None)
@@ -76,11 +82,15 @@ class Records:
             return here
         value = listing.value if listing.value is not None else self._read_list(number)
         for other in sorted(set(_listed(value)) - {number}):
-            here += self._of_record(other)
+            here += self._of_record(other, number)
         return here
 
-    def _of_record(self, number: int) -> Iterator[Attribute]:
+    def _of_record(self, number: int, base: int = 0) -> Iterator[Attribute]:
+        """Yield the attributes in a record, which is one of the file `base`; 0 for its own."""
         record = self._fixed(number)
+        (reference,) = struct.unpack_from("<Q", record, 32)
+        if reference & _RECORD_MASK != base:
+            raise _damaged(number, f"it belongs to file {reference & _RECORD_MASK}, not to {base}")
         (position,) = struct.unpack_from("<H", record, 20)
         while position + 16 <= len(record):
             kind, length = struct.unpack_from("<II", record, position)
@@ -116,14 +126,16 @@ def _attribute(record: int, data: bytes) -> Attribute:
     )
     name = data[name_at : name_at + 2 * name_length]
     if is_elsewhere:
-        (first,) = struct.unpack_from("<Q", data, 16)
-        written = struct.unpack_from("<Q", data, 56)[0] if len(data) >= 64 else 0  # noqa: PLR2004
-        return Attribute(kind, name, flags, number, None, written, first)
+        if len(data) < 64:  # noqa: PLR2004
+            raise _damaged(record, "an attribute of it is cut off")
+        first, last, at = struct.unpack_from("<QqH", data, 16)
+        size, written = struct.unpack_from("<QQ", data, 48)
+        return Attribute(kind, name, flags, number, None, written, first, last + 1, size, data[at:])
     length, at = struct.unpack_from("<IH", data, 16)
     value = data[at : at + length]
     if len(value) != length:
         raise _damaged(record, "the value of an attribute is cut off")
-    return Attribute(kind, name, flags, number, value, length, 0)
+    return Attribute(kind, name, flags, number, value, length, 0, 0, length, b"")
 
 
 def _listed(data: bytes) -> Iterator[int]:

@@ -30,7 +30,8 @@ class Kind(enum.IntEnum):
     ENTRIES: some entries of a directory, or one file.
     RUNS: some runs of a file.
     DATA: some bytes of a file.
-    PROBLEM: what cannot be read, while the rest can; a text.
+    PROBLEM: what cannot be read, while the rest can; a text. Before the runs of a file: why the
+        first of those that are lost is, then the second, and so on.
     DONE: all of the answer was sent; JSON.
     REFUSED: what was asked for is of a kind that is not read; JSON.
     DAMAGED: what was asked for cannot be read; JSON.
@@ -62,7 +63,14 @@ READ = struct.Struct("<QI")
 """A guest offset, and how many bytes."""
 
 RUN = struct.Struct("<QQq")
-"""First byte in the file, how many, and where in the volume; -1 for zeros."""
+"""First byte in the file, how many, and where in the volume: there, `ZEROS` or `LOST`."""
+
+ZEROS, LOST = -1, -2
+"""In place of where a run lies: nowhere, for its bytes are zeros; or nobody knows, for what would
+tell is damaged."""
+
+MOST_REASONS = 64
+"""Lost runs of a file of which it is told why; of others only that they are."""
 
 ENTRY = struct.Struct("<QQqqqqIIIIIIIIQQBHH")
 """The numbers of an entry; name and link target follow it."""

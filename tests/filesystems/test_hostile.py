@@ -16,6 +16,7 @@ from imgcat.formats.errors import CorruptImageError, FormatError
 from support.exfat import exfat_fuse
 from support.files_inside import digest, volume_in
 from support.volumes import MIB, quiet
+from support.with_hole import WithHole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -127,19 +128,6 @@ def test_corrupted_at_random(kind: str, times: int, tmp_path: Path) -> None:
     print(f"{times} of {kind}: {troubled} with problems that were named, {deaths} workers ended")
     assert troubled
     assert len(counts) > 1
-
-
-class WithHole:
-    """A volume of which some bytes cannot be had."""
-
-    def __init__(self, image: bytes, hole: range) -> None:
-        self._image, self._hole = image, hole
-        self.size = len(image)
-
-    def read_into(self, view: memoryview, offset: int) -> None:
-        if offset < self._hole.stop and self._hole.start < offset + len(view):
-            raise CorruptImageError("stored", offset, "gone")
-        view[:] = self._image[offset : offset + len(view)]
 
 
 @pytest.mark.parametrize("kind", ["ext4", "ext2", "fat12", "exfat"])

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from .driver import Tell
-    from .source import Source
+    from .source import VolumeSource
 
 _TYPES = {
     stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO,
@@ -46,7 +46,7 @@ class Xfs:
         source: the volume.
     """
 
-    def __init__(self, source: Source, _kind: str, _options: Mapping[str, Any]) -> None:
+    def __init__(self, source: VolumeSource, _kind: str, _options: Mapping[str, Any]) -> None:
         self._source = source
         self._geometry = Geometry(source)
         self.root = self._geometry.root

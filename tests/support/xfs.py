@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import stat
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from imgcat.filesystems.worker.crc32c import crc32c
 
@@ -59,3 +60,81 @@ def asked(raw: Path, *commands: str, write: bool = False) -> str:
     """Return what xfs_db says."""
     words = [word for command in commands for word in ("-c", command)]
     return quiet("xfs_db", "-x" if write else "-r", *words, raw)
+
+
+def prototype(content: Path, place: Path, *, repeat: tuple[bytes, int] = (b"", 0)) -> Path:
+    """Write what `mkfs.xfs -p` puts into a file system: the way where no kernel mounts it.
+
+    Args:
+        content: a tree; blanks in its names become underscores.
+        place: where the list is written.
+        repeat: a file of the top, and how often it is put beside itself, as NAME0, NAME1, ...
+    """
+    lines = [b"boot 0 0", _prototyped(os.lstat(content))]
+    _prototype_below(os.fsencode(content), lines)
+    name, count = repeat
+    path = os.path.join(os.fsencode(content), name)
+    what = _prototyped(os.lstat(path))
+    repeated = [b"%s%d %s %s" % (name, number, what, path) for number in range(count)]
+    place.write_bytes(b"\n".join([*lines, *repeated, b"$", b""]))
+    return place
+
+
+def _prototype_below(above: bytes, lines: list[bytes]) -> None:
+    for name in sorted(os.listdir(above)):
+        path = os.path.join(above, name)
+        status = os.lstat(path)
+        line = b"%s %s" % (name.replace(b" ", b"_"), _prototyped(status))
+        if stat.S_ISLNK(status.st_mode):
+            line += b" " + os.readlink(path)
+        elif stat.S_ISREG(status.st_mode):
+            line += b" " + path
+        elif stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode):
+            line += b" %d %d" % (os.major(status.st_rdev), os.minor(status.st_rdev))
+        lines.append(line)
+        if stat.S_ISDIR(status.st_mode):
+            _prototype_below(path, lines)
+            lines.append(b"$")
+
+
+def _prototyped(status: os.stat_result) -> bytes:
+    mode = status.st_mode
+    letters = {
+        stat.S_IFDIR: "d", stat.S_IFREG: "-", stat.S_IFLNK: "l", stat.S_IFIFO: "p",
+        stat.S_IFCHR: "c", stat.S_IFBLK: "b",
+    }  # fmt: skip
+    more = ("u" if mode & stat.S_ISUID else "-") + ("g" if mode & stat.S_ISGID else "-")
+    words = f"{letters[stat.S_IFMT(mode)]}{more}{mode & 0o777:03o} {status.st_uid} {status.st_gid}"
+    return words.encode()
+
+
+class CountedVolume:
+    """A volume as a driver sees it, which counts what is read.
+
+    Args:
+        raw: the file that it is in.
+
+    Attributes:
+        size: its bytes.
+        reads: how often something was read.
+    """
+
+    def __init__(self, raw: Path) -> None:
+        self._opened = raw.open("rb", buffering=0)
+        self.size = os.fstat(self._opened.fileno()).st_size
+        self.reads = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._opened.close()
+
+    def page(self, number: int) -> memoryview:
+        """Return 64 KiB."""
+        return memoryview(self.read(number << 16, 1 << 16))
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return bytes."""
+        self.reads += 1
+        return os.pread(self._opened.fileno(), length, offset)

@@ -43,13 +43,13 @@ TRIED = {
     "features_2": {"lazysbcount": "4", "attr2": "4", "projid32bit": "4", "ftype": "4-ftype"},
     "incompat": {
         "ftype": "as-usual", "sparse_inodes": "as-usual", "meta_uuid": "meta_uuid",
-        "bigtime": "as-usual", "nrext64": "nrext64", "exchange": "exchange-parent",
-        "parent": "exchange-parent",
+        "bigtime": "as-usual", "nrext64": "nrext64", "exchange": "newest",
+        "parent": "newest",
     },
     "ro_compat": {
         "finobt": "as-usual", "rmapbt": "rmapbt", "reflink": "as-usual", "inobtcount": "as-usual",
     },
-    "log_incompat": {"log_xattrs": "log_xattrs"},
+    "log_incompat": {"log_xattrs": "newest"},
 }  # fmt: skip
 """The kind in test_xfs.py or test_xfs_4.py that has each bit; None for one that changes nothing."""
 

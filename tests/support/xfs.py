@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from imgcat.filesystems.worker.crc32c import crc32c
 
+from support.files_inside import loop_mounted
 from support.volumes import MIB, quiet
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def prototype(content: Path, place: Path, *, repeat: tuple[bytes, int] = (b"", 0
     """Write what `mkfs.xfs -p` puts into a file system: the way where no kernel mounts it.
 
     Args:
-        content: a tree; blanks in its names become underscores.
+        content: a tree; the list knows no blanks, so they become underscores in its names.
         place: where the list is written.
         repeat: a file of the top, and how often it is put beside itself, as NAME0, NAME1, ...
     """
@@ -82,9 +83,11 @@ def prototype(content: Path, place: Path, *, repeat: tuple[bytes, int] = (b"", 0
 
 def _prototype_below(above: bytes, lines: list[bytes]) -> None:
     for name in sorted(os.listdir(above)):
-        path = os.path.join(above, name)
+        plain = name.replace(b" ", b"_")
+        path = os.path.join(above, plain)
+        os.rename(os.path.join(above, name), path)
         status = os.lstat(path)
-        line = b"%s %s" % (name.replace(b" ", b"_"), _prototyped(status))
+        line = b"%s %s" % (plain, _prototyped(status))
         if stat.S_ISLNK(status.st_mode):
             line += b" " + os.readlink(path)
         elif stat.S_ISREG(status.st_mode):
@@ -138,3 +141,59 @@ class CountedVolume:
         """Return bytes."""
         self.reads += 1
         return os.pread(self._opened.fileno(), length, offset)
+
+
+def with_a_bit_of_everything(content: Path, raw: Path, *, version: int, names: int) -> Path:
+    """Make a small XFS with trees of every kind: of extents, names and attributes.
+
+    Args:
+        content: what is put in, with more beside it, which is written there.
+        raw: where it is made.
+        version: 4 or 5.
+        names: how many one directory has; with 600, its hashes are a tree.
+    """
+    many = content / "many"
+    many.mkdir()
+    for number in range(names):
+        (many / f"one of many, with the number {number}").touch()
+    os.symlink("x" * 900, content / "link")
+    small = {"size": 20 * MIB}
+    options = f"--unsupported -b size=1024 -m crc={version - 4}"
+    # xfs_db dies of putting the first one where it does not fit into the inode.
+    sizes = (1, *[100] * 40, 3000, 20_000)
+    if version == 5:
+        make(raw, options, **small)
+        with loop_mounted(raw, raw.with_name("mount")) as mount:
+            quiet("cp", "-r", *sorted(content.iterdir()), mount)
+            with (mount / "pieces").open("wb") as opened:
+                for number in range(300):
+                    os.pwrite(opened.fileno(), b"%d" % number, number * 2048)
+            for number, size in enumerate(sizes):
+                os.setxattr(mount / "pieces", f"user.of {number}", bytes(size))
+        return raw
+    make(raw, options, "-p", prototype(content, raw.with_name("listed")), **small)
+    told = asked(raw, "blockget -n", "ncheck").splitlines()
+    inode = next(line.split()[0] for line in told if line.endswith("a_file_of_number_3"))
+    commands = (f"attr_set -u -v {size} of{number}" for number, size in enumerate(sizes))
+    asked(raw, f"inode {inode}", *commands, write=True)
+    return raw
+
+
+def sealed(image: bytes | bytearray) -> list[tuple[int, int, int]]:
+    """Return the blocks that have a right checksum: place, length, where it is in them."""
+    found = []
+    for place in range(0, len(image), 512):
+        head = image[place : place + 16]
+        at = {
+            b"XFSB": 224, b"XDB3": 4, b"XDD3": 4, b"XSLM": 12, b"XARM": 12, b"BMA3": 64,
+        }.get(head[:4])  # fmt: skip
+        if head[:2] == b"IN":
+            at = 100
+        elif head[8:10] in {b"\x3e\xbe", b"\x3b\xee", b"\x3d\xf1", b"\x3d\xff"}:
+            at = 12
+        for length in (512, 1024, 2048) if at is not None else ():
+            block = bytearray(image[place : place + length])
+            seal(block, 0, length, at or 0)
+            if block == image[place : place + length]:
+                found.append((place, length, at or 0))
+    return found

@@ -38,12 +38,41 @@ EXT_RO_COMPAT_READ = {
     0x8000: "verity", 0x10000: "orphan_present",
 }  # fmt: skip
 
+XFS_VERSIONS = (4, 5)
+XFS_VERSION = {0x200: "shared"}
+XFS_VERSION_READ = {
+    0x10: "attr", 0x20: "nlink", 0x40: "quota", 0x80: "align", 0x100: "dalign", 0x400: "logv2",
+    0x800: "sector", 0x1000: "extflg", 0x2000: "dirv2", 0x4000: "ascii-ci", 0x8000: "morebits",
+}  # fmt: skip
+"""Bits beside the number of the version, of version 4; those of version 5 have them too."""
+
+XFS_VERSION_NEEDED = {0x1000: "extflg", 0x2000: "dirv2"}
+"""Without them, extents and directories are others."""
+
+XFS_FEATURES_2 = {0x10: "parent", 0x100: "crc"}
+XFS_FEATURES_2_READ = {0x2: "lazysbcount", 0x8: "attr2", 0x80: "projid32bit", 0x200: "ftype"}
+XFS_FEATURES_2_OF_5 = {0x100: "crc"}
+"""The second word of version 4, and what version 5 has there beside it."""
+
+XFS_INCOMPAT = {0x10: "needsrepair", 0x100: "metadir", 0x200: "zoned", 0x400: "zone_gaps"}
+XFS_INCOMPAT_READ = {
+    0x1: "ftype", 0x2: "sparse_inodes", 0x4: "meta_uuid", 0x8: "bigtime", 0x20: "nrext64",
+    0x40: "exchange", 0x80: "parent",
+}  # fmt: skip
+XFS_RO_COMPAT: dict[int, str] = {}
+XFS_RO_COMPAT_READ = {0x1: "finobt", 0x2: "rmapbt", 0x4: "reflink", 0x8: "inobtcount"}
+XFS_LOG_INCOMPAT: dict[int, str] = {}
+XFS_LOG_INCOMPAT_READ = {0x1: "log_xattrs"}
+"""What only the log has, which has to be empty."""
+
+WITH_OWNERS = (*EXT, "xfs")
+"""File systems whose files have owners and modes."""
+
 NTFS_VERSIONS = ("3.0", "3.1")
 
 _OTHERS_READ = {"ntfs", "vfat", "exfat"}
 
 _OTHERS = {
-    "xfs": "XFS",
     "hfsplus": "HFS+",
     "iso9660": "ISO 9660",
     "btrfs": "Btrfs",
@@ -104,12 +133,16 @@ def check(found: FileSystem | None, *, as_is: bool) -> Passed:
         version = found.detail.get("version")
         if version not in NTFS_VERSIONS:
             raise RefusedError("ntfs", 0, f"version {version or 'unknown'} is not read")
+    elif kind == "xfs":
+        _check_xfs(found)
     elif kind not in _OTHERS_READ:
         raise RefusedError(kind, 0, f"{_OTHERS.get(kind, kind)} is not read: {_INSTEAD}")
     if kind in EXT and found.journal is Journal.REPLAY and not as_is:
         return Passed(kind, {"replay": True}, None)
     return Passed(kind, {}, _check_journal(found, as_is=as_is))
 
+
+_XFS_NUMBER = dict.fromkeys((1, 2, 4, 8), "a bit of the number")
 
 _INSTEAD = "`imgcat show` prints what can"
 
@@ -124,6 +157,23 @@ def _check_bits(
         if bits & bit and bit not in read:
             name = refused.get(bit, f"0x{bit:x}, which nobody here knows")
             raise RefusedError(found.type, 0, f"its {word} feature {name} is not read: {_INSTEAD}")
+
+
+def _check_xfs(found: FileSystem) -> None:
+    word = found.detail.get("version", 0)
+    assert isinstance(word, int)
+    version = word & 0xF
+    if version not in XFS_VERSIONS:
+        raise RefusedError("xfs", 0, f"version {version} is not read: {_INSTEAD}")
+    _check_bits(found, "version", _XFS_NUMBER | XFS_VERSION_READ, XFS_VERSION)
+    for bit, name in XFS_VERSION_NEEDED.items():
+        if not word & bit:
+            raise RefusedError("xfs", 0, f"without the feature {name} it is not read: {_INSTEAD}")
+    of_5 = XFS_FEATURES_2_OF_5 if version == max(XFS_VERSIONS) else {}
+    _check_bits(found, "features_2", XFS_FEATURES_2_READ | of_5, XFS_FEATURES_2)
+    _check_bits(found, "incompat", XFS_INCOMPAT_READ, XFS_INCOMPAT)
+    _check_bits(found, "ro_compat", XFS_RO_COMPAT_READ, XFS_RO_COMPAT)
+    _check_bits(found, "log_incompat", XFS_LOG_INCOMPAT_READ, XFS_LOG_INCOMPAT)
 
 
 def _check_journal(found: FileSystem, *, as_is: bool) -> str | None:

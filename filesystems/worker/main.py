@@ -35,6 +35,7 @@ _DRIVERS = {
     "ntfs": ("ntfs", "Ntfs"),
     "vfat": ("fat", "Fat"),
     "exfat": ("exfat", "ExFat"),
+    "xfs": ("xfs", "Xfs"),
 }
 """The module that reads each file system, and what in it opens one."""
 

@@ -25,8 +25,10 @@ _VERSION_5 = 5
 _RO_COMPAT = numbered(["finobt", "rmapbt", "reflink", "inobtcount"])
 _INCOMPAT = numbered([
     "ftype", "sparse_inodes", "meta_uuid", "bigtime", "needsrepair", "nrext64", "exchange",
-    "parent", "metadir",
+    "parent", "metadir", "zoned", "zone_gaps",
 ])  # fmt: skip
+_LOG_INCOMPAT = numbered(["log_xattrs"])
+_MORE_BITS = 0x8000
 
 
 def parse(data: bytes, read: Read, size: int) -> FileSystem | None:
@@ -51,6 +53,9 @@ def parse(data: bytes, read: Read, size: int) -> FileSystem | None:
     compat, ro_compat, incompat, log_incompat = (
         struct.unpack_from(">IIII", data, 208) if is_5 else (0, 0, 0, 0)
     )
+    # The second word was written to two places by some kernels.
+    features_2, bad_features_2 = struct.unpack_from(">II", data, 200)
+    features_2 = features_2 | bad_features_2 if version & _MORE_BITS else 0
     journal = Journal.UNKNOWN
     if log_start:
         group, within = log_start >> group_log, log_start & ((1 << group_log) - 1)
@@ -69,13 +74,13 @@ def parse(data: bytes, read: Read, size: int) -> FileSystem | None:
             *feature_names("COMPAT_", compat, {}),
             *feature_names("RO_COMPAT_", ro_compat, _RO_COMPAT),
             *feature_names("INCOMPAT_", incompat, _INCOMPAT),
-            *feature_names("LOG_INCOMPAT_", log_incompat, {}),
+            *feature_names("LOG_INCOMPAT_", log_incompat, _LOG_INCOMPAT),
         ),
         journal=journal,
         is_dirty=journal is Journal.REPLAY,
         detail={
-            "version": version, "ro_compat": ro_compat, "incompat": incompat,
-            "log_incompat": log_incompat,
+            "version": version, "features_2": features_2, "ro_compat": ro_compat,
+            "incompat": incompat, "log_incompat": log_incompat,
         },
     )  # fmt: skip
 

@@ -140,7 +140,6 @@ def _first_run(image: bytearray, record: int) -> int:
 
 OTHERS = {
     "btrfs": (("mkfs.btrfs", "-q", "-f"), 128, "Btrfs is not read"),
-    "xfs": (("mkfs.xfs", "-q", "-f"), 320, "XFS is not read"),
     "f2fs": (("mkfs.f2fs", "-q", "-f"), 64, "F2FS is not read"),
 }
 

@@ -177,7 +177,7 @@ class Catalog:
             return reading.record_of_path(connection, path)
 
     def inside(self, image_id: int) -> InsideRows:
-        """Return what is known to be inside of an image. Three statements."""
+        """Return what is known to be inside of an image. Four statements."""
         from .database import insides
 
         with self.database.reading() as connection:

@@ -23,6 +23,7 @@ from ..records import (
     Volume,
 )
 from .places import PLACE
+from .stripes import unpack_stripes
 
 if TYPE_CHECKING:
     import sqlite3
@@ -86,7 +87,7 @@ _OPEN = f"""
     ORDER BY volumes.ordinal
 """  # noqa: S608
 _SEGMENTS = """
-    SELECT start_byte, stop_byte, child_name, child_id, child_offset, child_key
+    SELECT start_byte, stop_byte, child_name, child_id, child_offset, child_key, stripes
     FROM segments WHERE index_id = ? ORDER BY start_byte
 """
 
@@ -401,8 +402,10 @@ def _record(connection: sqlite3.Connection, row: tuple[Any, ...]) -> ImageRecord
 
 def _segments(connection: sqlite3.Connection, index_id: int) -> tuple[SegmentRow, ...]:
     return tuple(
-        SegmentRow(start, stop, _file_name(name), *rest)
-        for start, stop, name, *rest in connection.execute(_SEGMENTS, (index_id,))
+        SegmentRow(start, stop, _file_name(name), child, offset, key, unpack_stripes(stripes))
+        for start, stop, name, child, offset, key, stripes in connection.execute(
+            _SEGMENTS, (index_id,)
+        )
     )
 
 

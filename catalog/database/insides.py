@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from ..names import file_name, legible
 from ..records import FileSystemRow, InsideRows, LogicalVolumeRow, PartitionRow, TableRow
+from .reading import DERIVED
+from .segments import DEPTH
 
 if TYPE_CHECKING:
     import sqlite3
@@ -46,6 +48,11 @@ _LOGICAL_VOLUMES = """
     )
     ORDER BY images.id
 """
+_WARNINGS_WITHIN = f"""
+    {DERIVED}
+    SELECT name, warnings FROM derived JOIN images USING (id) WHERE warnings <> '[]'
+    ORDER BY images.id
+"""  # noqa: S608 - our own statement
 
 
 def replace_file_system(
@@ -122,6 +129,15 @@ def logical_volume_images(
         (image_id, image_format),
     )
     return dict(rows.fetchall())
+
+
+def warnings_within(connection: sqlite3.Connection, image_id: int) -> list[tuple[str, str]]:
+    """Return what is odd about what is derived from an image: the name of each, and the words."""
+    return [
+        (file_name(name), warning)
+        for name, warnings in connection.execute(_WARNINGS_WITHIN, (image_id, DEPTH))
+        for warning in json.loads(warnings)
+    ]
 
 
 def inside(connection: sqlite3.Connection, image_id: int) -> InsideRows:

@@ -151,6 +151,9 @@ class _Volumes:
         self._spans = spans
         self._extent_size = extent_size
         self._refusals: dict[str, str] = {}
+        self._others: list[tuple[str, str, Fields]] = []
+        # They are not marked as visible, but users see them.
+        self._snapshots: set[str] = set()
 
     def visible(self) -> Iterator[LogicalVolume]:
         """Yield those that users see.
@@ -160,7 +163,13 @@ class _Volumes:
         """
         runs = {name: self._runs(name, fields) for name, fields in self._fields.items()}
         self._check_apart(runs)
-        shown = [name for name, each in self._fields.items() if "VISIBLE" in each.items("status")]
+        for name, kind, segment in self._others:
+            self._note_parts(name, kind, segment)
+        shown = [
+            name
+            for name, each in self._fields.items()
+            if "VISIBLE" in each.items("status") or name in self._snapshots
+        ]
         if len(shown) > MOST_VOLUMES:
             raise self._section.error(f"{len(shown)} are more than {MOST_VOLUMES}")
         for name in shown:
@@ -194,7 +203,7 @@ class _Volumes:
                 found.append(self._striped(name, segment, start, count))
             else:
                 self._refuse(name, f"is of type {kind}")
-                self._note_parts(name, kind, segment)
+                self._others.append((name, kind, segment))
                 found.append(Run(start, end, 0, ()))
         return found
 
@@ -242,9 +251,11 @@ class _Volumes:
             if kind != _SNAPSHOT:
                 self._refuse(value, f"is a part of {name}, of type {kind}")
             elif key == "merging_store":
+                self._snapshots.add(value)
                 self._refuse(value, "is a snapshot that is being merged")
                 self._refuse(segment.text("origin"), "a snapshot is being merged into it")
             elif key == "cow_store":
+                self._snapshots.add(value)
                 self._refuse(value, f"is a snapshot of {segment.text('origin')}")
 
     def _check_apart(self, runs: Mapping[str, Sequence[Run]]) -> None:

@@ -11,7 +11,7 @@ import typer
 from ..filesystems.names import typed
 from .exit_codes import naming
 from .settings import complain
-from .straight import are_only_files, catalog_for, is_known, temporary_catalog
+from .straight import catalog_for, is_known
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,9 +88,8 @@ def volume_of(image: str, *, as_is: bool) -> Iterator[Volume]:
 def _catalog_and_id(image: str) -> Iterator[tuple[Catalog, int]]:
     disk = _file_before(image)
     if disk is not None:
-        with temporary_catalog([disk]) as catalog:
-            name = catalog.name_of(catalog.resolve(disk)) or ""
-            yield catalog, _named_after(catalog, disk, name + image[len(disk) :])
+        with catalog_for([disk]) as catalog:
+            yield catalog, _named_after(catalog, disk, image[len(disk) :])
             return
     with catalog_for([image]) as catalog:
         yield catalog, catalog.resolve(image)
@@ -102,21 +101,25 @@ def _file_before(image: str) -> str | None:
         return None
     dots = (at for at in range(len(image) - 1, 0, -1) if image[at] == ".")
     found = next((image[:at] for at in dots if os.path.isfile(image[:at])), None)
-    if found is None or is_known(image) or not are_only_files([found]):
-        return None
-    return found
+    return None if found is None or is_known(image) else found
 
 
-def _named_after(catalog: Catalog, disk: str, name: str) -> int:
-    """Return the id of a partition or volume of a disk, by what it is called after that."""
+def _named_after(catalog: Catalog, disk: str, rest: str) -> int:
+    """Return the id of a partition or volume of a disk, by what its name has behind the disk's.
+
+    Raises:
+        ImageNotFoundError: there is none.
+    """
     from ..catalog.errors import ImageNotFoundError
 
+    before = catalog.name_of(catalog.resolve(disk)) or ""
     try:
-        return catalog.resolve(name)
+        return catalog.resolve(before + rest)
     except ImageNotFoundError:
-        known = ", ".join(row.name for row, _volumes in catalog.list_images() if row.path is None)
+        names = (row.name for row, _volumes in catalog.list_images())
+        known = ", ".join(each for each in names if each.startswith(f"{before}."))
         raise ImageNotFoundError(
-            f"{disk} has nothing that is called {name}; it has {known or 'no partitions'}"
+            f"{disk} has nothing that is called {before}{rest}; it has {known or 'no partitions'}"
         ) from None
 
 

@@ -253,7 +253,7 @@ class _Volumes:
             elif key == "merging_store":
                 self._snapshots.add(value)
                 self._refuse(value, "is a snapshot that is being merged")
-                self._refuse(segment.text("origin"), "a snapshot is being merged into it")
+                self._refuse(segment.text("origin"), "is being merged with a snapshot")
             elif key == "cow_store":
                 self._snapshots.add(value)
                 self._refuse(value, f"is a snapshot of {segment.text('origin')}")

@@ -10,6 +10,8 @@ from ..formats.index.kind import IndexKind
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ..formats.composed.segments import Stripes
+
 READY = "ready"
 STALE = "stale"
 MISSING = "missing"
@@ -157,6 +159,8 @@ class SegmentRow(NamedTuple):
         child_offset: the guest byte of the child that `start` is; None of literal bytes, and where
             the child's files are meant, as of a snapshot.
         child_key: the content key that the child had; None where there is none.
+        stripes: where its bytes are taken from several places of the child in turn; `child_offset`
+            then counts the bytes that these give.
     """
 
     start: int
@@ -165,6 +169,7 @@ class SegmentRow(NamedTuple):
     child_id: int | None
     child_offset: int | None
     child_key: int | None
+    stripes: Stripes | None = None
 
     @property
     def is_holder(self) -> bool:
@@ -222,12 +227,25 @@ class PartitionRow(NamedTuple):
     fs_type: str | None
 
 
+class LogicalVolumeRow(NamedTuple):
+    """A logical volume of LVM2 that lies in an image: the image that it is, what that holds."""
+
+    image_id: int
+    image: str
+    group: str
+    name: str
+    uuid: str
+    size_bytes: int
+    fs_type: str
+
+
 class InsideRows(NamedTuple):
     """What is known to be inside of an image."""
 
     file_system: FileSystemRow | None
     table: TableRow | None
     partitions: tuple[PartitionRow, ...]
+    logical_volumes: tuple[LogicalVolumeRow, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -177,11 +177,18 @@ class Catalog:
             return reading.record_of_path(connection, path)
 
     def inside(self, image_id: int) -> InsideRows:
-        """Return what is known to be inside of an image. Three statements."""
+        """Return what is known to be inside of an image. Four statements."""
         from .database import insides
 
         with self.database.reading() as connection:
             return insides.inside(connection, image_id)
+
+    def warnings_within(self, image_id: int) -> list[tuple[str, str]]:
+        """Return what is odd about what is derived from an image: names, and words."""
+        from .database import insides
+
+        with self.database.asking() as connection:
+            return insides.warnings_within(connection, image_id)
 
     def path_of_uuid(self, uuid: str) -> str | None:
         """Return the path of a VHD with this UUID, None where there is none. One statement."""

@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from .exit_codes import code_of, message_of
-from .images import damage_of, fs_of
+from .images import all_warnings, damage_of, fs_of
 from .settings import complain, notify, settings
 
 if TYPE_CHECKING:
@@ -93,10 +93,11 @@ class Report:
         self._counts[ingested.outcome.value] += 1
         if not self._as_json:
             _write_line(ingested)
-            for warning in ingested.record.warnings:
-                notify(f"{result.path}: {warning}")
+        warnings = all_warnings(self._catalog, ingested.record)
+        for warning in () if self._as_json else warnings:
+            notify(f"{result.path}: {warning}")
         code = self._damage(ingested)
-        found = _fields(result.path, ingested)
+        found = _fields(result.path, ingested) | {"warnings": warnings}
         if self._verify:
             verify_code, found["verified"] = self._verified(ingested)
             code = max(code, verify_code)
@@ -210,5 +211,4 @@ def _fields(path: str, ingested: Ingested) -> dict[str, Any]:
         "used_bytes": row.used_bytes,
         "status": row.status,
         "status_detail": row.status_detail,
-        "warnings": list(ingested.record.warnings),
     }

@@ -16,7 +16,7 @@ from .settings import complain, notify, open_catalog, settings
 
 if TYPE_CHECKING:
     from ..catalog.adding.outcome import Ingested
-    from ..catalog.records import ImageRow
+    from ..catalog.records import ImageRecord, ImageRow
     from ..catalog.store import Catalog
 
 
@@ -195,6 +195,12 @@ def rescan(
     elif not told:
         notify("there are no images to look at")
     raise typer.Exit(worst)
+
+
+def all_warnings(catalog: Catalog, record: ImageRecord) -> list[str]:
+    """Return what is odd about an image, and about its partitions and volumes, by their names."""
+    within = catalog.warnings_within(record.row.id)
+    return [*record.warnings, *(f"{name}: {warning}" for name, warning in within)]
 
 
 def say(what: str, name: str) -> None:

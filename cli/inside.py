@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from typing import TYPE_CHECKING, NamedTuple
 
 import typer
@@ -12,7 +11,7 @@ import typer
 from ..filesystems.names import typed
 from .exit_codes import naming
 from .settings import complain
-from .straight import are_only_files, catalog_for, temporary_catalog
+from .straight import catalog_for, is_known
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from ..catalog.records import ImageRecord
     from ..catalog.store import Catalog
     from ..filesystems.volume import Volume
-
-_OF_PARTITION = re.compile(r"(.+)\.p(\d{1,6})")
 
 
 class Place(NamedTuple):
@@ -54,8 +51,8 @@ def volume_of(image: str, *, as_is: bool) -> Iterator[Volume]:
     """Give the files of an image: of the catalog, or straight from a file.
 
     Args:
-        image: its name, id or path; of a partition of a disk that is not catalogued, the path of
-            the disk and ``.pN``.
+        image: its name, id or path; of a partition or volume of a disk that is not catalogued, the
+            path of the disk and what `ls` would put behind its name, as ``.p1`` or ``.p2.vg-root``.
         as_is: read it though its journal has not been replayed.
 
     Raises:
@@ -96,29 +93,53 @@ def open_volume(catalog: Catalog, record: ImageRecord, opened: OpenImage, *, as_
 
 @contextlib.contextmanager
 def _catalog_and_id(image: str) -> Iterator[tuple[Catalog, int]]:
-    disk = _OF_PARTITION.fullmatch(image)
-    is_file = os.path.isfile(image)
-    if disk is not None and not is_file and os.path.isfile(disk[1]) and are_only_files([disk[1]]):
-        with temporary_catalog([disk[1]]) as catalog:
-            inside = catalog.inside(catalog.resolve(disk[1]))
-            for each in inside.partitions:
-                if each.number == int(disk[2]) and each.image_id is not None:
-                    yield catalog, each.image_id
-                    return
-        from ..catalog.errors import ImageNotFoundError
-
-        raise ImageNotFoundError(f"{disk[1]} has no partition {disk[2]}")
+    disk = _file_before(image)
+    if disk is not None:
+        with catalog_for([disk]) as catalog:
+            yield catalog, _named_after(catalog, disk, image[len(disk) :])
+            return
     with catalog_for([image]) as catalog:
         yield catalog, catalog.resolve(image)
 
 
+def _file_before(image: str) -> str | None:
+    """Return the file that what is meant is a part of, None where it is a file or catalogued."""
+    if os.path.isfile(image):
+        return None
+    dots = (at for at in range(len(image) - 1, 0, -1) if image[at] == ".")
+    found = next((image[:at] for at in dots if os.path.isfile(image[:at])), None)
+    return None if found is None or is_known(image) else found
+
+
+def _named_after(catalog: Catalog, disk: str, rest: str) -> int:
+    """Return the id of a partition or volume of a disk, by what its name has behind the disk's.
+
+    Raises:
+        ImageNotFoundError: there is none.
+    """
+    from ..catalog.errors import ImageNotFoundError
+
+    before = catalog.name_of(catalog.resolve(disk)) or ""
+    try:
+        return catalog.resolve(before + rest)
+    except ImageNotFoundError:
+        names = (row.name for row, _volumes in catalog.list_images())
+        known = ", ".join(each for each in names if each.startswith(f"{before}."))
+        raise ImageNotFoundError(
+            f"{disk} has nothing that is called {before}{rest}; it has {known or 'no partitions'}"
+        ) from None
+
+
 def _refuse_disk(catalog: Catalog, record: ImageRecord) -> None:
-    """Say of a disk which partitions it has: they are what has files."""
+    """Say of a disk which partitions and volumes it has: they are what has files."""
     from ..filesystems.errors import RefusedError
 
     inside = catalog.inside(record.row.id)
-    if inside.table is None:
+    if inside.table is None and not inside.logical_volumes:
         return
+    kinds = {"partitions": inside.table, "logical volumes": inside.logical_volumes}
+    what = " and ".join(kind for kind, found in kinds.items() if found)
     names = [each.image for each in inside.partitions if each.image]
-    told = ", ".join(names) if names else "none that is read"
-    raise RefusedError("disk", 0, f"it has partitions, and files are in those: {told}")
+    names += [each.image for each in inside.logical_volumes]
+    told = ", ".join(names) or "none that is read"
+    raise RefusedError("disk", 0, f"it has {what}, and files are in those: {told}")

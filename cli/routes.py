@@ -78,7 +78,11 @@ def routes(
 
 
 def _ways(record: ImageRecord, inside: InsideRows, path: str) -> list[Route]:
-    return _of_disk(path, inside) if inside.table else _of_file_system(record.row.fs_type, path)
+    found = _of_disk(path, inside) if inside.table else _of_file_system(record.row.fs_type, path)
+    for each in inside.logical_volumes:
+        words = ["imgcat", "show", each.image]
+        found.append(Route(f"into volume {each.group}/{each.name}", shlex.join(words), root=False))
+    return found
 
 
 def _mount_words(catalog: Catalog, record: ImageRecord, *options: str) -> str:

@@ -74,7 +74,10 @@ def _shown_fields(record: ImageRecord, cost: ImageCost, status: str) -> dict[str
             {name: getattr(stream, name) for name in stream.__dataclass_fields__}
             for stream in cost.streams
         ],
-        "segments": [segment._asdict() for segment in record.segments],
+        "segments": [
+            segment._asdict() | {"stripes": segment.stripes and segment.stripes._asdict()}
+            for segment in record.segments
+        ],
         "bad_ranges": [
             {"start": bad.start, "stop": bad.stop, "detail": bad.detail}
             for bad in record.bad_ranges
@@ -87,6 +90,7 @@ def _inside_fields(inside: InsideRows) -> dict[str, Any]:
         "file_system": inside.file_system and inside.file_system._asdict(),
         "partition_table": inside.table and inside.table._asdict(),
         "partitions": [partition._asdict() for partition in inside.partitions],
+        "logical_volumes": [volume._asdict() for volume in inside.logical_volumes],
     }
 
 
@@ -148,7 +152,8 @@ def _facts(record: ImageRecord, cost: ImageCost, status: str) -> _Sections:
 
 
 def _inside(inside: InsideRows) -> _Sections:
-    """Return what is known of the file system, or of the partitions."""
+    """Return what is known of the file system, or of the partitions, and of logical volumes."""
+    from ..formats.text import printable
     from .render import human_size
 
     sections: _Sections = {}
@@ -173,6 +178,12 @@ def _inside(inside: InsideRows) -> _Sections:
             for each in inside.partitions
         }
         sections["Partitions"] = words
+    sections["Logical volumes"] = {
+        f"{each.group}/{each.name}": (
+            f"{human_size(each.size_bytes)}, {each.fs_type} -> {printable(each.image)}"
+        )
+        for each in inside.logical_volumes
+    }
     return sections
 
 

@@ -7,6 +7,7 @@ import os
 import tempfile
 from typing import TYPE_CHECKING
 
+from .images import all_warnings
 from .progress import byte_bar
 from .settings import complain, open_catalog, settings
 
@@ -59,6 +60,21 @@ def are_only_files(tokens: Sequence[str]) -> bool:
         return True
 
 
+def is_known(token: str) -> bool:
+    """Tell whether there is a catalog that knows what a token names.
+
+    Raises:
+        CatalogError: the catalog cannot be used.
+    """
+    from ..catalog.errors import CatalogMissingError
+
+    try:
+        with open_catalog() as catalog:
+            return _knows_any(catalog, [token])
+    except CatalogMissingError:
+        return False
+
+
 @contextlib.contextmanager
 def temporary_catalog(paths: Sequence[str]) -> Iterator[Catalog]:
     """Give a catalog of some files, which goes with the block.
@@ -91,7 +107,7 @@ def fill_catalog(database: str, paths: Sequence[str]) -> Iterator[Catalog]:
                 if result.ingested is None:
                     assert result.error is not None
                     raise result.error
-                for warning in result.ingested.record.warnings:
+                for warning in all_warnings(catalog, result.ingested.record):
                     complain(f"{result.path}: {warning}")
         yield catalog
 

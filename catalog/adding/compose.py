@@ -103,6 +103,7 @@ def _segments(composition: Composition) -> Iterator[composing.NewSegment]:
             yield composing.NewSegment(
                 segment.start, segment.stop, content.name,
                 composition.children.get(content.name), content.offset,
+                stripes=content.stripes,
             )  # fmt: skip
             continue
         for start in range(segment.start, segment.stop, composing.LITERAL_SIZE):

@@ -1,5 +1,6 @@
-"""What is derived from an image, and has no file of its own: its snapshots and partitions.
+"""What is derived from an image: its snapshots, partitions and logical volumes.
 
+None has a file of its own.
 Everything here is called in the transaction that writes the image itself.
 """
 
@@ -11,27 +12,31 @@ from typing import TYPE_CHECKING, Any
 import xxhash
 
 from ...formats.composed.segments import ChildBytes, Segment
+from ...formats.passes.look_inside import Inside
 from ..database import composing, insides, naming, writing
 from ..database.moment import utc_now
 from ..database.transaction import driver_connection
 from ..errors import NameTakenError
 from ..names import check_name, file_name, legible
 from .compose import Composition, put_composition
-from .scan import DISKS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import sqlalchemy as sa
 
     from ...formats.partitions.table import Partition
-    from ...formats.passes.look_inside import Inside
+    from ...formats.passes.look_inside import VolumeInside
     from ...formats.reader import Scan
-    from ...formats.superblocks.file_system import FileSystem
-    from .scan import ScannedFile
 
 PARTITION = "partition"
 """What a partition of a disk is called in the place of a format."""
+
+LOGICAL_VOLUME = "logical-volume"
+"""What a logical volume of LVM2 is called in the place of a format."""
+
+_NOTHING = Inside()
+_SECTOR = 512
 
 _KNOWN_SNAPSHOTS = """
     SELECT id, json_extract(header, '$.snapshot_id'), json_extract(header, '$.snapshot')
@@ -114,12 +119,22 @@ def _entry_name(holder: str, name: str, scan: Scan) -> str:
     return wish
 
 
-def put_inside(connection: sa.Connection, image_id: int, scanned: ScannedFile) -> None:
-    """Write what was found inside of an image: its file system, or its partitions."""
+def put_inside(
+    connection: sa.Connection, image_id: int, inside: Inside, *, may_be_disk: bool
+) -> None:
+    """Write what was found inside of an image: its file system, its partitions and volumes.
+
+    Args:
+        connection: in a transaction.
+        image_id: the image, which has been written.
+        inside: what was found in it.
+        may_be_disk: whether it may have, or have had, a partition table.
+    """
     driver = driver_connection(connection)
-    insides.replace_file_system(driver, image_id, scanned.inside.file_system)
-    if scanned.scan.info.format in DISKS:
-        put_partitions(connection, image_id, scanned.inside)
+    insides.replace_file_system(driver, image_id, inside.file_system)
+    if may_be_disk:
+        put_partitions(connection, image_id, inside)
+    put_logical_volumes(connection, image_id, inside.volumes)
 
 
 def put_partitions(
@@ -151,14 +166,14 @@ def put_partitions(
             image_id = linked[each.start]
             images |= {} if image_id is None else {each.number: image_id}
             continue
-        found = inside.within.get(each.number)
+        found = inside.within.get(each.number, _NOTHING)
         assert inside.table is not None
         composition = _partition(disk, disk_id, each, inside.table.sector_size, found)
         wish = f"{disk}.p{each.number}"
         known = before.pop(each.number, None)
         child, _outcome = put_composition(connection, composition, known=known, wish=wish)
         writing.update_image(connection, child, parent_id=disk_id, looked_at=utc_now())
-        insides.replace_file_system(driver, child, found)
+        put_inside(connection, child, found, may_be_disk=False)
         images[each.number] = child
     for image_id in before.values():
         writing.delete_image(connection, image_id)
@@ -166,12 +181,12 @@ def put_partitions(
 
 
 def _partition(
-    disk: str, disk_id: int, partition: Partition, sector_size: int, found: FileSystem | None
+    disk: str, disk_id: int, partition: Partition, sector_size: int, found: Inside
 ) -> Composition:
     size = partition.stop - partition.start
     return Composition(
         format=PARTITION,
-        fs_type=found.type if found else "unknown",
+        fs_type=_kind_of(found),
         creator=None,
         size=size,
         block_size=sector_size,
@@ -185,5 +200,74 @@ def _partition(
         },
         segments=(Segment(0, size, ChildBytes(disk, partition.start)),),
         children={disk: disk_id},
-        warnings=(),
+        warnings=tuple(found.warnings),
     )
+
+
+def put_logical_volumes(
+    connection: sa.Connection, image_id: int, volumes: Sequence[VolumeInside]
+) -> None:
+    """Let these be the logical volumes of an image, each an image of its own.
+
+    Args:
+        connection: in a transaction.
+        image_id: the image that they lie in.
+        volumes: what was found.
+    """
+    driver = driver_connection(connection)
+    before = insides.logical_volume_images(driver, image_id, LOGICAL_VOLUME)
+    if not before and not volumes:
+        return
+    (stored,) = driver.execute("SELECT name FROM images WHERE id = ?", (image_id,)).fetchone()
+    holder = file_name(stored)
+    for volume in volumes:
+        known = before.pop(volume.uuid, None)
+        composition = _logical_volume(holder, image_id, volume)
+        wish = _volume_name(holder, volume)
+        child, _outcome = put_composition(connection, composition, known=known, wish=wish)
+        writing.update_image(connection, child, parent_id=image_id, looked_at=utc_now())
+        put_inside(connection, child, volume.inside, may_be_disk=True)
+    for child in before.values():
+        writing.delete_image(connection, child)
+
+
+def _logical_volume(holder: str, image_id: int, volume: VolumeInside) -> Composition:
+    segments = tuple(
+        Segment(each.start, each.stop, ChildBytes(holder, each.offset, each.stripes))
+        for each in volume.stretches
+    )
+    return Composition(
+        format=LOGICAL_VOLUME,
+        fs_type=_kind_of(volume.inside),
+        creator=None,
+        size=volume.size,
+        block_size=_SECTOR,
+        header={
+            "volume_group": volume.group,
+            "group_uuid": volume.group_uuid,
+            "volume": volume.name,
+            "uuid": volume.uuid,
+            "physical_volumes": " ".join(volume.physical_volumes),
+        },
+        segments=segments,
+        children={holder: image_id},
+        warnings=tuple(volume.inside.warnings),
+    )
+
+
+def _volume_name(holder: str, volume: VolumeInside) -> str:
+    """Return what a logical volume is called: as device-mapper does, whose hyphens are doubled."""
+    group, name = (each.replace("-", "--") for each in (volume.group, volume.name))
+    wish = f"{holder}.{group}-{name}"
+    try:
+        check_name(wish)
+    except NameTakenError:
+        return f"{holder}.{volume.uuid}"
+    return wish
+
+
+def _kind_of(inside: Inside) -> str:
+    """Return what an image holds, in a word."""
+    if inside.file_system is not None:
+        return inside.file_system.type
+    return "disk" if inside.table is not None else "unknown"

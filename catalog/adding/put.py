@@ -143,7 +143,7 @@ def put(
             composing.check_depth(connection, image_id)
         if is_new:
             put_snapshots(connection, image_id, scanned.scan.snapshots, values)
-        put_inside(connection, image_id, scanned)
+        put_inside(connection, image_id, scanned.inside, may_be_disk=scanned.may_be_disk)
         composing.refresh_above(connection, [image_id])
     return Ingested(outcome, catalog.get(image_id), scanned.scan.is_right)
 
@@ -246,7 +246,7 @@ def replace(catalog: Catalog, scanned: ScannedFile, *, before: ImageRecord) -> I
         writing.update_image(connection, image_id, **values)
         writing.replace_volumes(connection, image_id, scanned.volumes)
         put_snapshots(connection, image_id, scanned.scan.snapshots, values)
-        put_inside(connection, image_id, scanned)
+        put_inside(connection, image_id, scanned.inside, may_be_disk=scanned.may_be_disk)
         composing.refresh_above(connection, [image_id])
     return catalog.get(image_id)
 

@@ -112,11 +112,11 @@ def named(catalog: Catalog, ingested: Ingested, name: str | None) -> Ingested:
     return Ingested(ingested.outcome, catalog.get(row.id))
 
 
-def _would_be_another(record: ImageRecord, how: How) -> bool:
+def _would_be_another(catalog: Catalog, record: ImageRecord, how: How) -> bool:
     """Tell whether a scan as it is wanted would make something else of the same file."""
     return (
         (how.is_raw and record.row.format != raw.NAME)
-        or (how.strict and bool(record.warnings))
+        or (how.strict and bool(record.warnings or catalog.warnings_within(record.row.id)))
         or how.by_geometry != ("size_rule" in record.header)
     )
 
@@ -141,7 +141,7 @@ def recognise(
         CatalogError: the catalog could not be read.
     """
     found = _recognise(catalog, os.path.abspath(path), known, moved)
-    if found is None or _would_be_another(found.record, how):
+    if found is None or _would_be_another(catalog, found.record, how):
         return None
     moved.claimed.add(found.record.row.id)
     return found

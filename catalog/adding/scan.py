@@ -115,18 +115,20 @@ class ScannedFile:
     def fs_type(self) -> str:
         """What it holds: as the image says, and of a raw or virtual disk as was found."""
         said = self.scan.info.fs_type
-        if self.scan.info.format not in DISKS:
+        if not self.may_be_disk:
             return said
         found = self.inside.file_system
         return found.type if found else "disk" if self.inside.table else said
 
     @property
     def warnings(self) -> list[str]:
-        """What is odd about the image, and about what is inside."""
-        found = [*self.scan.info.warnings]
-        if self.inside.problem is not None:
-            found.append(self.inside.problem)
-        return found + list(self.inside.table.warnings if self.inside.table else ())
+        """What is odd about the image itself."""
+        return [*self.scan.info.warnings, *self.inside.warnings]
+
+    @property
+    def may_be_disk(self) -> bool:
+        """Whether it is of a format that may hold a whole disk."""
+        return self.scan.info.format in DISKS
 
     @property
     def largest_span(self) -> int:
@@ -181,8 +183,9 @@ def scan_file(path: str, progress: Progress | None = None, how: How = USUAL) -> 
         inside=inside,
         is_live=any(stat.S_ISBLK(file.stat.st_mode) for file in stored.files),
     )
-    if how.strict and scanned.warnings:
-        raise CorruptImageError("image", 0, "; ".join(scanned.warnings))
+    odd = [*scan.info.warnings, *inside.all_warnings()]
+    if how.strict and odd:
+        raise CorruptImageError("image", 0, "; ".join(odd))
     return scanned
 
 

@@ -21,6 +21,7 @@ from ...formats.sources.pages import HASH_SIZE, HASHES_IN_GROUP, PAGE_SIZE, unpa
 from ..errors import CatalogError
 from ..names import file_name
 from .segments import below_itself, unpack_literal
+from .stripes import unpack_stripes
 
 if TYPE_CHECKING:
     import sqlite3
@@ -41,7 +42,7 @@ _RANGES = """
 """
 _MAP = "SELECT chunk, runs FROM map_chunks WHERE index_id = ? ORDER BY chunk"
 _SEGMENTS = """
-    SELECT start_byte, stop_byte, child_name, child_offset, child_key, literal,
+    SELECT start_byte, stop_byte, child_name, child_offset, child_key, literal, stripes,
            (SELECT content_key FROM indexes JOIN images ON images.index_id = indexes.id
             WHERE images.id = segments.child_id)
     FROM segments WHERE index_id = ? ORDER BY start_byte
@@ -197,7 +198,7 @@ def _segments_fault(connection: sqlite3.Connection, image: _Image) -> str | None
     if below_itself(connection, image.id):
         return "it is made of itself"
     end = 0
-    for start, stop, name, offset, key, literal, current in connection.execute(
+    for start, stop, name, offset, key, literal, stripes, current in connection.execute(
         _SEGMENTS, (image.index_id,)
     ):
         if start < end or stop > image.size_bytes:
@@ -208,6 +209,7 @@ def _segments_fault(connection: sqlite3.Connection, image: _Image) -> str | None
             return f"bytes [{start}, {stop}) begin at {offset} of {file_name(name)}"
         elif key != current:
             return f"{file_name(name)} was scanned anew since"
+        unpack_stripes(stripes)
         end = stop
     return None
 

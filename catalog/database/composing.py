@@ -18,6 +18,7 @@ from ..names import file_name, stored_name
 from ..records import DAMAGED, LIVE, MISSING, READABLE, READY, STALE
 from . import writing
 from .segments import DEPTH, below_itself, unpack_literal
+from .stripes import pack_stripes
 from .transaction import driver_connection
 
 if TYPE_CHECKING:
@@ -26,13 +27,15 @@ if TYPE_CHECKING:
 
     import sqlalchemy as sa
 
+    from ...formats.composed.segments import Stripes
+
 LITERAL_SIZE = 1 << 20
 """Most literal bytes of a segment: what is loaded at once."""
 
 _CHILDREN = """
     SELECT segments.start_byte, segments.stop_byte, segments.child_name, segments.child_offset,
            segments.literal, segments.child_key, images.id, images.name, images.status,
-           images.used_bytes, images.fingerprint, indexes.content_key
+           images.used_bytes, images.fingerprint, indexes.content_key, segments.stripes
     FROM segments
     LEFT JOIN images ON images.id = segments.child_id
     LEFT JOIN indexes ON indexes.id = images.index_id
@@ -42,11 +45,11 @@ _CHILDREN = """
 
 _COPY = """
     INSERT INTO segments (index_id, start_byte, stop_byte, child_name, child_id, child_key,
-                          child_offset, literal)
+                          child_offset, literal, stripes)
     SELECT ?1, start_byte, stop_byte, child_name, child_id,
            (SELECT content_key FROM indexes JOIN images ON images.index_id = indexes.id
             WHERE images.id = child_id),
-           child_offset, literal
+           child_offset, literal, stripes
     FROM segments WHERE index_id = ?2
 """
 
@@ -71,6 +74,7 @@ class NewSegment(NamedTuple):
     child_id: int | None = None
     child_offset: int | None = None
     literal: bytes | None = None
+    stripes: Stripes | None = None
 
 
 class Composed(NamedTuple):
@@ -104,15 +108,16 @@ def insert_segments(
     compressor = zstandard.ZstdCompressor(level=3)
     driver_connection(connection).executemany(
         "INSERT INTO segments (index_id, start_byte, stop_byte, child_name, child_id, child_key,"
-        " child_offset, literal) VALUES (?1, ?2, ?3, ?4, ?5,"
+        " child_offset, literal, stripes) VALUES (?1, ?2, ?3, ?4, ?5,"
         " (SELECT content_key FROM indexes JOIN images ON images.index_id = indexes.id"
-        "  WHERE images.id = ?5), ?6, ?7)",
+        "  WHERE images.id = ?5), ?6, ?7, ?8)",
         (
             (
                 index_id, each.start, each.stop,
                 None if each.child_name is None else stored_name(each.child_name),
                 each.child_id, each.child_offset,
                 None if each.literal is None else compressor.compress(each.literal),
+                pack_stripes(each.stripes),
             )
             for each in segments
         ),
@@ -154,9 +159,10 @@ def _composed(driver: sqlite3.Connection, index_id: int, size: int) -> Composed:
     is_outdated = is_live = False
     for (
         start, stop, name, offset, literal, key, child_id, _child, status, child_used, fingerprint,
-        current_key,
+        current_key, stripes,
     ) in driver.execute(_CHILDREN, (index_id,)):  # fmt: skip
         hasher.update(repr((start, stop, offset)).encode())
+        hasher.update((stripes or "").encode())
         if literal is not None:
             hasher.update(unpack_literal(literal, stop - start))
             used += stop - start
@@ -248,7 +254,7 @@ def _refresh_difference(connection: sa.Connection, image_id: int, index_id: int)
     driver = driver_connection(connection)
     for (
         _start, _stop, name, offset, _literal, key, child_id, _child, status, _used, _fingerprint,
-        current_key,
+        current_key, _stripes,
     ) in driver.execute(_CHILDREN, (index_id,)).fetchall():  # fmt: skip
         now, detail = READY, None
         if child_id is None:

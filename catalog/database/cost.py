@@ -24,7 +24,8 @@ _MAP_COST = """
     SELECT count(*), coalesce(sum(length(runs)), 0) FROM map_chunks WHERE index_id = ?
 """
 _SEGMENTS_COST = """
-    SELECT count(*), coalesce(sum(coalesce(length(literal), 0) + 48), 0)
+    SELECT count(*),
+           coalesce(sum(coalesce(length(literal), 0) + coalesce(length(stripes), 0) + 48), 0)
     FROM segments WHERE index_id = ?
 """
 # Five numbers of at most eight bytes a point, and the row's own header.

@@ -7,7 +7,9 @@ import json
 from typing import TYPE_CHECKING
 
 from ..names import file_name, legible
-from ..records import FileSystemRow, InsideRows, PartitionRow, TableRow
+from ..records import FileSystemRow, InsideRows, LogicalVolumeRow, PartitionRow, TableRow
+from .reading import DERIVED
+from .segments import DEPTH
 
 if TYPE_CHECKING:
     import sqlite3
@@ -29,6 +31,28 @@ _PARTITIONS = """
     LEFT JOIN file_systems USING (image_id)
     WHERE disk_id = ? ORDER BY number
 """
+
+# Where a group lies in several partitions, its volumes lie in the disk: then they are found there,
+# by the physical volumes that they lie on.
+_LOGICAL_VOLUMES = """
+    SELECT images.id, images.name, json_extract(header, '$.volume_group'),
+           json_extract(header, '$.volume'), json_extract(header, '$.uuid'), images.size_bytes,
+           images.fs_type
+    FROM images
+    WHERE images.format = 'logical-volume' AND (
+        parent_id = ?1
+        OR parent_id = (SELECT parent_id FROM images WHERE id = ?1) AND EXISTS (
+            SELECT 1 FROM file_systems WHERE file_systems.image_id = ?1
+            AND instr(json_extract(header, '$.physical_volumes'), file_systems.uuid)
+        )
+    )
+    ORDER BY images.id
+"""
+_WARNINGS_WITHIN = f"""
+    {DERIVED}
+    SELECT name, warnings FROM derived JOIN images USING (id) WHERE warnings <> '[]'
+    ORDER BY images.id
+"""  # noqa: S608 - our own statement
 
 
 def replace_file_system(
@@ -96,8 +120,28 @@ def partition_images(driver: sqlite3.Connection, disk_id: int) -> dict[int, int]
     return dict(rows.fetchall())
 
 
+def logical_volume_images(
+    driver: sqlite3.Connection, image_id: int, image_format: str
+) -> dict[str, int]:
+    """Return the images that are derived from one as its logical volumes, by their UUIDs."""
+    rows = driver.execute(
+        "SELECT json_extract(header, '$.uuid'), id FROM images WHERE parent_id = ? AND format = ?",
+        (image_id, image_format),
+    )
+    return dict(rows.fetchall())
+
+
+def warnings_within(connection: sqlite3.Connection, image_id: int) -> list[tuple[str, str]]:
+    """Return what is odd about what is derived from an image: the name of each, and the words."""
+    return [
+        (file_name(name), warning)
+        for name, warnings in connection.execute(_WARNINGS_WITHIN, (image_id, DEPTH))
+        for warning in json.loads(warnings)
+    ]
+
+
 def inside(connection: sqlite3.Connection, image_id: int) -> InsideRows:
-    """Return what is known to be inside of an image. Three statements."""
+    """Return what is known to be inside of an image. Four statements."""
     row = connection.execute(_FILE_SYSTEM, (image_id,)).fetchone()
     file_system = None
     if row is not None:
@@ -118,7 +162,11 @@ def inside(connection: sqlite3.Connection, image_id: int) -> InsideRows:
             fs,
         )  # fmt: skip
         partitions.append(PartitionRow(*row))
-    return InsideRows(file_system, table, tuple(partitions))
+    volumes = tuple(
+        LogicalVolumeRow(image_id, file_name(name), *rest)
+        for image_id, name, *rest in connection.execute(_LOGICAL_VOLUMES, (image_id,))
+    )
+    return InsideRows(file_system, table, tuple(partitions), volumes)
 
 
 def _text(value: str | None) -> str | None:

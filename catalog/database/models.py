@@ -365,6 +365,7 @@ segments = sa.Table(
     sa.Column("child_key", sa.BigInteger),
     sa.Column("child_offset", sa.BigInteger),
     sa.Column("literal", sa.LargeBinary),
+    sa.Column("stripes", sa.JSON),
     sa.CheckConstraint(
         "stop_byte > start_byte AND (literal IS NULL) <> (child_name IS NULL)", name="content"
     ),

@@ -23,6 +23,8 @@ from ..records import (
     Volume,
 )
 from .places import PLACE
+from .segments import DEPTH
+from .stripes import unpack_stripes
 
 if TYPE_CHECKING:
     import sqlite3
@@ -86,11 +88,22 @@ _OPEN = f"""
     ORDER BY volumes.ordinal
 """  # noqa: S608
 _SEGMENTS = """
-    SELECT start_byte, stop_byte, child_name, child_id, child_offset, child_key
+    SELECT start_byte, stop_byte, child_name, child_id, child_offset, child_key, stripes
     FROM segments WHERE index_id = ? ORDER BY start_byte
 """
 
 
+DERIVED = """
+    WITH RECURSIVE derived (id, depth) AS (
+        SELECT id, 1 FROM images WHERE parent_id = ?1
+        UNION
+        SELECT images.id, depth + 1 FROM images JOIN derived ON images.parent_id = derived.id
+        WHERE depth < ?2
+    )
+"""
+"""What is derived from image ``?1``, and from that, to a depth of ``?2``."""
+
+_DERIVED = f"{DERIVED} SELECT id, name FROM derived JOIN images USING (id) ORDER BY id"  # noqa: S608
 _STREAMS = """
     SELECT id, codec, library, plain_bytes, trusted_bytes, span_bytes, index_version
     FROM streams WHERE index_id = ? ORDER BY ordinal
@@ -185,12 +198,10 @@ def path_of_uuid(connection: sqlite3.Connection, uuid: str) -> str | None:
     return None if row is None else file_name(row[0])
 
 
-def derived_from(connection: sqlite3.Connection, image_id: int) -> list[tuple[int, str, str]]:
-    """Return id, name and format of what is derived from an image: snapshots, partitions."""
-    rows = connection.execute(
-        "SELECT id, name, format FROM images WHERE parent_id = ? ORDER BY id", (image_id,)
-    )
-    return [(child, file_name(name), image_format) for child, name, image_format in rows]
+def derived_from(connection: sqlite3.Connection, image_id: int) -> list[tuple[int, str]]:
+    """Return id and name of what is derived from an image, and from that: snapshots, partitions."""
+    rows = connection.execute(_DERIVED, (image_id, DEPTH))
+    return [(child, file_name(name)) for child, name in rows]
 
 
 def owner_of_name(connection: sqlite3.Connection, name: str) -> int | None:
@@ -401,8 +412,10 @@ def _record(connection: sqlite3.Connection, row: tuple[Any, ...]) -> ImageRecord
 
 def _segments(connection: sqlite3.Connection, index_id: int) -> tuple[SegmentRow, ...]:
     return tuple(
-        SegmentRow(start, stop, _file_name(name), *rest)
-        for start, stop, name, *rest in connection.execute(_SEGMENTS, (index_id,))
+        SegmentRow(start, stop, _file_name(name), child, offset, key, unpack_stripes(stripes))
+        for start, stop, name, child, offset, key, stripes in connection.execute(
+            _SEGMENTS, (index_id,)
+        )
     )
 
 

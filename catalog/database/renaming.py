@@ -29,11 +29,12 @@ def rename(connection: sa.Connection, wanted: Mapping[int, str]) -> dict[int, tu
     driver = driver_connection(connection)
     before = {image_id: reading.name_of_id(driver, image_id) for image_id in wanted}
     follow: dict[int, tuple[str, str]] = {}
-    for image_id, name in wanted.items():
+    # What is named after several of them goes with the one that has most of its name.
+    for image_id in sorted(wanted, key=lambda each: len(before[each] or "")):
+        name, old = wanted[image_id], before[image_id]
         names.check_name(name)
-        old = before[image_id]
-        for child, known, _format in reading.derived_from(driver, image_id):
-            named_after = old is not None and known.startswith((f"{old}@", f"{old}.p"))
+        for child, known in reading.derived_from(driver, image_id):
+            named_after = old is not None and known.startswith((f"{old}@", f"{old}."))
             if named_after and old is not None and child not in wanted:
                 follow[child] = known, name + known[len(old) :]
     # Out of the way first: each is then looked at as all will be.

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ...formats.composed.parts import Child, Literal
 from ...formats.composed.reader import ComposedReader, Slice
+from ...formats.composed.striped import Striped
 from ...formats.errors import FormatError, UnreadablePartError
 from ...formats.index.rank_chunk import ChunkMissingError
 from ..database.segments import unpack_literal
@@ -49,6 +50,8 @@ def open_composed(
             if which not in children:
                 children[which] = _child(row, row.child_name, open_child)
             part = children[which]
+            if row.stripes is not None:
+                part = Striped(children[which], row.stripes)
         slices.append(Slice(row.start, row.stop, part, offset))
     return ComposedReader(spec.size_bytes, slices)
 

@@ -310,6 +310,11 @@ def _of_segment(segment: SegmentRow, report: VerifyReport) -> Iterator[BadRange]
         if bad.start is None or bad.stop is None:
             yield BadRange(segment.start, segment.stop, detail)
             continue
+        if segment.stripes is not None:
+            shift = segment.start - offset
+            pieces = segment.stripes.among(offset, segment.stop - shift, bad.start, bad.stop)
+            yield from (BadRange(a + shift, b + shift, detail) for a, b in pieces)
+            continue
         start = max(segment.start, segment.start + bad.start - offset)
         stop = min(segment.stop, segment.start + bad.stop - offset)
         if start < stop:

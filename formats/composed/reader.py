@@ -10,6 +10,7 @@ from ..reader import check_range, stored_ranges
 from ..stored.scatter import fill_zero
 from .parts import Child, Literal
 from .segments import LiteralBytes
+from .striped import Striped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -65,6 +66,8 @@ class ComposedReader:
                 if name not in children:
                     children[name] = Child(name, lambda name=name: open_child(name))  # type: ignore[misc]
                 part = children[name]
+                if content.stripes is not None:
+                    part = Striped(children[name], content.stripes)
             slices.append(Slice(start, stop, part, offset))
         return cls(size, slices)
 

@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -25,19 +29,59 @@ class LiteralBytes:
         return self.data[self.offset : self.offset + length]
 
 
+class Stripes(NamedTuple):
+    """Bytes of a child that are taken from several places in turn, as RAID 0 does.
+
+    Attributes:
+        size: how many are taken before it is the next place's turn; at least 1.
+        offsets: the guest byte of the child at which each place begins; one at least.
+    """
+
+    size: int
+    offsets: tuple[int, ...]
+
+    def cut(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
+        """Yield adjacent (start, stop, guest byte of the child) that cover ``[start, stop)``."""
+        while start < stop:
+            stripe, within = divmod(start, self.size)
+            row, column = divmod(stripe, len(self.offsets))
+            end = min(stop, start + self.size - within)
+            yield start, end, self.offsets[column] + row * self.size + within
+            start = end
+
+    def among(self, start: int, stop: int, first: int, last: int) -> Iterator[tuple[int, int]]:
+        """Yield which of the bytes ``[start, stop)`` are among the child's ``[first, last)``.
+
+        They are in no order.
+        """
+        width = len(self.offsets)
+        rows = -(-stop // (self.size * width))
+        for column, offset in enumerate(self.offsets):
+            begin = max(0, (first - offset) // self.size)
+            for row in range(begin, min(rows, -(-(last - offset) // self.size))):
+                stripe = (row * width + column) * self.size
+                shift = stripe - offset - row * self.size
+                found_start = max(start, stripe, first + shift)
+                found_stop = min(stop, stripe + self.size, last + shift)
+                if found_start < found_stop:
+                    yield found_start, found_stop
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class ChildBytes:
     """Bytes of a child, by its name, from its guest byte `offset` on.
 
-    What the child does not reach is zeros.
+    Where there are stripes, `offset` counts the bytes that these give. What the child does not
+    reach is zeros.
     """
 
     name: str
     offset: int = 0
+    stripes: Stripes | None = None
 
     def after(self, length: int) -> ChildBytes:
         """Return what follows `length` bytes further on."""
-        return ChildBytes(self.name, self.offset + length)
+        return ChildBytes(self.name, self.offset + length, self.stripes)
 
 
 Content = LiteralBytes | ChildBytes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 
+from . import lvm
 from .file_system import FileSystem, Journal, label_of, uuid_of
 
 _PAGES = (4096, 8192, 16384, 65536)
@@ -32,10 +33,8 @@ def parse_first(data: bytes) -> FileSystem | None:
         )  # fmt: skip
     if data[3:11] == b"-FVE-FS-":
         return FileSystem("BitLocker")
-    for sector in range(4):
-        lvm = _lvm(data[sector * _SECTOR : (sector + 1) * _SECTOR])
-        if lvm is not None:
-            return lvm
+    if (member := lvm.parse(data)) is not None:
+        return member
     for offset in (0, 4096):
         raid = _raid(data[offset : offset + 256])
         if raid is not None:
@@ -64,18 +63,6 @@ def parse_others(data: bytes) -> FileSystem | None:
     if data[32768:32774] == b"\x01CD001":
         return FileSystem("iso9660", label=label_of(data[32808:32840]), block_size=2048)
     return None
-
-
-def _lvm(sector: bytes) -> FileSystem | None:
-    if sector[:8] != b"LABELONE" or sector[24:32] != b"LVM2 001":
-        return None
-    (at,) = struct.unpack_from("<I", sector, 20)
-    text = sector[at : at + 32].decode("ascii", "backslashreplace")
-    parts, position = [], 0
-    for length in (6, 4, 4, 4, 4, 4, 6):
-        parts.append(text[position : position + length])
-        position += length
-    return FileSystem("LVM2_member", uuid="-".join(parts))
 
 
 def _raid(data: bytes) -> FileSystem | None:

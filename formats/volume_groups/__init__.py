@@ -1,0 +1,1 @@
+"""Volume groups of LVM2: which logical volumes lie in physical ones, and where."""

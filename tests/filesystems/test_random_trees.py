@@ -7,6 +7,7 @@ is a seed of the whole, to have the same trees again.
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import os
 import random
@@ -19,7 +20,7 @@ from support.exfat import exfat_fuse
 from support.files_inside import Facts, digest, loop_mounted, of_mount, of_volume, volume_in
 from support.ntfs import make as make_ntfs
 from support.ntfs import ntfs_3g
-from support.random_trees import EXFAT, EXT, EXT_WITHOUT_MORE_TIME, NTFS, RandomTree
+from support.random_trees import EXFAT, EXT, EXT_WITHOUT_MORE_TIME, FAT, NTFS, RandomTree
 from support.volumes import MIB, quiet
 
 if TYPE_CHECKING:
@@ -266,5 +267,143 @@ def test_exfat_as_exfat_fuse_shows_it(volumes: int, tmp_path: Path) -> None:
             for key in ("mtime", "atime"):
                 # exfat-fuse leaves the hundredths of a second away.
                 facts[key] //= 10**9
+        kept.compare(seeds, expected, found, problems)
+    kept.end()
+
+
+# -- FAT ---------------------------------------------------------------------
+
+FAT_OPTIONS = {
+    12: [(8, "-s 4"), (15, "-s 8"), (30, "-s 16 -f 1"), (15, "-s 8 -r 1024"), (15, "-S 1024 -s 4")],
+    16: [(16, "-s 1"), (40, "-s 4"), (120, "-s 16"), (40, "-s 4 -f 1 -R 64"), (40, "-S 2048 -s 1")],
+    32: [(34, "-s 1"), (80, "-s 2"), (300, "-s 8"), (80, "-s 2 -f 1 -R 64"), (300, "-S 4096 -s 1")],
+}  # fmt: skip
+
+
+class Mtools:
+    """A FAT in a file, written by mtools.
+
+    Args:
+        raw: the file.
+        model: the directory whose paths are those in the volume too.
+    """
+
+    def __init__(self, raw: Path, model: Path) -> None:
+        self._raw, self._model = raw, os.fsencode(model)
+        self._environment = {**os.environ, "LANG": "C.UTF-8", "MTOOLS_SKIP_CHECK": "1"}
+
+    def run(self, command: str, *arguments: str | bytes | Path) -> None:
+        done = subprocess.run(
+            [command, "-i", self._raw, *arguments], env=self._environment, capture_output=True,
+            check=False, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        assert done.returncode == 0, (command, arguments, done.stderr)
+
+    def inside(self, path: bytes) -> bytes:
+        return b"::/" + os.path.relpath(path, self._model)
+
+    def changed(self, how: str, path: bytes, onto: bytes) -> None:
+        """Do to the volume what was done to the model."""
+        if how == "deleted":
+            self.run("mdel", self.inside(path))
+        elif how == "renamed":
+            # mmove fails where a directory must become longer.
+            self.run("mcopy", "-s", "-m", onto, self.inside(onto))
+            self.run("mdeltree", self.inside(path))
+        else:
+            self.run("mcopy", "-o", "-m", path, self.inside(path))
+
+
+def _copy_in(volume: Mtools, model: Path, seeds: list[int]) -> None:
+    """Let trees grow and change in a directory and in a volume."""
+    generator = random.Random(seeds[0])
+    here = os.fsencode(model)
+    filler = model / "filler"
+    filler.touch()
+    os.truncate(filler, 2 * MIB)
+    for number in range(2):
+        volume.run("mcopy", filler, f"::/filler {number}")
+    filler.unlink()
+    trees: list[RandomTree] = []
+    for number, seed in enumerate(seeds):
+        top = os.path.join(here, b"tree %d" % seed)
+        trees.append(RandomTree(top, seed, FAT, size=12, changed=volume.changed))
+        trees[-1].finish()
+        volume.run("mcopy", "-s", "-m", top, "::/")
+        if number in {2, 6}:
+            volume.run("mdel", f"::/filler {number // 4}")
+        generator.choice(trees).age(steps=3)
+    for tree in trees:
+        tree.age(steps=2)
+
+
+def _listed_by_7z(raw: Path) -> dict[bytes, Facts]:
+    """Return types, sizes and times as 7-Zip tells them."""
+    told = subprocess.run(
+        ["7z", "l", "-slt", "-tFAT", "-sccUTF-8", raw], capture_output=True, check=True,
+        env={**os.environ, "LANG": "C.UTF-8", "TZ": "UTC"},
+    ).stdout  # fmt: skip
+    found: dict[bytes, Facts] = {}
+    for each in told.partition(b"\n----------\n")[2].strip().split(b"\n\n"):
+        if not each.startswith(b"Path = "):
+            # It counts its warnings: of a volume with one table only, one.
+            continue
+        row = dict(line.partition(b" = ")[::2] for line in each.split(b"\n"))
+        is_directory = row[b"Folder"] == b"+"
+        found[row[b"Path"]] = facts = {
+            "mode": 0o040000 if is_directory else 0o100000,
+            **{
+                name: int(dt.datetime.fromisoformat(row[key].decode() + "+00:00").timestamp() * 100)
+                for name, key in (
+                    ("mtime", b"Modified"), ("atime", b"Accessed"), ("created", b"Created")
+                )
+            },
+        }  # fmt: skip
+        if not is_directory:
+            facts["size"] = int(row[b"Size"])
+    return found
+
+
+@many
+@pytest.mark.parametrize("bits", FAT_OPTIONS)
+def test_fat_as_mtools_and_7zip_show_it(
+    bits: int, volumes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    kept = Kept(f"FAT{bits}")
+    generator = random.Random(kept.seed)
+    raw, model, out = tmp_path / "volume.raw", tmp_path / "model", tmp_path / "out"
+    for _number in range(volumes):
+        size, made = generator.choice(FAT_OPTIONS[bits])
+        seeds = kept.volume(f"{size} MiB {made}")
+        for path in (model, out):
+            subprocess.run(["rm", "-rf", path], check=True)
+            path.mkdir()
+        raw.unlink(missing_ok=True)
+        raw.touch()
+        os.truncate(raw, size * MIB)
+        quiet("mkfs.vfat", "-F", bits, *made.split(), raw)
+        volume_of_mtools = Mtools(raw, model)
+        _copy_in(volume_of_mtools, model, seeds)
+        quiet("fsck.fat", "-n", raw)
+        for seed in seeds:
+            volume_of_mtools.run("mcopy", "-s", "-m", f"::/tree {seed}", out)
+        expected = _listed_by_7z(raw)
+        copied, meant = of_mount(out, attributes=False), of_mount(model, attributes=False)
+        assert copied.keys() == meant.keys()
+        assert expected.keys() == meant.keys()
+        for path, facts in copied.items():
+            assert facts.get("sha256") == meant[path].get("sha256"), path
+            if "sha256" in facts:
+                expected[path]["sha256"] = facts["sha256"]
+        problems: list[str] = []
+        with volume_in(raw) as volume:
+            found = of_volume(volume, problems, attributes=False, every_time=True)
+        for facts in found.values():
+            facts["mode"] &= 0o170000
+            for key in ("inode", "links", "uid", "gid", "ctime"):
+                del facts[key]
+            for key in ("mtime", "atime", "created"):
+                facts[key] //= 10**7
         kept.compare(seeds, expected, found, problems)
     kept.end()

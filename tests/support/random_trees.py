@@ -19,10 +19,10 @@ _KEEP_SIZE, _PUNCH_HOLE, _COLLAPSE, _ZERO, _INSERT = 0x1, 0x3, 0x8, 0x10, 0x20
 
 _PLAIN = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 _MARKS = " !#$%&'()+,-;=@[]^_`{}~."
-_BEYOND_ASCII = "äöüßÄÖÜéèñçøåıİſк日本語文字カナ한글עברית\u0301\u0308\ufffd\ue000"
+_BEYOND_ASCII = "äöüßÄÖÜéèñçøå日本語文字カナ한글עברית"
+_UNUSUAL = "ıİſк\u0301\u0308\ufffd\ue000"
 _ASTRAL = "\U0001f600\U00020000\U0001f468"
 _FORBIDDEN_BY_DOS = '"*/:<>?\\|'
-_LONGEST_PATH = 3000
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -38,6 +38,7 @@ class Abilities:
         has_owners: owners, modes, devices and sockets.
         has_attributes: extended attributes, in the namespace ``user``.
         can_change: files can be changed in place; else they are only written whole.
+        longest_path: bytes in the path of a file, from the system's root on.
     """
 
     names: str
@@ -47,6 +48,7 @@ class Abilities:
     has_owners: bool = True
     has_attributes: bool = True
     can_change: bool = True
+    longest_path: int = 3000
 
 
 EXT = Abilities("bytes", (-(1 << 31), (1 << 34) - (1 << 31) - 1))
@@ -60,7 +62,7 @@ EXFAT = Abilities(
 )  # fmt: skip
 """Up to February 2100: exfat-fuse takes that year for a leap year."""
 
-FAT = dataclasses.replace(EXFAT, names="dos-bmp", can_change=False)
+FAT = dataclasses.replace(EXFAT, names="dos-bmp", can_change=False, longest_path=600)
 
 
 class RandomTree:
@@ -71,9 +73,19 @@ class RandomTree:
         seed: of the random numbers.
         abilities: what may be tried there.
         size: how many files there are about.
+        changed: told of each change after it has grown: "deleted" with a path and nothing,
+            "renamed" with the old and the new one, "written" with a path and nothing.
     """
 
-    def __init__(self, top: bytes, seed: int, abilities: Abilities, size: int = 22) -> None:
+    def __init__(
+        self,
+        top: bytes,
+        seed: int,
+        abilities: Abilities,
+        size: int = 22,
+        changed: Callable[[str, bytes, bytes], None] = lambda _how, _path, _onto: None,
+    ) -> None:
+        self._changed = changed
         self._random = random.Random(seed)
         self._can = abilities
         self._directories = [top]
@@ -141,7 +153,8 @@ class RandomTree:
                 return name
             folded = name.decode().upper().encode()
             if folded not in self._taken and not folded.endswith((b".", b" ")) and (
-                not folded.startswith((b" ", b"."))
+                # A name of mcopy's for standard input, too.
+                not folded.startswith((b" ", b".", b"-"))
             ):  # fmt: skip
                 self._taken.add(folded)
                 return name
@@ -160,19 +173,27 @@ class RandomTree:
         if kind == 6 and self._can.names == "bytes":
             return bytes(each for each in generator.randbytes(length) if each not in b"/\0")
         if kind == 7 and not generator.randrange(3):
-            return b"long" + bytes(generator.choices(_PLAIN, k=251))
+            longest = 120 if self._can.names == "dos-bmp" else 255
+            return b"long" + bytes(generator.choices(_PLAIN, k=longest - 4))
         letters = _BEYOND_ASCII + _MARKS + _PLAIN.decode()
-        if self._can.names != "dos-bmp":
-            letters += _ASTRAL
+        if self._can.names == "dos-bmp":
+            # What mtools takes for a pattern, or makes bad short names of.
+            letters = letters.translate({ord(each): None for each in "[]~"})
+        else:
+            letters += _UNUSUAL + _ASTRAL
         if not self._can.names.startswith("dos"):
             letters += "".join(map(chr, range(1, 32))) + "\x7f\x85\u2028" + _FORBIDDEN_BY_DOS
-        return "".join(generator.choices(letters, k=length)).encode().replace(b"/", b"")
+        name = "".join(generator.choices(letters, k=length)).replace("/", "")
+        if self._can.names == "dos-bmp" and not name.isascii():
+            # Which letters a short name has, mtools and 7-Zip do not agree.
+            name += " and more"
+        return name.encode()
 
     def _place(self) -> bytes:
         """Return a path at which nothing is."""
         while True:
             path = os.path.join(self._random.choice(self._directories), self._name())
-            if len(path) < _LONGEST_PATH and not os.path.lexists(path):
+            if len(path) < self._can.longest_path and not os.path.lexists(path):
                 return path
 
     # -- growing -------------------------------------------------------------
@@ -198,7 +219,7 @@ class RandomTree:
         path = self._random.choice(self._directories)
         for _number in range(self._random.randrange(5, 40)):
             path = os.path.join(path, self._name())
-            if len(path) > _LONGEST_PATH or os.path.lexists(path):
+            if len(path) > self._can.longest_path or os.path.lexists(path):
                 return
             os.mkdir(path)
             self._directories.append(path)
@@ -323,6 +344,7 @@ class RandomTree:
         if self._files:
             path = self._files.pop(self._random.randrange(len(self._files)))
             os.unlink(path)
+            self._changed("deleted", path, b"")
 
     def _rename(self) -> None:
         if not self._files:
@@ -337,8 +359,14 @@ class RandomTree:
         else:
             self._files.remove(onto)
             number = self._files.index(path)
-        os.rename(path, onto)
+        try:
+            os.rename(path, onto)
+        except FileExistsError:
+            # ntfs-3g has no room for the name that it takes in between.
+            os.unlink(onto)
+            os.rename(path, onto)
         self._files[number] = onto
+        self._changed("renamed", path, onto)
 
     def _rename_directory(self) -> None:
         if len(self._directories) < 2:
@@ -347,8 +375,9 @@ class RandomTree:
         longest = max(map(len, self._directories + self._files)) - len(path)
         onto = self._place()
         # Not into itself, nor so far down that nothing below it has a path any more.
-        if not onto.startswith(path + b"/") and len(onto) + longest < _LONGEST_PATH:
+        if not onto.startswith(path + b"/") and len(onto) + longest < self._can.longest_path:
             os.rename(path, onto)
+            self._changed("renamed", path, onto)
             for paths in (self._directories, self._files):
                 for number, each in enumerate(paths):
                     if each == path or each.startswith(path + b"/"):
@@ -361,6 +390,7 @@ class RandomTree:
             os.unlink(path)
             size = self._one_of(0, 10, 5000, 50_000)
             _write(path, [(0, self._random.randbytes(size))])
+            self._changed("written", path, b"")
 
     def _truncate(self) -> None:
         path = self._regular()

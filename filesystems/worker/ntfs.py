@@ -1,4 +1,4 @@
-"""NTFS, by The Sleuth Kit; what it does not tell, by the records themselves.
+"""NTFS, by The Sleuth Kit; what it does not tell, by the records and indexes themselves.
 
 Source: tsk_fs.h of The Sleuth Kit; dir.c and compress.c of ntfs-3g.
 """
@@ -16,6 +16,7 @@ import pytsk3
 from ..errors import DamagedError, RefusedError
 from . import ntfs_records as records
 from .driver import Content, Run, join
+from .ntfs_index import Index
 from .ntfs_reparse import LINKS, check_tag, target_of
 from .ntfs_runs import Clusters, runs_of
 from .wire import COMPRESSED, ENCRYPTED, REPARSE, ZEROS, Entry, Times
@@ -24,11 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from .driver import Tell
+    from .ntfs_index import Name
     from .source import Source
 
 _FIRST_USER_FILE = 16
 _STANDARD_SIZE = 36
-_HERE = (b"", b".", b"..")
 
 _MODES = {
     pytsk3.TSK_FS_META_TYPE_REG: stat.S_IFREG | 0o644,
@@ -38,15 +39,11 @@ _MODES = {
 
 _IS_COMPRESSED, _IS_ENCRYPTED = 0x1, 0x4000
 _IS_SYSTEM = 0x4
-_DIRECTORY_INDEX = "$I30".encode("utf-16-le")
+_OF_NAMES = "$I30"
 
 _INTERIX_LINK = b"IntxLNK\1"
 _LONGEST_INTERIX = 8 + 2 * 4096
-_SECOND = 1_000_000_000
-_TICKS = 10_000_000
-"""Units of a time in a second."""
-
-_FROM_1601_TO_1970 = 11_644_473_600
+_TICKS_TO_1970 = 116_444_736_000_000_000
 
 
 class _Volume(pytsk3.Img_Info):  # type: ignore[misc]
@@ -147,15 +144,10 @@ class Ntfs:
         standard = next((each.value for each in found if each.kind == records.STANDARD), None)
         if standard is None or len(standard) < _STANDARD_SIZE:
             raise DamagedError(f"ntfs.file {inode}", 0, "its record does not tell what it is")
-        created, modified, changed, accessed = (
-            _moment(each // _TICKS - _FROM_1601_TO_1970, each % _TICKS * 100)
-            for each in struct.unpack_from("<QQQQ", standard)
-        )
-        index = (records.INDEX, _DIRECTORY_INDEX)
+        index = (records.INDEX_ROOT, _OF_NAMES.encode("utf-16-le"))
         is_directory = any((each.kind, each.name) == index for each in found)
         mode = stat.S_IFDIR | 0o755 if is_directory else stat.S_IFREG | 0o644
-        times = Times(modified, accessed, changed, created)
-        return self._with_record(Entry(b"", inode, 0, mode, times=times))
+        return self._with_record(Entry(b"", inode, 0, mode))
 
     def _entry(self, name: bytes, file: Any) -> Entry:  # noqa: ANN401
         meta = file.info.meta
@@ -166,11 +158,7 @@ class Ntfs:
         if kind is None or not int(meta.flags) & int(pytsk3.TSK_FS_META_FLAG_ALLOC):
             raise DamagedError(f"ntfs.file {number}", 0, "a name leads to it, but it is deleted")
         size = 0 if kind & stat.S_IFDIR == stat.S_IFDIR else int(meta.size)
-        times = Times(
-            _moment(meta.mtime, meta.mtime_nano), _moment(meta.atime, meta.atime_nano),
-            _moment(meta.ctime, meta.ctime_nano), _moment(meta.crtime, meta.crtime_nano),
-        )  # fmt: skip
-        entry = Entry(name, number, size, kind, max(1, int(meta.nlink)), times=times)
+        entry = Entry(name, number, size, kind, max(1, int(meta.nlink)))
         return self._with_record(entry)
 
     # -- what NTFS has beside -------------------------------------------------
@@ -180,25 +168,26 @@ class Ntfs:
         found = self._records.attributes(entry.inode)
         flags = 0
         attributes = 0
+        times = entry.times
         for each in found:
             if (
                 each.kind == records.STANDARD
                 and each.value is not None
                 and len(each.value) >= _STANDARD_SIZE
             ):
-                (attributes,) = struct.unpack_from("<I", each.value, 32)
+                # The library keeps 32 bits of seconds since 1970.
+                created, modified, changed, accessed, attributes = struct.unpack_from(
+                    "<4qI", each.value
+                )
+                times = Times(*map(_moment, (modified, accessed, changed, created)))
             elif each.kind == records.DATA and not each.name:
                 flags |= COMPRESSED if each.flags & _IS_COMPRESSED else 0
                 flags |= ENCRYPTED if each.flags & _IS_ENCRYPTED else 0
                 if not each.first and stat.S_ISREG(entry.mode):
                     # The library tells of none where a run of it cannot be.
                     entry = entry._replace(size=_size(entry.inode, each))
-        paths = set(records.names(found))
-        entry = entry._replace(flags=flags, links=max(1, len(paths)))
-        if "^" in entry.name.decode(errors="replace") or "\ufffd" in entry.name.decode(
-            errors="replace"
-        ):
-            entry = entry._replace(name=_true_name(entry.name, paths))
+        links = len(set(records.names(found)))
+        entry = entry._replace(flags=flags, links=max(1, links), times=times)
         tag, target = self._reparse(entry.inode, found)
         if tag in LINKS:
             entry = entry._replace(
@@ -243,42 +232,62 @@ class Ntfs:
 
     def entries(self, inode: int, tell: Tell) -> Iterator[Entry]:
         """Yield what a directory has."""
-        for name, file in self._names(inode):
+        for each in self._names(inode, tell):
             try:
-                yield self._entry(name, file)
-            except (DamagedError, RefusedError, struct.error, UnicodeError) as error:
-                tell(f"{name!r}: {error}")
+                yield self._named(each)
+            except (DamagedError, RefusedError, FileNotFoundError, struct.error) as error:
+                tell(f"{each.name!r}: {error}")
 
     def find(self, inode: int, name: bytes) -> Entry | None:
         """Return what a name in a directory leads to."""
-        for each, file in self._names(inode):
-            is_changed = b"^" in each or b"\xef\xbf\xbd" in each
-            if each == name or is_changed:
-                entry = self._entry(each, file)
-                if entry.name == name:
-                    return entry
+        for each in self._names(inode, lambda _text: None):
+            if each.name == name:
+                return self._named(each)
         return None
 
-    def _names(self, inode: int) -> Iterator[tuple[bytes, Any]]:
+    def _named(self, name: Name) -> Entry:
+        try:
+            file = self._open(name.number)
+        except DamagedError:
+            # For a single run that cannot be, the library refuses a file as a whole.
+            return self._by_records(name.number)._replace(name=name.name)
+        if name.sequence and file.info.meta is not None and file.info.meta.seq != name.sequence:
+            raise DamagedError(
+                f"ntfs.file {name.number}", 0, "a name leads to it that was another file's"
+            )
+        return self._entry(name.name, file)
+
+    def _names(self, inode: int, tell: Tell) -> Iterator[Name]:
         self._check_number(inode)
         above = self._open(inode)
         if above.info.meta is None or above.info.meta.type != pytsk3.TSK_FS_META_TYPE_DIR:
             raise NotADirectoryError(f"file {inode} is no directory")
-        try:
-            directory = self._fs.open_dir(inode=inode)
-            for file in directory:
-                name = file.info.name
-                if name is None or not int(name.flags) & int(pytsk3.TSK_FS_NAME_FLAG_ALLOC):
-                    continue
-                meta = file.info.meta
-                is_virtual = meta is not None and meta.type in {
-                    pytsk3.TSK_FS_META_TYPE_VIRT, pytsk3.TSK_FS_META_TYPE_VIRT_DIR,
-                }  # fmt: skip
-                is_own = int(name.meta_addr) < _FIRST_USER_FILE
-                if name.name not in _HERE and not is_virtual and not is_own:
-                    yield name.name, file
-        except OSError as error:
-            raise self._damaged(f"ntfs.directory {inode}", error) from None
+        what = f"ntfs.directory {inode}"
+        root = next(
+            (
+                each.value
+                for each in self._records.attributes(inode)
+                if each.kind == records.INDEX_ROOT and each.name == _OF_NAMES.encode("utf-16-le")
+            ),
+            None,
+        )
+        if root is None:
+            raise DamagedError(what, 0, "it has no index of names")
+
+        def read(offset: int, length: int) -> bytes:
+            try:
+                blocks = self._attribute(above, records.INDEX_BLOCKS, _OF_NAMES.encode())
+            except FileNotFoundError:
+                raise DamagedError(what, 0, "the blocks of its index are not there") from None
+            data = self._bytes(above, blocks, offset, length)
+            if len(data) != length:
+                raise DamagedError(what, 0, f"its index ends before {offset + length}")
+            return data
+
+        for each in Index(what, root, read, self.block_size).names(tell):
+            # The root is in itself, and beside what the file system has for its own use.
+            if each.name != b"." and each.number >= _FIRST_USER_FILE:
+                yield each
 
     # -- what files hold --------------------------------------------------------
 
@@ -384,8 +393,9 @@ class Ntfs:
         ]  # fmt: skip
 
 
-def _moment(seconds: int, nanoseconds: int) -> int | None:
-    return int(seconds) * _SECOND + int(nanoseconds) if seconds else None
+def _moment(ticks: int) -> int | None:
+    """Return nanoseconds since 1970 of 100 ns since 1601; None where there is no time."""
+    return (ticks - _TICKS_TO_1970) * 100 if ticks else None
 
 
 def _size(inode: int, first: records.Attribute) -> int:
@@ -397,23 +407,3 @@ def _size(inode: int, first: records.Attribute) -> int:
     if first.size >= 1 << 63:
         raise DamagedError(f"ntfs.file {inode}", 0, f"it has {first.size} bytes")
     return first.size
-
-
-def _true_name(shown: bytes, names: set[tuple[int, bytes]]) -> bytes:
-    """Return the name that the library shows with other characters in place of some.
-
-    Raises:
-        RefusedError: it may be one of several.
-    """
-    found = set()
-    text = shown.decode(errors="replace")
-    for _parent, raw in names:
-        name = raw.decode("utf-16-le", "surrogatepass")
-        alike = len(name) == len(text) and all(
-            a == b or b in "^\ufffd" for a, b in zip(name, text, strict=True)
-        )
-        if alike:
-            found.add(name)
-    if len(found) != 1:
-        raise RefusedError(f"{shown!r}", 0, "its name cannot be told from another")
-    return found.pop().encode("utf-8", "surrogatepass")

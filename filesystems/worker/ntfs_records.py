@@ -1,7 +1,8 @@
 """Records of an NTFS master file table, as far as The Sleuth Kit does not tell what they say.
 
-That is: where the bytes of a file lie, how far they were ever written, what kind of reparse point
-it is, and names that it changes. Source: layout.h of ntfs-3g.
+That is: where the bytes of a file lie and how far they were ever written, what kind of reparse
+point it is, times that 32 bits of seconds do not hold, and the roots of directories. Source:
+layout.h of ntfs-3g.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from ..errors import DamagedError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-STANDARD, LIST, FILE_NAME, DATA, INDEX, REPARSE = 0x10, 0x20, 0x30, 0x80, 0x90, 0xC0
+STANDARD, LIST, FILE_NAME, DATA, REPARSE = 0x10, 0x20, 0x30, 0x80, 0xC0
+INDEX_ROOT, INDEX_BLOCKS = 0x90, 0xA0
 _END = 0xFFFFFFFF
 _SECTOR = 512
 _IN_USE = 1
@@ -103,21 +105,33 @@ class Records:
 
     def _fixed(self, number: int) -> bytes:
         """Return a record with the ends of its sectors put back."""
-        record = self._read(number * self._size, self._size)
-        if record[:4] != b"FILE" or len(record) != self._size:
-            raise _damaged(number, "it is no record")
-        start, count = struct.unpack_from("<HH", record, 4)
-        if start + 2 * count > self._size or (count - 1) * _SECTOR > self._size or not count:
-            raise _damaged(number, "the ends of its sectors are kept outside of it")
-        data = bytearray(record)
-        for each in range(1, count):
-            end = each * _SECTOR
-            if data[end - 2 : end] != record[start : start + 2]:
-                raise _damaged(number, f"sector {each} was not written with the others")
-            data[end - 2 : end] = record[start + 2 * each : start + 2 * each + 2]
-        if not data[22] & _IN_USE:
+        data = self._read(number * self._size, self._size)
+        if len(data) != self._size:
+            raise _damaged(number, "it is cut off")
+        record = with_sector_ends(data, b"FILE", f"ntfs.record {number}")
+        if not record[22] & _IN_USE:
             raise _damaged(number, "it is not in use")
-        return bytes(data)
+        return record
+
+
+def with_sector_ends(stored: bytes, magic: bytes, what: str) -> bytes:
+    """Return a record, or a block of an index, with the ends of its sectors put back.
+
+    Raises:
+        DamagedError: it is none, or its sectors were not written together.
+    """
+    if stored[:4] != magic:
+        raise DamagedError(what, 0, f"it does not begin with {magic.decode()}")
+    start, count = struct.unpack_from("<HH", stored, 4)
+    if start + 2 * count > len(stored) or (count - 1) * _SECTOR > len(stored) or not count:
+        raise DamagedError(what, 0, "the ends of its sectors are kept outside of it")
+    data = bytearray(stored)
+    for each in range(1, count):
+        end = each * _SECTOR
+        if data[end - 2 : end] != stored[start : start + 2]:
+            raise DamagedError(what, 0, f"sector {each} was not written with the others")
+        data[end - 2 : end] = stored[start + 2 * each : start + 2 * each + 2]
+    return bytes(data)
 
 
 def _attribute(record: int, data: bytes) -> Attribute:

@@ -12,32 +12,14 @@ from typing import TYPE_CHECKING
 import pytest
 from imgcat.filesystems.errors import RefusedError
 from support.files_inside import digest, of_mount, of_volume, volume_in
+from support.ntfs import make, ntfs_3g
 from support.trees import ODD_NAMES
-from support.unmounting import unmount
-from support.volumes import MIB, quiet
+from support.volumes import MIB
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 pytestmark = pytest.mark.fuse
-
-
-@contextlib.contextmanager
-def ntfs_3g(raw: Path, point: Path, options: str = "") -> Iterator[Path]:
-    point.mkdir(exist_ok=True)
-    all_options = ",".join(filter(None, ["compression,streams_interface=xattr", options]))
-    quiet("ntfs-3g", "-o", all_options, raw, point)
-    try:
-        yield point
-    finally:
-        unmount(point, raw)
-
-
-def make(raw: Path, *options: str, size: int = 96 * MIB) -> None:
-    raw.touch()
-    os.truncate(raw, size)
-    quiet("mkfs.ntfs", "-q", "-F", "-f", *options, raw)
 
 
 def grow(top: Path, seed: int) -> None:
@@ -136,6 +118,43 @@ def test_every_file_is_as_ntfs_3g_shows_it(cluster: int, tmp_path: Path) -> None
                 # ntfs-3g says how long the file is that stands for a device.
                 each.pop("size", None)
         assert found[path] == facts, path
+
+
+def test_names_that_are_gone_are_not_shown(tmp_path: Path) -> None:
+    """Blocks of an index that nothing leads to any more still hold what was in them."""
+    raw = tmp_path / "volume.raw"
+    make(raw, size=16 * MIB)
+    with ntfs_3g(raw, tmp_path / "mount") as mount:
+        for number in range(600):
+            (mount / f"a file with a name of some length {number:03}").touch()
+        for number in range(100, 500):
+            path = mount / f"a file with a name of some length {number:03}"
+            if number % 7:
+                path.unlink()
+            else:
+                # Its record stays, so what is left of the name leads to a file.
+                path.rename(mount / f"{number}")
+        names = {os.fsencode(each) for each in os.listdir(mount)}
+    assert raw.read_bytes().count("of some length 300".encode("utf-16-le")) > 0
+    problems: list[str] = []
+    with volume_in(raw) as volume:
+        found = [entry.name for entry in volume.entries(0, problems.append)]
+    assert problems == []
+    assert sorted(found) == sorted(names)
+
+
+def test_times_that_32_bits_do_not_hold(tmp_path: Path) -> None:
+    raw = tmp_path / "volume.raw"
+    make(raw, size=16 * MIB)
+    seconds = (-11_644_473_599, -1, 0, 1, 1 << 31, 1 << 32, 1 << 36)
+    with ntfs_3g(raw, tmp_path / "mount") as mount:
+        for number, each in enumerate(seconds):
+            (mount / str(number)).touch()
+            os.utime(mount / str(number), (each, each))
+    with volume_in(raw) as volume:
+        for number, each in enumerate(seconds):
+            times = volume.find(0, b"%d" % number).times
+            assert (times.modified, times.accessed) == (each * 10**9, each * 10**9)
 
 
 REPARSE = {

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import hashlib
 import os
 import stat
+import struct
 import subprocess
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
 Facts = dict[str, Any]
 
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_AT_FDCWD, _AT_SYMLINK_NOFOLLOW, _STATX_BTIME = -100, 0x100, 0x800
+
 
 @contextlib.contextmanager
 def loop_mounted(raw: Path, point: Path, options: str = "") -> Iterator[Path]:
@@ -33,8 +38,14 @@ def loop_mounted(raw: Path, point: Path, options: str = "") -> Iterator[Path]:
         unmount(point, raw)
 
 
-def of_mount(top: Path, *, attributes: bool = True) -> dict[bytes, Facts]:
-    """Return what a mount tells of each path below a directory."""
+def of_mount(top: Path, *, attributes: bool = True, every_time: bool = False) -> dict[bytes, Facts]:
+    """Return what a mount tells of each path below a directory.
+
+    Args:
+        top: the directory.
+        attributes: extended attributes too.
+        every_time: when each was read, changed and made too, not only when it was written.
+    """
     found: dict[bytes, Facts] = {}
     start = os.fsencode(top)
     for above, directories, files in os.walk(start):
@@ -45,6 +56,10 @@ def of_mount(top: Path, *, attributes: bool = True) -> dict[bytes, Facts]:
                 "mode": status.st_mode, "links": status.st_nlink, "uid": status.st_uid,
                 "gid": status.st_gid, "mtime": status.st_mtime_ns, "inode": status.st_ino,
             }  # fmt: skip
+            if every_time:
+                facts |= {
+                    "atime": status.st_atime_ns, "ctime": status.st_ctime_ns, "created": _born(path)
+                }  # fmt: skip
             if not stat.S_ISDIR(status.st_mode):
                 facts["size"] = status.st_size
             if stat.S_ISLNK(status.st_mode):
@@ -63,8 +78,19 @@ def of_mount(top: Path, *, attributes: bool = True) -> dict[bytes, Facts]:
     return found
 
 
+def _born(path: bytes) -> int | None:
+    """Return when a file was made, which `os.stat` does not tell; None where nobody knows."""
+    found = ctypes.create_string_buffer(256)
+    if _LIBC.statx(_AT_FDCWD, path, _AT_SYMLINK_NOFOLLOW, _STATX_BTIME, found):
+        raise OSError(ctypes.get_errno(), "statx")
+    (mask,), (seconds, part) = (
+        struct.unpack_from("<I", found), struct.unpack_from("<qI", found, 80)
+    )  # fmt: skip
+    return seconds * 10**9 + part if mask & _STATX_BTIME else None
+
+
 def of_volume(
-    volume: Volume, problems: list[str], *, attributes: bool = True
+    volume: Volume, problems: list[str], *, attributes: bool = True, every_time: bool = False
 ) -> dict[bytes, Facts]:
     """Return the same by a volume."""
     found: dict[bytes, Facts] = {}
@@ -79,6 +105,11 @@ def of_volume(
                 "mode": entry.mode, "links": entry.links, "uid": entry.uid, "gid": entry.gid,
                 "mtime": entry.times.modified, "inode": entry.inode,
             }  # fmt: skip
+            if every_time:
+                times = entry.times
+                facts |= {
+                    "atime": times.accessed, "ctime": times.changed, "created": times.created
+                }  # fmt: skip
             if stat.S_ISDIR(entry.mode):
                 todo.append((path + b"/", entry.inode))
             else:

@@ -223,7 +223,7 @@ def test_a_file_of_a_size_that_can_hardly_be(size: int, made: Made, raw: Path) -
     image = bytearray(raw.read_bytes())
     number = made.inodes["file"].to_bytes(8, "big")
     (place,) = (
-        place for place, _length, at in sealed(image)
+        place for place, _length, at in sealed(bytes(image))
         if at == 100 and image[place + 152 : place + 160] == number
     )  # fmt: skip
     image[place + 56 : place + 64] = size.to_bytes(8, "big")

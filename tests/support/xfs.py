@@ -179,7 +179,7 @@ def with_a_bit_of_everything(content: Path, raw: Path, *, version: int, names: i
     return raw
 
 
-def sealed(image: bytes | bytearray) -> list[tuple[int, int, int]]:
+def sealed(image: bytes) -> list[tuple[int, int, int]]:
     """Return the blocks that have a right checksum: place, length, where it is in them."""
     found = []
     for place in range(0, len(image), 512):

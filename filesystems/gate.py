@@ -181,6 +181,9 @@ def _check_journal(found: FileSystem, *, as_is: bool) -> str | None:
         what = "its journal was not replayed"
     elif found.journal is Journal.UNKNOWN:
         what = "what its journal holds cannot be told"
+    elif found.is_dirty:
+        # There is nothing to replay, and nothing by which to tell what is missing.
+        return "it is marked as not unmounted: what was written last may be missing"
     else:
         return None
     if not as_is:

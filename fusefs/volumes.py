@@ -263,6 +263,8 @@ class Volumes:
         except BaseException:
             reader.close()
             raise
+        if volume.caveat:
+            log.warning("%s: %s", image.name, volume.caveat)
         return _OpenVolume(reader, volume)
 
     def let_go(self, known: _OpenVolume) -> None:

@@ -104,40 +104,6 @@ def test_bits_that_only_forbid_writing(plain: Path, tmp_path: Path, bit: int) ->
         assert bytes(view) == b"content"
 
 
-def test_a_journal_that_was_not_replayed_is_refused_unless_asked_for(tmp_path: Path) -> None:
-    path = tmp_path / "volume.raw"
-    path.touch()
-    os.truncate(path, 16 * MIB)
-    quiet("mkfs.ntfs", "-q", "-F", "-f", path)
-    image = bytearray(path.read_bytes())
-    # $LogFile as a machine that crashed leaves it: a restart page with a client in use.
-    record = image.index("$LogFile".encode("utf-16-le"))
-    (cluster,) = struct.unpack_from("<H", image, 11)
-    log = _first_run(image, image.rindex(b"FILE", 0, record)) * cluster * image[13]
-    page = bytearray(4096)
-    page[:4] = b"RSTR"
-    struct.pack_into("<H", page, 24, 48)
-    struct.pack_into("<QHHHH", page, 48, 7, 1, 0xFFFF, 0, 0)
-    image[log : log + 8192] = page * 2
-    path.write_bytes(image)
-    message = r"its journal was not replayed.*--as-is"
-    with pytest.raises(RefusedError, match=message), volume_in(path):
-        pass
-    with volume_in(path, as_is=True) as volume:
-        assert volume.caveat is not None
-        assert "read as it lies there" in volume.caveat
-        assert volume.entries() == []
-
-
-def _first_run(image: bytearray, record: int) -> int:
-    position = record + struct.unpack_from("<H", image, record + 20)[0]
-    while struct.unpack_from("<I", image, position)[0] != 0x80:
-        position += struct.unpack_from("<I", image, position + 4)[0]
-    at = position + struct.unpack_from("<H", image, position + 32)[0]
-    lengths, offsets = image[at] & 0xF, image[at] >> 4
-    return int.from_bytes(image[at + 1 + lengths : at + 1 + lengths + offsets], "little")
-
-
 OTHERS = {
     "btrfs": (("mkfs.btrfs", "-q", "-f"), 128, "Btrfs is not read"),
     "f2fs": (("mkfs.f2fs", "-q", "-f"), 64, "F2FS is not read"),

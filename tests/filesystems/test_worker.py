@@ -15,6 +15,7 @@ import pytest
 from imgcat.filesystems.errors import WorkerError
 from imgcat.filesystems.process import Limits, Workers
 from imgcat.filesystems.worker.wire import Entry, Times, pack_entry, unpack_entries
+from imgcat.formats.errors import FormatError
 from support.files_inside import volume_in
 from support.volumes import MIB, quiet
 
@@ -130,6 +131,94 @@ def test_a_worker_that_hangs_is_ended_at_its_limit_and_holds_up_no_other(raw: Pa
         assert "no answer to 'list' within 1.5 s" in str(caught[0])
         assert process.returncode == -signal.SIGKILL
         assert len(hanging.entries()) == 2
+
+
+HOSTILE = """
+import ctypes, sys, time
+
+def crash():
+    ctypes.string_at(0)
+
+def abort():
+    ctypes.CDLL(None).abort()
+
+def hang():
+    while True:
+        pass
+
+def hoard():
+    held = []
+    while True:
+        held.append(bytes(1 << 20))
+
+def use_what_was_refused():
+    malloc = ctypes.CDLL(None).malloc
+    malloc.restype = ctypes.c_void_p
+    while True:
+        ctypes.memset(malloc(ctypes.c_size_t(1 << 24)), 1, 1 << 24)
+
+def harm(driver, number):
+    if number == driver.root:
+        began = time.monotonic()
+        while time.monotonic() < began + 0.5:
+            pass
+        {harm}()
+    return []
+
+if "imgcat.filesystems.worker.main" in sys.orig_argv:
+    from imgcat.filesystems.worker import ext
+
+    ext.Ext.streams = harm
+"""
+"""What a library does that was fed the wrong bytes; begun half a second after it was asked."""
+
+HARMS = {
+    "crash": "it died when asked for 'streams': signal 11",
+    # It may not send itself a signal: what it does in place of that ends it.
+    "abort": "it died when asked for 'streams': signal",
+    "hang": "no answer to 'streams' within 2 s: it was ended",
+    "hoard": "it takes more memory than there may be",
+    "use_what_was_refused": "it died when asked for 'streams': signal 11",
+}
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_what_a_library_does_to_itself_holds_up_no_other(
+    harm: str, raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It crashes, hangs, or takes all memory: others are answered, and so is the next question."""
+    (tmp_path / "sitecustomize.py").write_text(HOSTILE.replace("{harm}", harm))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    workers = Workers()
+    limits = Limits(memory=1 << 28, seconds=2)
+    with (
+        volume_in(raw, workers=workers, limits=limits) as harmed,
+        volume_in(raw, workers=workers) as other,
+    ):
+        expected = other.entries()
+        assert harmed.entries() == expected
+        process = _process_of(harmed)
+        caught: list[FormatError] = []
+
+        def ask() -> None:
+            try:
+                harmed.streams(0)
+            except FormatError as error:
+                caught.append(error)
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        answers = 0
+        while thread.is_alive():
+            assert other.entries() == expected
+            answers += 1
+        # Many a question was answered within the half second alone.
+        assert answers > 5
+        assert HARMS[harm] in str(caught[0])
+        assert harmed.entries() == expected
+        assert other.streams(other.find(0, b"directory").inode) == []
+        if isinstance(caught[0], WorkerError):
+            assert process.poll() is not None
 
 
 def test_few_run_at_a_time_and_the_longest_unused_ends(raw: Path) -> None:

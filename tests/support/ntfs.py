@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import struct
 from typing import TYPE_CHECKING
 
 from support.unmounting import unmount
@@ -31,3 +32,71 @@ def make(raw: Path, *options: str, size: int = 96 * MIB) -> None:
     raw.touch()
     os.truncate(raw, size)
     quiet("mkfs.ntfs", "-q", "-F", "-f", *options, raw)
+
+
+NO_CLIENT = 0xFFFF
+IS_CLEAN = 0x2
+
+
+def write_log(raw: Path, *pages: tuple[int, int, int]) -> None:
+    """Write the two restart pages of ``$LogFile``, as layout.h of ntfs-3g has them.
+
+    Args:
+        raw: the volume, as `make` made it.
+        pages: of each its last sequence number, its first client that is in use, or `NO_CLIENT`,
+            and its flags.
+    """
+    image = bytearray(raw.read_bytes())
+    offset, size = _attribute(image, "$LogFile", 0x80)
+    for number, (lsn, in_use, flags) in enumerate(pages):
+        start = offset + number * 4096
+        image[start : start + 4096] = _restart_page(size, lsn, in_use, flags)
+    # Behind them there are no pages with records.
+    image[offset + 8192 : offset + size] = b"\xff" * (size - 8192)
+    raw.write_bytes(image)
+
+
+def mark_dirty(raw: Path) -> None:
+    """Set the flag in ``$VOLUME_INFORMATION`` that wants chkdsk to look."""
+    image = bytearray(raw.read_bytes())
+    offset, _size = _attribute(image, "$Volume", 0x70)
+    image[offset + 10] |= 1
+    raw.write_bytes(image)
+
+
+def _restart_page(file_size: int, lsn: int, in_use: int, flags: int) -> bytes:
+    page = bytearray(4096)
+    # Header: where the ends of its sectors are kept, sizes of pages, where the area is, version.
+    struct.pack_into("<4sHHQIIHhh", page, 0, b"RSTR", 30, 9, 0, 4096, 4096, 48, 1, 1)
+    client = 64
+    free = NO_CLIENT if in_use != NO_CLIENT else 0
+    struct.pack_into(
+        "<QHHHHIHHQIHHII", page, 48, lsn, 1, free, in_use, flags, 67 - file_size.bit_length(),
+        client + 160, client, file_size, 0, 48, 64, 1, 0,
+    )  # fmt: skip
+    struct.pack_into(
+        "<QQHHH6xI8s", page, 48 + client, lsn, lsn, NO_CLIENT, NO_CLIENT, 0, 8,
+        "NTFS".encode("utf-16-le"),
+    )  # fmt: skip
+    struct.pack_into("<H", page, 30, 1)
+    for number in range(8):
+        end = number * 512 + 510
+        page[32 + 2 * number : 34 + 2 * number] = page[end : end + 2]
+        struct.pack_into("<H", page, end, 1)
+    return bytes(page)
+
+
+def _attribute(image: bytearray, name: str, kind: int) -> tuple[int, int]:
+    """Return where the value of an attribute of a file lies, of one run at the most; its size."""
+    record = image.rindex(b"FILE", 0, image.index(name.encode("utf-16-le")))
+    position = record + struct.unpack_from("<H", image, record + 20)[0]
+    while struct.unpack_from("<I", image, position)[0] != kind:
+        position += struct.unpack_from("<I", image, position + 4)[0]
+    if not image[position + 8]:
+        length, at = struct.unpack_from("<IH", image, position + 16)
+        return position + at, length
+    at = position + struct.unpack_from("<H", image, position + 32)[0]
+    lengths, offsets = image[at] & 0xF, image[at] >> 4
+    cluster = int.from_bytes(image[at + 1 + lengths : at + 1 + lengths + offsets], "little")
+    (size,) = struct.unpack_from("<Q", image, position + 48)
+    return cluster * struct.unpack_from("<H", image, 11)[0] * image[13], size

@@ -157,7 +157,7 @@ class WithHole:
         view[:] = self._image[offset : offset + len(view)]
 
 
-@pytest.mark.parametrize("kind", ["ext4", "ext2", "fat12", "exfat"])
+@pytest.mark.parametrize("kind", ["ext4", "ext2", "fat12", "exfat", "xfs-4"])
 def test_what_cannot_be_had_is_missing_and_nothing_else(kind: str, tmp_path: Path) -> None:
     """A block of a file is gone: its neighbours are not, nor is any structure beside it."""
     image = make(kind, tmp_path)

@@ -28,7 +28,6 @@ KINDS = {
     "block-2k": "-b size=2048",
     "block-16k": "-b size=16384",
     "block-64k": "-b size=65536",
-    "inode-1k": "-i size=1024",
     "inode-2k": "-i size=2048",
     "directory-8k": "-n size=8192",
     "directory-64k": "-b size=1024 -n size=65536",

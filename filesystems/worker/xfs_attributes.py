@@ -74,8 +74,12 @@ class XfsAttributes:
                     continue
                 left -= len(name) + len(value) + 32
                 if left < 0:
-                    tell(f"inode {inode.number}: attribute {name!r}: there are too many bytes")
-                elif space == _ROOT and name in _ACLS:
+                    tell(
+                        f"inode {inode.number}: attributes: {name!r} and what follows it are left"
+                        f" out: they are more than {_MOST_BYTES} bytes"
+                    )
+                    break
+                if space == _ROOT and name in _ACLS:
                     found[_ACLS[name]] = _acl(value)
                 else:
                     found[_PREFIXES[space] + name] = value

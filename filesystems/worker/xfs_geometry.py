@@ -20,6 +20,7 @@ _VERSION_5 = 5
 _CASE_BIT, _MORE_BIT = 0x4000, 0x8000
 _TYPES_2 = 0x200
 _TYPES, _META_UUID = 0x1, 0x4
+_INODE_CHECKSUM, _INODE_NUMBER, _INODE_UUID = 100, 152, 160
 _LARGEST_DIRECTORY_BLOCK = 64 << 10
 _LARGEST_INODE = (1 << 40) - 1
 _SECTOR = 512
@@ -174,9 +175,6 @@ class Geometry:
     def _check_uuid(self, data: bytes, at: int, place: int, structure: str) -> None:
         if data[at : at + 16] != self._uuid:
             raise DamagedError(structure, place, "it is of another file system, that was here once")
-
-
-_INODE_CHECKSUM, _INODE_NUMBER, _INODE_UUID = 100, 152, 160
 
 
 def _has_right_checksum(data: bytes, at: int) -> bool:

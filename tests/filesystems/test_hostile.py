@@ -145,7 +145,7 @@ def test_corrupted_at_random(kind: str, times: int, tmp_path: Path) -> None:
     assert len(counts) > 1
 
 
-@pytest.mark.parametrize("kind", ["ext4", "ext2", "fat12", "exfat"])
+@pytest.mark.parametrize("kind", ["ext4", "ext2", "fat12", "exfat", "xfs-4"])
 def test_what_cannot_be_had_is_missing_and_nothing_else(kind: str, tmp_path: Path) -> None:
     """A block of a file is gone: its neighbours are not, nor is any structure beside it."""
     image = make(kind, tmp_path)

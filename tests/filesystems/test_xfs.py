@@ -28,7 +28,6 @@ KINDS = {
     "block-2k": "-b size=2048",
     "block-16k": "-b size=16384",
     "block-64k": "-b size=65536",
-    "inode-1k": "-i size=1024",
     "inode-2k": "-i size=2048",
     "directory-8k": "-n size=8192",
     "directory-64k": "-b size=1024 -n size=65536",
@@ -64,6 +63,13 @@ def grow_more(top: Path, kind: str, seed: int) -> None:
             os.removexattr(path, f"user.{number}")
         os.setxattr(path, "trusted.of root", generator.randbytes(size // 2))
         os.setxattr(path, "security.of some module", b"a text\0")
+    # By turns: their blocks lie between each other's, so that where those are needs a tree.
+    by_turns = [attributes / name for name in ("first", "second")]
+    for path in by_turns:
+        path.touch()
+    for number in range(30):
+        for path in by_turns:
+            os.setxattr(path, f"user.{number}", generator.randbytes(5000))
     acl = struct.pack("<I", 2) + b"".join(
         struct.pack("<HHI", tag, permissions, who)
         for tag, permissions, who in (
@@ -112,6 +118,9 @@ def test_every_file_is_as_the_kernel_shows_it(kind: str, tmp_path: Path) -> None
         set_bits(raw, LOG_INCOMPAT, 1)
         assert 'name = "original"' in asked(raw, f"inode {expected[b'original']['inode']}", "print")
     assert any(b"system.posix_acl_default" in facts["attributes"] for facts in expected.values())
+    if kind == "block-1k":
+        inode = expected[b"attributes/first"]["inode"]
+        assert "(btree)" in asked(raw, f"inode {inode}", "print core.aformat")
     compare(raw, expected)
 
 
@@ -160,6 +169,21 @@ def test_a_file_of_many_extents(tmp_path: Path) -> None:
     assert "level = 2" in told
     with volume_in(raw) as volume:
         assert digest(volume, inode) == expected
+
+
+def test_more_attributes_than_are_told(tmp_path: Path) -> None:
+    raw = make(tmp_path / "volume.raw", "")
+    with loop_mounted(raw, tmp_path / "mount") as mount:
+        (mount / "file").touch()
+        for number in range(40):
+            os.setxattr(mount / "file", f"user.{number}", b"x" * 65536)
+    problems: list[str] = []
+    with volume_in(raw) as volume:
+        found = volume.attributes(volume.find(0, b"file").inode, problems.append)
+    assert len(found) == 23
+    assert set(found.values()) == {b"x" * 65536}
+    assert len(problems) == 1
+    assert "and what follows it are left out" in problems[0]
 
 
 def test_a_file_that_is_on_the_realtime_device_is_refused(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from imgcat.filesystems import gate
 from imgcat.filesystems.errors import DamagedError, RefusedError
+from imgcat.formats.superblocks.find import find_file_system
 from support.files_inside import digest, volume_in
 from support.volumes import MIB
 from support.xfs import (
@@ -17,6 +18,7 @@ from support.xfs import (
     LOG_INCOMPAT,
     RO_COMPAT,
     VERSION,
+    CountedVolume,
     make,
     prototype,
     seal,
@@ -88,8 +90,10 @@ def _put(raw: Path, head: bytes) -> None:
 
 
 def refused(raw: Path, message: str) -> None:
-    with pytest.raises(RefusedError, match=re.escape(message)), volume_in(raw):
-        pass
+    with CountedVolume(raw) as source:
+        found = find_file_system(source.read, source.size)
+    with pytest.raises(RefusedError, match=re.escape(message)):
+        gate.check(found, as_is=True)
 
 
 def test_every_bit_that_is_read_is_tried() -> None:

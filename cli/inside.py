@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from ..catalog.records import ImageRecord
     from ..catalog.store import Catalog
+    from ..filesystems.process import WorkerFailure
     from ..filesystems.volume import Volume
 
 _OF_PARTITION = re.compile(r"(.+)\.p(\d{1,6})")
@@ -66,6 +67,7 @@ def volume_of(image: str, *, as_is: bool) -> Iterator[Volume]:
     """
     from ..catalog.opening.open import open_image
     from ..catalog.opening.watched import WatchedReader
+    from ..catalog.upkeep.damage import record_worker_failures
     from ..filesystems.volume import Volume
 
     with _catalog_and_id(image) as (catalog, image_id):
@@ -74,9 +76,12 @@ def volume_of(image: str, *, as_is: bool) -> Iterator[Volume]:
             _refuse_disk(catalog, record)
             opened = open_image(catalog, image_id)
             reader = WatchedReader(opened)
+            failures: list[WorkerFailure] = []
             try:
                 has_content = record.row.content == "full"
-                volume = Volume(reader, as_is=as_is, has_content=has_content)
+                volume = Volume(
+                    reader, as_is=as_is, has_content=has_content, on_failure=failures.append
+                )
                 try:
                     if volume.caveat:
                         complain(f"{record.row.name}: {volume.caveat}")
@@ -85,6 +90,7 @@ def volume_of(image: str, *, as_is: bool) -> Iterator[Volume]:
                     volume.close()
             finally:
                 reader.close()
+                record_worker_failures(catalog.path, opened.spec, failures)
 
 
 @contextlib.contextmanager

@@ -192,6 +192,22 @@ class FileSystemRow(NamedTuple):
     detail: Mapping[str, Any]
 
 
+class WorkerFailureRow(NamedTuple):
+    """A reader of a file system that died, hung or talked nonsense.
+
+    Attributes:
+        failed_at: when, UTC, ISO 8601.
+        fs_type: the file system, as blkid has it.
+        question: what it was asked.
+        ending: what became of it, in words.
+    """
+
+    failed_at: str
+    fs_type: str
+    question: str
+    ending: str
+
+
 class TableRow(NamedTuple):
     """The partition table of a disk: ``gpt`` or ``mbr``, its id, and bytes in a sector."""
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..catalog.opening.open import OpenImage
     from ..catalog.records import ImageRecord
     from ..catalog.store import Catalog
+    from ..filesystems.process import WorkerFailure
     from ..filesystems.volume import Volume
 
 
@@ -63,29 +64,44 @@ def volume_of(image: str, *, as_is: bool) -> Iterator[Volume]:
         OSError: the same.
     """
     from ..catalog.opening.open import open_image
+    from ..catalog.upkeep.damage import record_worker_failures
 
     with _catalog_and_id(image) as (catalog, image_id):
         record = catalog.get(image_id)
         with naming(record.row.name):
             opened = open_image(catalog, image_id)
+            failures: list[WorkerFailure] = []
             try:
-                volume = open_volume(catalog, record, opened, as_is=as_is)
+                volume = open_volume(catalog, record, opened, as_is=as_is, failures=failures)
                 try:
                     yield volume
                 finally:
                     volume.close()
             finally:
                 opened.close()
+                record_worker_failures(catalog.path, opened.spec, failures)
 
 
-def open_volume(catalog: Catalog, record: ImageRecord, opened: OpenImage, *, as_is: bool) -> Volume:
-    """Return the files of an image that is open. Raises as `volume_of`."""
+def open_volume(
+    catalog: Catalog,
+    record: ImageRecord,
+    opened: OpenImage,
+    *,
+    as_is: bool,
+    failures: list[WorkerFailure],
+) -> Volume:
+    """Return the files of an image that is open; what its reader dies of goes into `failures`.
+
+    Raises as `volume_of`.
+    """
     from ..catalog.opening.watched import WatchedReader
     from ..filesystems.volume import Volume
 
     _refuse_disk(catalog, record)
     has_content = record.row.content == "full"
-    volume = Volume(WatchedReader(opened), as_is=as_is, has_content=has_content)
+    volume = Volume(
+        WatchedReader(opened), as_is=as_is, has_content=has_content, on_failure=failures.append
+    )
     if volume.caveat:
         complain(f"{record.row.name}: {volume.caveat}")
     return volume

@@ -12,7 +12,14 @@ from .routes import mounted_path, routes
 from .straight import catalog_for
 
 if TYPE_CHECKING:
-    from ..catalog.records import ImageCost, ImageRecord, InsideRows, PartitionRow, StreamCost
+    from ..catalog.records import (
+        ImageCost,
+        ImageRecord,
+        InsideRows,
+        PartitionRow,
+        StreamCost,
+        WorkerFailureRow,
+    )
     from .routes import Route
 
     _Sections = dict[str, dict[str, object]]
@@ -30,11 +37,13 @@ def show(image: ImageArgument, as_json: JsonOption = False) -> None:
       imgcat show --json 3
     """
     from ..catalog.opening.freshness import Observed, observed_status
+    from ..catalog.upkeep.damage import worker_failures
 
     with catalog_for([image]) as catalog:
         record = catalog.get(catalog.resolve(image))
         cost = catalog.cost(record.row.id)
         inside = catalog.inside(record.row.id)
+        failures = worker_failures(catalog, record.row.id)
         if record.segments:
             status = Observed(catalog.list_images(), catalog.parts()).status(record.row.id)
         else:
@@ -45,9 +54,10 @@ def show(image: ImageArgument, as_json: JsonOption = False) -> None:
         from .render import write_json
 
         fields = _shown_fields(record, cost, status) | _inside_fields(inside)
+        fields["worker_failures"] = [each._asdict() for each in failures]
         write_json(fields | {"mounted": mounted, "routes": [way._asdict() for way in ways]})
     else:
-        _write_record(record, cost, status, inside)
+        _write_record(record, cost, status, inside, failures)
         _write_routes(ways)
 
 
@@ -99,11 +109,12 @@ def _write_record(
     cost: ImageCost,
     status: str,
     inside: InsideRows,
+    failures: list[WorkerFailureRow],
 ) -> None:
     from .render import write_fields
 
     sections = _facts(record, cost, status) | _inside(inside) | _streams(cost)
-    sections |= _complaints(record)
+    sections |= _complaints(record) | _failures(failures)
     for title, fields in sections.items():
         if not fields:
             continue
@@ -226,6 +237,18 @@ def _complaints(record: ImageRecord) -> _Sections:
         },
         "Warnings": {str(n): warning for n, warning in enumerate(record.warnings, 1)},
     }
+
+
+def _failures(failures: list[WorkerFailureRow]) -> _Sections:
+    """Return what became of the processes that read the files inside, the newest first."""
+    from ..catalog.database.failures import MOST_KEPT
+
+    if not failures:
+        return {}
+    count, last = len(failures), failures[0]
+    times = f"{count} time{'s' * (count != 1)}{' at the least' * (count >= MOST_KEPT)}"
+    told = f"failed {times}, last {last.failed_at}: {last.ending}"
+    return {"Files inside": {f"reader of {last.fs_type}": f"{told} ({last.question})"}}
 
 
 def _stream_fields(stream: StreamCost) -> dict[str, object]:

@@ -16,11 +16,12 @@ import subprocess
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..formats.errors import FormatError
 from ..formats.index.rank_chunk import ChunkMissingError
 from .errors import DamagedError, RefusedError, WorkerError
+from .names import shown
 from .worker.wire import MOST, READ, Kind, receive, send
 
 if TYPE_CHECKING:
@@ -67,6 +68,26 @@ class _Running:
         self.process.wait()
 
 
+class WorkerFailure(NamedTuple):
+    """A worker that died, hung or talked nonsense.
+
+    Attributes:
+        when: seconds since 1970.
+        fs_type: the file system that it read, as blkid has it.
+        question: what it was asked.
+        ending: what became of it.
+    """
+
+    when: float
+    fs_type: str
+    question: str
+    ending: str
+
+    def __str__(self) -> str:
+        """Return it in words."""
+        return f"the reader of {self.fs_type}, asked for {self.question!r}, failed: {self.ending}"
+
+
 class Workers:
     """The workers of one program: few at a time, of which the longest unused ends.
 
@@ -111,7 +132,7 @@ class Worker:
         options: for the driver.
         workers: the other workers of this program.
         limits: what it may take.
-        on_failure: told when a worker has died or hung, with what it was asked.
+        on_failure: told when a worker has died, hung or talked nonsense.
     """
 
     def __init__(
@@ -121,7 +142,7 @@ class Worker:
         options: dict[str, Any],
         workers: Workers,
         limits: Limits = _USUAL,
-        on_failure: Callable[[str], None] = lambda _why: None,
+        on_failure: Callable[[WorkerFailure], None] = lambda _failure: None,
     ) -> None:
         self._reader = reader
         self._kind = kind
@@ -285,7 +306,7 @@ class Worker:
         except (ValueError, KeyError, TypeError, struct.error) as error:
             why = f"it answers {about!r} with what is no answer: {error}"
         self._end()
-        self._on_failure(why)
+        self._on_failure(WorkerFailure(time.time(), self._kind, _in_words(question), why))
         raise WorkerError(f"reader of {self._kind}", 0, why)
 
     def _read_for(self, connection: socket.socket, data: memoryview) -> None:
@@ -309,6 +330,16 @@ class Worker:
             send(connection, Kind.UNREADABLE, str(error).encode(errors="replace")[:4096])
         else:
             send(connection, Kind.BYTES, view)
+
+
+_LONGEST_QUESTION = 200
+
+
+def _in_words(question: dict[str, Any]) -> str:
+    words = [str(question.get("ask", "open"))]
+    words += [str(question[key]) for key in ("inode", "offset", "length") if key in question]
+    words += [shown(bytes.fromhex(question[key])) for key in ("name", "stream") if key in question]
+    return " ".join(filter(None, words))[:_LONGEST_QUESTION]
 
 
 _FAILURES = {Kind.REFUSED, Kind.DAMAGED, Kind.MISSING, Kind.NO_DIRECTORY}

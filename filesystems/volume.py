@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ..formats.reader import ImageReader
     from ..formats.superblocks.file_system import FileSystem
-    from .process import Limits
+    from .process import Limits, WorkerFailure
 
     Tell = Callable[[str], None]
 
@@ -54,7 +54,7 @@ class Volume:
         has_content: whether the image has what its files hold, not only how they are called.
         workers: the workers of this program.
         limits: what its worker may take.
-        on_failure: told when its worker has died or hung.
+        on_failure: told when its worker has died, hung or talked nonsense.
 
     Raises:
         RefusedError: it is of a kind that is not read.
@@ -75,7 +75,7 @@ class Volume:
         has_content: bool = True,
         workers: Workers = _ALL,
         limits: Limits | None = None,
-        on_failure: Tell = _nothing,
+        on_failure: Callable[[WorkerFailure], None] = lambda _failure: None,
     ) -> None:
         passed = check_kind(_found_in(reader), as_is=as_is)
         self.kind = passed.kind

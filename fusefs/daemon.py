@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from ..catalog.opening.watched import WatchedReader
     from ..catalog.records import MountEntry
+    from ..filesystems.process import WorkerFailure
     from .request import MountRequest
     from .volumes import InsideReader
 
@@ -140,8 +141,9 @@ def _serve_on(
                 recorder = DamageRecorder(catalog.path)
                 memory = Memory(request.memory, compare=request.compare, on_broken=recorder.tell)
                 serving = _Serving(
-                    memory, on_ready, allow_other, check, request.files, request.real_modes
-                )
+                    memory, on_ready, allow_other, check, request.files, request.real_modes,
+                    recorder.tell_of_worker,
+                )  # fmt: skip
                 _mount_and_run(catalog, target, only, serving)
             # Before the record goes: who waits for the end of this daemon finds it done.
             _purge(request.catalog_path)
@@ -165,7 +167,8 @@ def _chosen(catalog: Catalog, request: MountRequest) -> Sequence[int] | None:
 class _Serving(NamedTuple):
     """How a mount is served; `check` raises where another catalog is not to be trusted.
 
-    `files` and `real_modes` are as in `MountRequest`.
+    `files` and `real_modes` are as in `MountRequest`. `on_worker_failure` is told what readers of
+    file systems have failed over.
     """
 
     memory: Memory
@@ -174,10 +177,7 @@ class _Serving(NamedTuple):
     check: Callable[[], None] | None
     files: bool
     real_modes: bool
-
-
-def _tell_failure(image: MountEntry, why: str) -> None:
-    log.warning("%s: the reader of its file system: %s", image.name, why)
+    on_worker_failure: Callable[[MountEntry, WorkerFailure], None]
 
 
 def _mount_and_run(
@@ -204,7 +204,12 @@ def _mount_and_run(
         return reader
 
     permissions = KnownPermissions(catalog.image_files)
-    volumes = Volumes(open_image, Workers(), _tell_failure, memory.listings.budget)
+
+    def tell_failure(image: MountEntry, failure: WorkerFailure) -> None:
+        log.warning("%s: the reader of its file system: %s", image.name, failure)
+        serving.on_worker_failure(image, failure)
+
+    volumes = Volumes(open_image, Workers(), tell_failure, memory.listings.budget)
     operations = Operations(
         open_entry, permissions, receiving.install(), memory.shrink,
         inside=(volumes, memory.listings) if serving.files else None,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..catalog.records import MountEntry
     from ..filesystems.content import FileContent, WorkerContent
     from ..filesystems.listing import Listing
-    from ..filesystems.process import Workers
+    from ..filesystems.process import WorkerFailure, Workers
     from ..filesystems.worker.wire import Entry
 
 log = logging.getLogger("imgcat.mount")
@@ -128,7 +128,7 @@ class Volumes:
         self,
         opener: Callable[[MountEntry], WatchedReader],
         workers: Workers,
-        on_failure: Callable[[MountEntry, str], None],
+        on_failure: Callable[[MountEntry, WorkerFailure], None],
         most_bytes: int,
     ) -> None:
         self._opener = opener

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ...formats.clonezilla.directory import read_directory
 from ...formats.errors import FormatError
 from ...formats.raw import reader as raw
-from ..database import reading
+from ..database import failures, reading
 from ..errors import ImageChangedError
 from ..opening.freshness import Freshness, freshness
 from ..records import DAMAGED, FAILED, MISSING, ImageRecord
@@ -34,11 +34,23 @@ def rescan(catalog: Catalog, image_id: int) -> Ingested:
         CatalogError: the catalog could not be written.
     """
     record = catalog.get(image_id)
+    _forget_failures(catalog, image_id)
     if record.is_composed:
         return _rescan_disk(catalog, record)
     if record.row.path is None:
         return _rescan_holder(catalog, record)
     return _rescan_files(catalog, record)
+
+
+def _forget_failures(catalog: Catalog, image_id: int) -> None:
+    """Forget what readers of its files failed over: that may be mended by now."""
+    with catalog.database.asking() as connection:
+        if not failures.has_any(connection, image_id):
+            return
+    from ..database.transaction import driver_connection
+
+    with catalog.database.writing() as writing:
+        failures.delete(driver_connection(writing), image_id)
 
 
 def _rescan_holder(catalog: Catalog, record: ImageRecord) -> Ingested:

@@ -440,6 +440,30 @@ verify_stages = sa.Table(
     sa.Column("stopped_at", sa.Text, nullable=False),
 )
 
+worker_failures = sa.Table(
+    "worker_failures",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column(
+        "image_id",
+        sa.Integer,
+        sa.ForeignKey("images.id", ondelete="CASCADE"),
+        nullable=False,
+        index=True,
+    ),
+    sa.Column(
+        "index_id",
+        sa.Integer,
+        sa.ForeignKey("indexes.id", ondelete="CASCADE"),
+        nullable=False,
+        index=True,
+    ),
+    sa.Column("failed_at", sa.Text, nullable=False),
+    sa.Column("fs_type", sa.Text, nullable=False),
+    sa.Column("question", Words, nullable=False),
+    sa.Column("ending", Words, nullable=False),
+)
+
 passed_over = sa.Table(
     "passed_over",
     metadata,

@@ -7,4 +7,9 @@ import datetime as dt
 
 def utc_now() -> str:
     """Return the time now, UTC, ISO 8601 with seconds."""
-    return dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return utc(dt.datetime.now(dt.UTC).timestamp())
+
+
+def utc(seconds: float) -> str:
+    """Return seconds since 1970 in the same way."""
+    return dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -29,6 +29,7 @@ REVISIONS: tuple[str, ...] = (
     "0008",
     "0009",
     "0010",
+    "0011",
 )
 """Every revision of the schema, oldest first."""
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ...catalog.opening.open import OpenImage
     from ...catalog.records import ImageRecord
     from ...catalog.store import Catalog
+    from ...filesystems.process import WorkerFailure
     from ...filesystems.volume import Volume
 
 
@@ -45,6 +46,7 @@ class Session:
         self.directory = b"/"
         self._as_is = as_is
         self._volume: Volume | None = None
+        self._failures: list[WorkerFailure] = []
         self.code = 0
         self._image_id = image_id
         self.record, self.opened = self._open(image_id)
@@ -67,14 +69,20 @@ class Session:
         from ..inside import open_volume
 
         if self._volume is None:
-            self._volume = open_volume(self.catalog, self.record, self.opened, as_is=self._as_is)
+            self._volume = open_volume(
+                self.catalog, self.record, self.opened, as_is=self._as_is, failures=self._failures
+            )
         return self._volume
 
     def _close(self) -> None:
+        from ...catalog.upkeep.damage import record_worker_failures
+
         if self._volume is not None:
             self._volume.close()
             self._volume = None
         self.opened.close()
+        record_worker_failures(self.catalog.path, self.opened.spec, self._failures)
+        self._failures.clear()
 
     @property
     def name(self) -> str:

@@ -49,7 +49,6 @@ INSERT INTO "volumes" VALUES(2,1,'/backups/volumes.001',40512,179595657106729004
 INSERT INTO "volumes" VALUES(2,2,'/backups/volumes.002',48373,1795956571067337154,7847942,420,0,0,2,'image');
 INSERT INTO "volumes" VALUES(3,0,'/backups/laptop/sda1.ext4-ptcl-img.uncomp',68415,1795956571138921298,7847944,420,0,0,0,'image');
 INSERT INTO "volumes" VALUES(4,0,'/backups/laptop/sda2.ntfs-img',35985,1795956571140744086,7847945,420,0,0,0,'image');
-DELETE FROM "sqlite_sequence";
 INSERT INTO "sqlite_sequence" VALUES('indexes',5);
 INSERT INTO "sqlite_sequence" VALUES('streams',1);
 INSERT INTO "sqlite_sequence" VALUES('images',5);

@@ -6,7 +6,7 @@ needed="gcc pkg-config fusermount3 sqlite3 xz partclone.ext4 partclone.restore m
         ntfs-3g ntfsclone ntfsfix ntfsresize mkfs.ntfs mkfs.vfat fsck.fat mkfs.exfat mkfs.xfs xfs_repair mkfs.btrfs
         mkfs.f2fs fsck.f2fs mcopy losetup partimage qemu-img strace setpriv cmp xxd
         fdisk sfdisk partx bash zsh fish gzip pigz bgzip bzip2 pbzip2 zstd pzstd lz4 nbdkit nbdinfo nbdcopy
-        nbdfuse fuse2fs 7z mount.exfat-fuse"
+        nbdfuse fuse2fs 7z mount.exfat-fuse lvm grub-fstest"
 
 missing=""
 for program in $needed; do
@@ -29,17 +29,18 @@ if command -v apt-get >/dev/null; then
         partclone ntfs-3g e2fsprogs dosfstools exfatprogs xfsprogs btrfs-progs f2fs-tools \
         mtools mount util-linux fdisk partimage qemu-utils strace diffutils xxd \
         gzip pigz tabix bzip2 pbzip2 zstd lz4 bash zsh fish nbdkit nbdkit-plugin-python libnbd-bin \
-        fuse2fs p7zip-full exfat-fuse
+        fuse2fs p7zip-full exfat-fuse lvm2 grub-common
 elif command -v dnf >/dev/null; then
     $as_root dnf install -y gcc pkgconf fuse3 fuse3-devel python3-devel sqlite xz partclone \
         ntfs-3g ntfsprogs e2fsprogs dosfstools exfatprogs xfsprogs btrfs-progs f2fs-tools \
         mtools util-linux partimage qemu-img strace diffutils vim-common \
         pigz htslib-tools bzip2 pbzip2 zstd lz4 bash zsh fish nbdkit nbdkit-python-plugin libnbd \
-        p7zip p7zip-plugins fuse-exfat
+        p7zip p7zip-plugins fuse-exfat lvm2 grub2-tools-extra
 elif command -v pacman >/dev/null; then
     $as_root pacman -S --needed --noconfirm gcc pkgconf fuse3 python sqlite xz partclone ntfs-3g \
         e2fsprogs dosfstools exfatprogs xfsprogs btrfs-progs f2fs-tools mtools util-linux \
-        partimage qemu-img strace diffutils vim pigz htslib bzip2 pbzip2 zstd lz4 bash zsh fish nbdkit libnbd p7zip
+        partimage qemu-img strace diffutils vim pigz htslib bzip2 pbzip2 zstd lz4 bash zsh fish nbdkit libnbd p7zip \
+        lvm2 grub
 else
     echo "no package manager that is known: install these yourself:$missing" >&2
     exit 1

@@ -60,10 +60,22 @@ class _Written(NamedTuple):
 
 
 class _Labelled(NamedTuple):
-    """A member with its label, and whether it was found to be in no group."""
+    """A member with its label, and what its own metadata areas say.
+
+    Attributes:
+        volume: the label.
+        groups: the UUIDs of the groups that are written on it.
+        is_free: it says that it is in no group.
+    """
 
     volume: PhysicalVolume
+    groups: frozenset[str]
     is_free: bool
+
+    def may_be_in(self, group: VolumeGroup) -> bool:
+        """Tell whether a group has it, and it says of no other, or of none, that it is in that."""
+        is_elsewhere = self.is_free or (self.groups and group.uuid not in self.groups)
+        return self.volume.uuid in group.spans and not is_elsewhere
 
 
 def find_groups(members: Sequence[Member]) -> list[FoundGroup]:
@@ -89,7 +101,8 @@ def find_groups(members: Sequence[Member]) -> list[FoundGroup]:
             continue
         areas, complaints, is_free = _read_areas(number, member, volume)
         problems[number] += complaints
-        labelled[number] = _Labelled(volume, is_free)
+        groups = frozenset(each.group.uuid for each in areas)
+        labelled[number] = _Labelled(volume, groups, is_free)
         for each in areas:
             written.setdefault(each.group.uuid, []).append(each)
     found = []
@@ -135,11 +148,10 @@ def _group(
     newest = max(copies, key=lambda each: each.group.seqno)
     group = newest.group
     uuids = {number: each.volume.uuid for number, each in labelled.items()}
-    places = {uuid: number for number, uuid in uuids.items() if uuid in group.spans}
-    twice = {uuid for number, uuid in uuids.items() if places.get(uuid, number) != number}
-    belonging = {each.member for each in copies} | {
-        number for number, uuid in uuids.items() if uuid in group.spans
-    }
+    own = [number for number, each in labelled.items() if each.may_be_in(group)]
+    places = {uuids[number]: number for number in own}
+    twice = {uuids[number] for number in own if places[uuids[number]] != number}
+    belonging = {each.member for each in copies} | set(own)
     problems = [f"physical volume {each} is there twice" for each in sorted(twice)]
     problems += [
         f"by its newest metadata, physical volume {uuids[number]} is not in it any more"
@@ -196,7 +208,7 @@ def _refusal(
         for uuid, place in run.places:
             lies_on = f"lies on physical volume {uuid}"
             if uuid not in places:
-                return f"{lies_on}, which is not in this image"
+                return f"{lies_on}, which is not in this image, or in another group by now"
             if uuid in twice:
                 return f"{lies_on}, which is there twice"
             if group.spans[uuid].is_missing:

@@ -240,10 +240,48 @@ def test_a_physical_volume_that_is_not_here(tmp_path: Path) -> None:
     assert volumes_of(found).keys() == {"vg/whole"}
     assert content_of(here.path, 0, found.volumes[0]) == noise(1, 3)
     assert found.warnings == [
-        f"logical volume vg/{name} lies on physical volume {lost}, which is not in this image: "
-        "it is not read"
+        f"logical volume vg/{name} lies on physical volume {lost}, which is not in this image, "
+        "or in another group by now: it is not read"
         for name in ("over", "else")
     ]
+
+
+def test_a_physical_volume_that_was_taken_for_another_group(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    places = disk_of(disk, 12, 12)
+    with lvm_on(tmp_path / "home", *places) as lvm:
+        lvm.group("old")
+        lvm.volume("here", 3, group="old", on=lvm.devices[:1])
+        lvm.volume("away", 3, group="old", on=lvm.devices[1:])
+        lvm.write("here", noise(1, 3), "old")
+        (uuid,) = (
+            row["pv_uuid"]
+            for row in lvm.report("pvs", "pv_name,pv_uuid")
+            if row["pv_name"] == lvm.devices[1]
+        )
+        before = disk.read_bytes()
+        # The other one is away meanwhile, and never told.
+        lvm.run("vgremove", "-q", "-f", "old")
+        lvm.run("vgcreate", "-q", "-s", "1M", "new", lvm.devices[1])
+        lvm.volume("data", 4, group="new")
+        lvm.write("data", noise(2, 4), "new")
+    newer = disk.read_bytes()
+    with lvm_on(tmp_path / "home", places[1]) as lvm:
+        lvm.run("vgremove", "-q", "-f", "new")
+    free = disk.read_bytes()
+    cut = places[1].start
+    said = (
+        f"logical volume old/away lies on physical volume {uuid}, which is not in this image, "
+        "or in another group by now: it is not read"
+    )
+    for state, names in ((newer, {"new/data"}), (free, set())):
+        disk.write_bytes(before[:cut] + state[cut:])
+        inside = look(disk)
+        assert inside.volumes == ()
+        first, second = inside.within[1], inside.within[2]
+        assert content_of(disk, places[0].start, volumes_of(first)["old/here"]) == noise(1, 3)
+        assert first.warnings == [said]
+        assert volumes_of(second).keys() == names
 
 
 def test_a_physical_volume_without_metadata(tmp_path: Path) -> None:

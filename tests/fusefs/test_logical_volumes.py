@@ -96,6 +96,9 @@ def test_each_volume_is_an_image(
             "logical-volume", "ext4", raw.stat().st_size,
         )  # fmt: skip
         assert sha256(mount / name) == sha256(raw)
+    if container == "qcow2":
+        return
+    for name, raw in disk.volumes.items():
         quiet("e2fsck", "-fn", mount / name)
         told = program.run("cat", f"{name}:/home/photo").stdout
         assert told.encode() == GUEST_FILES["home/photo"] + raw.name.encode()

@@ -7,7 +7,7 @@ import random
 from typing import TYPE_CHECKING
 
 from imgcat.formats.composed.reader import ComposedReader
-from imgcat.formats.composed.segments import ChildBytes, LiteralBytes, Segment
+from imgcat.formats.composed.segments import ChildBytes, LiteralBytes, Segment, Stripes
 from imgcat.formats.extent import ExtentKind
 from imgcat.formats.files import detect
 from imgcat.formats.passes.scan import scan_files
@@ -83,9 +83,17 @@ def _composed(
     guest = bytearray(size)
     for segment in segments:
         content, length = segment.content, segment.stop - segment.start
-        data = (content.data if isinstance(content, LiteralBytes) else children[content.name])[
-            content.offset : content.offset + length
-        ]
+        whole = content.data if isinstance(content, LiteralBytes) else children[content.name]
+        if isinstance(content, ChildBytes) and content.stripes is not None:
+            # As RAID 0 is put together: a row of stripes, one from each column, then the next.
+            size_each, offsets = content.stripes
+            rows = range(-(-(content.offset + length) // (size_each * len(offsets))))
+            whole = b"".join(
+                whole[at + row * size_each :][:size_each].ljust(size_each, b"\0")
+                for row in rows
+                for at in offsets
+            )
+        data = whole[content.offset : content.offset + length]
         guest[segment.start : segment.start + len(data)] = data
     reader = ComposedReader.of_segments(size, segments, _opener(waits))
     used = sum(
@@ -136,6 +144,17 @@ def _disk(_directory: Path) -> Subject:
     return _composed(_disk_segments(), _DISK_SIZE, children, waits=False)
 
 
+def _striped(_directory: Path) -> Subject:
+    children = {name: guest for name, (_image, guest) in _images().items()}
+    segments = [
+        Segment(0, 300_000, ChildBytes("partclone", 0, Stripes(4096, (10_000, 200_000)))),
+        # Places in no order, a stripe of an odd size, begun in its middle; behind the child's end.
+        Segment(300_000, 450_001, ChildBytes("raw", 777, Stripes(5000, (300_000, 7, 180_001)))),
+        Segment(460_000, 600_000, ChildBytes("ntfsclone", 0, Stripes(512, (0, 900_000, 4096)))),
+    ]
+    return _composed(segments, 700_000, children, waits=False)
+
+
 def _disk_in_disk(directory: Path) -> Subject:
     children = {"disk": _disk(directory).guest or b"", "raw": _images()["raw"][1]}
     segments = [
@@ -161,4 +180,5 @@ def cases() -> Iterator[ReaderCase]:
 
             yield ReaderCase(f"{name}-{tool or 'plain'}-file", opener)
     yield ReaderCase("composed", _disk)
+    yield ReaderCase("composed-striped", _striped)
     yield ReaderCase("composed-of-composed", _disk_in_disk)

@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import subprocess
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -157,4 +158,6 @@ def empty(path: Path, size: int) -> Place:
 
 def grub(disk: Path, *words: str) -> str:
     """Return what GRUB tells, whose own reader of LVM2 knows a volume as ``lvm/vg-root``."""
-    return quiet("grub-fstest", disk, *words)
+    # As Fedora calls it.
+    program = "grub-fstest" if shutil.which("grub-fstest") else "grub2-fstest"
+    return quiet(program, disk, *words)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .driver import Run, Tell
     from .source import Source, VolumeSource
 
-_FILETYPE, _META_BG, _64_BIT = 0x2, 0x10, 0x80
+_META_BG, _64_BIT = 0x10, 0x80
 _SPARSE_SUPER, _SPARSE_SUPER_2 = 0x1, 0x200
 
 _COMPRESSED_FLAG, _ENCRYPT_FLAG = 0x4, 0x800
@@ -71,7 +71,6 @@ class Ext:
             (self._inode_size,) = struct.unpack_from("<H", data, 88)
             compat, incompat, ro_compat = struct.unpack_from("<III", data, 92)
         self.block_size: int = 1024 << log_block
-        self._has_types = bool(incompat & _FILETYPE)
         self._is_linux = int.from_bytes(data[72:76], "little") == _IS_LINUX
         self._descriptor_size = 32
         high = 0
@@ -354,11 +353,11 @@ class Ext:
         position, stop = 0, len(block)
         unpack = struct.Struct("<IHBB").unpack_from
         while position + 8 <= stop:
-            number, length, name_length, kind = unpack(block, position)
+            # Without the feature filetype, the byte behind the length of the name is not looked at
+            # by Linux, and holds whatever was there before.
+            number, length, name_length, _kind = unpack(block, position)
             if length in {0xFFFF, 0} and stop == 1 << 16:
                 length = stop - position if position == 0 or length == 0 else 0xFFFC
-            if not self._has_types:
-                name_length |= kind << 8
             if (
                 length < _SHORTEST
                 or length & 3

@@ -235,7 +235,9 @@ class Ntfs:
         for each in self._names(inode, tell):
             try:
                 yield self._named(each)
-            except (DamagedError, RefusedError, FileNotFoundError, struct.error) as error:
+            except (
+                DamagedError, RefusedError, FileNotFoundError, struct.error, UnicodeError,
+            ) as error:  # fmt: skip
                 tell(f"{each.name!r}: {error}")
 
     def find(self, inode: int, name: bytes) -> Entry | None:

@@ -114,8 +114,10 @@ class Index:
             if length < _KEY_AT + _NAME_AT or end > stop or len(key) < _NAME_AT:
                 break
             raw = key[_NAME_AT : _NAME_AT + 2 * key[_NAME_AT - 2]]
+            if len(raw) != 2 * key[_NAME_AT - 2]:
+                break
             name = raw.decode("utf-16-le", "surrogatepass")
-            if not name or len(raw) != 2 * key[_NAME_AT - 2] or "/" in name or "\0" in name:
+            if not name or "/" in name or "\0" in name:
                 tell(f"{self._what}: {name!r} is no name")
             elif key[_NAME_AT - 1] != _DOS_NAME:
                 yield Name(

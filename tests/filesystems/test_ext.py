@@ -75,6 +75,32 @@ def test_every_file_is_as_the_kernel_shows_it(kind: str, tmp_path: Path) -> None
         assert found[path] == facts, path
 
 
+@pytest.mark.parametrize("options", ["-r 0", "-O ^filetype"])
+def test_types_that_nobody_wrote_are_no_part_of_a_name(options: str, tmp_path: Path) -> None:
+    """The kernel leaves there what was in the block before, and does not look at it."""
+    raw, content = tmp_path / "volume.raw", tmp_path / "content"
+    content.mkdir()
+    for number in range(5):
+        (content / f"a file of number {number}").write_text(str(number))
+    raw.touch()
+    os.truncate(raw, 8 * MIB)
+    quiet("mke2fs", "-q", "-F", "-t", "ext2", *options.split(), "-d", content, raw)
+    image = bytearray(raw.read_bytes())
+    for number in range(5):
+        place = image.index(b"a file of number %d" % number)
+        assert image[place - 2 : place] == b"\x12\0"
+        image[place - 1] = number + 1
+    raw.write_bytes(image)
+    with loop_mounted(raw, tmp_path / "mount", "ro") as mount:
+        expected = of_mount(mount)
+    problems: list[str] = []
+    with volume_in(raw) as volume:
+        found = of_volume(volume, problems)
+    assert problems == []
+    assert len(found) == 6
+    assert found == expected
+
+
 @pytest.mark.parametrize(
     "options",
     ["-O quota,project", "-O casefold -E encoding=utf8", "-O stable_inodes", "-O encrypt",

@@ -40,12 +40,12 @@ EXT_RO_COMPAT_READ = {
 
 NTFS_VERSIONS = ("3.0", "3.1")
 
-_OTHERS_READ = {"ntfs", "vfat", "exfat"}
+_OTHERS_READ = {"ntfs", "vfat", "exfat", "iso9660"}
 
 _OTHERS = {
     "xfs": "XFS",
     "hfsplus": "HFS+",
-    "iso9660": "ISO 9660",
+    "udf": "UDF",
     "btrfs": "Btrfs",
     "f2fs": "F2FS",
     "crypto_LUKS": "LUKS (it is encrypted)",
@@ -72,11 +72,13 @@ class Passed(NamedTuple):
         kind: its name, which tells the driver.
         options: for the driver.
         caveat: what is to be said with every listing; None where it is as it was meant to be.
+        has_owners: whether its files have owners and modes.
     """
 
     kind: str
     options: dict[str, bool]
     caveat: str | None
+    has_owners: bool
 
 
 def check(found: FileSystem | None, *, as_is: bool) -> Passed:
@@ -99,11 +101,29 @@ def check(found: FileSystem | None, *, as_is: bool) -> Passed:
         version = found.detail.get("version")
         if version not in NTFS_VERSIONS:
             raise RefusedError("ntfs", 0, f"version {version or 'unknown'} is not read")
+    elif kind == "udf" and "iso9660" in found.features:
+        return _check_bridge(found, as_is=as_is)
     elif kind not in _OTHERS_READ:
         raise RefusedError(kind, 0, f"{_OTHERS.get(kind, kind)} is not read: {_INSTEAD}")
     if kind in EXT and found.journal is Journal.REPLAY and not as_is:
-        return Passed(kind, {"replay": True}, None)
-    return Passed(kind, {}, _check_journal(found, as_is=as_is))
+        return Passed(kind, {"replay": True}, None, has_owners=True)
+    caveat = _check_journal(found, as_is=as_is)
+    return Passed(kind, {}, caveat, has_owners=_has_owners(found))
+
+
+def _has_owners(found: FileSystem) -> bool:
+    return found.type in EXT or found.detail.get("names") == "rock_ridge"
+
+
+def _check_bridge(found: FileSystem, *, as_is: bool) -> Passed:
+    """Decide on a disc that is UDF, and ISO 9660 beside it: that may lack files, or bytes."""
+    what = "it is UDF too, which is not read"
+    if not as_is:
+        raise RefusedError(
+            "udf", 0, f"{what}: --as-is reads its ISO 9660 side, which may have less in it"
+        )
+    caveat = f"{what}: its ISO 9660 side is read, which may have less in it"
+    return Passed("iso9660", {}, caveat, has_owners=_has_owners(found))
 
 
 _INSTEAD = "`imgcat show` prints what can"

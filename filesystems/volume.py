@@ -14,7 +14,7 @@ from ..formats.errors import FormatError
 from ..formats.superblocks.find import find_file_system
 from .content import FileContent, WorkerContent
 from .errors import DamagedError, RefusedError, WorkerError
-from .gate import EXT, check
+from .gate import check
 from .names import shown
 from .process import Worker, Workers
 from .worker.wire import RUN, WALL_CLOCK, Entry, Kind, Times, unpack_entries
@@ -82,7 +82,7 @@ class Volume:
         passed = check(_found_in(reader), as_is=as_is)
         self.kind = passed.kind
         self.caveat = passed.caveat
-        self.has_owners = passed.kind in EXT
+        self.has_owners = passed.has_owners
         self._reader = reader
         self._has_content = has_content
         more = {} if limits is None else {"limits": limits}

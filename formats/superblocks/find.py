@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
-from . import btrfs, ext, f2fs, fat, hfsplus, ntfs, others, xfs
+from . import btrfs, ext, f2fs, fat, hfsplus, iso9660, ntfs, others, xfs
 
 if TYPE_CHECKING:
     from .file_system import FileSystem, Read
@@ -55,5 +55,6 @@ def _first_of(head: bytes, read: Read, size: int) -> FileSystem | None:
         or f2fs.parse(head[f2fs.OFFSET : f2fs.OFFSET + 2048], read, size)
         or hfsplus.parse(head[hfsplus.OFFSET : hfsplus.OFFSET + 512])
         or others.parse_others(head)
+        or iso9660.parse(read)
         or fat.parse(head[:512], read)
     )

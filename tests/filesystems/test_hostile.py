@@ -29,6 +29,8 @@ MAKERS: dict[str, tuple[int, tuple[str, ...]]] = {
     "fat32": (36, ("mkfs.vfat", "-F", "32", "-s", "1")),
     "exfat": (4, ("mkfs.exfat", "-c", "4K")),
     "ntfs": (4, ("mkfs.ntfs", "-q", "-F", "-f")),
+    "iso9660": (0, ("genisoimage", "-quiet", "-R", "-J", "-o")),
+    "iso9660-plain": (0, ("genisoimage", "-quiet", "-o")),
 }
 
 
@@ -51,6 +53,8 @@ def make(kind: str, place: Path) -> bytes:
     os.truncate(raw, size * MIB)
     if kind.startswith("ext"):
         quiet(*command, "-d", content, raw)
+    elif kind.startswith("iso9660"):
+        quiet(*command, raw, content)
     else:
         quiet(*command, raw)
         if kind == "ntfs":

@@ -40,11 +40,11 @@ EXT_RO_COMPAT_READ = {
 
 NTFS_VERSIONS = ("3.0", "3.1")
 
-_OTHERS_READ = {"ntfs", "vfat", "exfat", "iso9660"}
+_OTHERS_READ = {"ntfs", "vfat", "exfat", "iso9660", "hfsplus"}
 
 _OTHERS = {
     "xfs": "XFS",
-    "hfsplus": "HFS+",
+    "hfs": "HFS, which may be around an HFS+,",
     "udf": "UDF",
     "btrfs": "Btrfs",
     "f2fs": "F2FS",
@@ -112,7 +112,7 @@ def check(found: FileSystem | None, *, as_is: bool) -> Passed:
 
 
 def _has_owners(found: FileSystem) -> bool:
-    return found.type in EXT or found.detail.get("names") == "rock_ridge"
+    return found.type in {*EXT, "hfsplus"} or found.detail.get("names") == "rock_ridge"
 
 
 def _check_bridge(found: FileSystem, *, as_is: bool) -> Passed:
@@ -146,6 +146,9 @@ def _check_journal(found: FileSystem, *, as_is: bool) -> str | None:
         what = "its journal was not replayed"
     elif found.journal is Journal.UNKNOWN:
         what = "what its journal holds cannot be told"
+    elif found.type == "hfsplus" and found.is_dirty:
+        # Nothing else tells whether its trees are as they were meant to be.
+        what = "it was not unmounted"
     else:
         return None
     if not as_is:

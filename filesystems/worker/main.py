@@ -35,6 +35,7 @@ _DRIVERS = {
     "ntfs": ("ntfs", "Ntfs"),
     "vfat": ("fat", "Fat"),
     "exfat": ("exfat", "ExFat"),
+    "hfsplus": ("hfsplus", "HfsPlus"),
     "iso9660": ("iso9660", "Iso9660"),
 }
 """The module that reads each file system, and what in it opens one."""

@@ -117,7 +117,8 @@ def _take(found: Facts, target: _Target, field: Field) -> None:
         case b"PX":
             found.mode, found.links, found.uid, found.gid = _OWNER.unpack_from(data, 4)
         case b"PN":
-            found.device = _device(*struct.unpack_from("<I4xI4x", data, 4), field.offset)
+            high, low = struct.unpack_from("<I4xI4x", data, 4)
+            found.device = _device(high, low, field.offset)
         case b"NM" if not data[4] & (_CURRENT | _PARENT):
             found.name = (found.name or b"") + data[5:]
             if len(found.name) > _LONGEST_NAME:

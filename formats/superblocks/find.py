@@ -53,7 +53,7 @@ def _first_of(head: bytes, read: Read, size: int) -> FileSystem | None:
         or ext.parse(head[ext.OFFSET : ext.OFFSET + 1024])
         or btrfs.parse(head[btrfs.OFFSET :])
         or f2fs.parse(head[f2fs.OFFSET : f2fs.OFFSET + 2048], read, size)
-        or hfsplus.parse(head[hfsplus.OFFSET : hfsplus.OFFSET + 512])
+        or hfsplus.parse(head[hfsplus.OFFSET : hfsplus.OFFSET + 512], read)
         or others.parse_others(head)
         or iso9660.parse(read)
         or fat.parse(head[:512], read)

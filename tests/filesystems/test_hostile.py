@@ -15,6 +15,7 @@ from imgcat.filesystems.volume import Volume
 from imgcat.formats.errors import CorruptImageError, FormatError
 from support.exfat import exfat_fuse
 from support.files_inside import digest, volume_in
+from support.hfsplus import cut_out
 from support.volumes import MIB, quiet
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ MAKERS: dict[str, tuple[int, tuple[str, ...]]] = {
     "exfat": (4, ("mkfs.exfat", "-c", "4K")),
     "ntfs": (4, ("mkfs.ntfs", "-q", "-F", "-f")),
     "iso9660": (0, ("genisoimage", "-quiet", "-R", "-J", "-o")),
+    "hfsplus": (0, ("xorriso", "-as", "mkisofs", "-quiet", "-hfsplus", "-o")),
     "iso9660-plain": (0, ("genisoimage", "-quiet", "-o")),
 }
 
@@ -53,8 +55,10 @@ def make(kind: str, place: Path) -> bytes:
     os.truncate(raw, size * MIB)
     if kind.startswith("ext"):
         quiet(*command, "-d", content, raw)
-    elif kind.startswith("iso9660"):
+    elif kind.startswith(("iso9660", "hfsplus")):
         quiet(*command, raw, content)
+        if kind == "hfsplus":
+            cut_out(raw)
     else:
         quiet(*command, raw)
         if kind == "ntfs":

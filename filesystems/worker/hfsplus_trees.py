@@ -199,7 +199,8 @@ class Tree:
 
     def _leaf(self, wanted: Key) -> int:
         """Return the leaf in which a key is, or would be; 0 where the tree is empty."""
-        number, above = self._root, _DEEPEST + 1
+        number: int = self._root
+        above = _DEEPEST + 1
         while number:
             _following, kind, height, records = self._node(number)
             if height >= above or kind not in {_LEAF, _INDEX} or (kind == _LEAF) != (height == 1):

@@ -167,7 +167,7 @@ def rock_ridge(read: Read, found: Descriptor) -> int | None:
     if len(record) < SECTOR or record[0] < RECORD + 1 or record[32] != 1:
         return None
     area = record[RECORD + 1 : record[0]]
-    if area[:2] != b"SP" or area[4:6] != b"\xbe\xef":
+    if len(area) < 7 or area[:2] != b"SP" or area[4:6] != b"\xbe\xef":  # noqa: PLR2004
         return None
     for field in fields(area, offset + RECORD + 1, found.block_size, read):
         data = field.data

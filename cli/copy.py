@@ -45,7 +45,8 @@ def cp(
         bool, typer.Option("-r", "--recursive", help="Directories, with all that is in them.")
     ] = False,
     streams: Annotated[
-        bool, typer.Option("--streams", help="Other streams of NTFS files too, as NAME:STREAM.")
+        bool,
+        typer.Option("--streams", help="Other streams of NTFS and HFS+ files too, as NAME:STREAM."),
     ] = False,
     as_is: AsIsOption = False,
     as_json: JsonOption = False,

@@ -250,7 +250,7 @@ class Copier:
                 for stream, _size in self._volume.streams(entry.inode):
                     beside = name + b":" + stream.replace(b"/", b"_")
                     self._file(directory, entry, beside, path, stream)
-            elif self._volume.kind == "ntfs" and self._volume.streams(entry.inode):
+            elif self._volume.kind in {"ntfs", "hfsplus"} and self._volume.streams(entry.inode):
                 self.tally.drop("other streams (--streams keeps them)")
         elif kind == stat.S_IFLNK:
             with self._new_name(directory, name) as fresh:

@@ -65,16 +65,13 @@ XFS_LOG_INCOMPAT: dict[int, str] = {}
 XFS_LOG_INCOMPAT_READ = {0x1: "log_xattrs"}
 """What only the log has, which has to be empty."""
 
-WITH_OWNERS = (*EXT, "xfs")
-"""File systems whose files have owners and modes."""
-
 NTFS_VERSIONS = ("3.0", "3.1")
 
-_OTHERS_READ = {"ntfs", "vfat", "exfat"}
+_OTHERS_READ = {"xfs", "ntfs", "vfat", "exfat", "iso9660", "hfsplus"}
 
 _OTHERS = {
-    "hfsplus": "HFS+",
-    "iso9660": "ISO 9660",
+    "hfs": "HFS, which may be around an HFS+,",
+    "udf": "UDF",
     "btrfs": "Btrfs",
     "f2fs": "F2FS",
     "crypto_LUKS": "LUKS (it is encrypted)",
@@ -101,11 +98,13 @@ class Passed(NamedTuple):
         kind: its name, which tells the driver.
         options: for the driver.
         caveat: what is to be said with every listing; None where it is as it was meant to be.
+        has_owners: whether its files have owners and modes.
     """
 
     kind: str
     options: dict[str, bool]
     caveat: str | None
+    has_owners: bool
 
 
 def is_read(kind: str | None) -> bool:
@@ -135,11 +134,29 @@ def check(found: FileSystem | None, *, as_is: bool) -> Passed:
             raise RefusedError("ntfs", 0, f"version {version or 'unknown'} is not read")
     elif kind == "xfs":
         _check_xfs(found)
+    elif kind == "udf" and "iso9660" in found.features:
+        return _check_bridge(found, as_is=as_is)
     elif kind not in _OTHERS_READ:
         raise RefusedError(kind, 0, f"{_OTHERS.get(kind, kind)} is not read: {_INSTEAD}")
     if kind in EXT and found.journal is Journal.REPLAY and not as_is:
-        return Passed(kind, {"replay": True}, None)
-    return Passed(kind, {}, _check_journal(found, as_is=as_is))
+        return Passed(kind, {"replay": True}, None, has_owners=True)
+    caveat = _check_journal(found, as_is=as_is)
+    return Passed(kind, {}, caveat, has_owners=_has_owners(found))
+
+
+def _has_owners(found: FileSystem) -> bool:
+    return found.type in {*EXT, "xfs", "hfsplus"} or found.detail.get("names") == "rock_ridge"
+
+
+def _check_bridge(found: FileSystem, *, as_is: bool) -> Passed:
+    """Decide on a disc that is UDF, and ISO 9660 beside it: that may lack files, or bytes."""
+    what = "it is UDF too, which is not read"
+    if not as_is:
+        raise RefusedError(
+            "udf", 0, f"{what}: --as-is reads its ISO 9660 side, which may have less in it"
+        )
+    caveat = f"{what}: its ISO 9660 side is read, which may have less in it"
+    return Passed("iso9660", {}, caveat, has_owners=_has_owners(found))
 
 
 _XFS_NUMBER = dict.fromkeys((1, 2, 4, 8), "a bit of the number")
@@ -181,6 +198,9 @@ def _check_journal(found: FileSystem, *, as_is: bool) -> str | None:
         what = "its journal was not replayed"
     elif found.journal is Journal.UNKNOWN:
         what = "what its journal holds cannot be told"
+    elif found.type == "hfsplus" and found.is_dirty:
+        # Nothing else tells whether its trees are as they were meant to be.
+        what = "it was not unmounted"
     elif found.is_dirty:
         # There is nothing to replay, and nothing by which to tell what is missing.
         return "it is marked as not unmounted: what was written last may be missing"

@@ -12,7 +12,6 @@ from ..formats.superblocks.find import find_file_system
 from . import ahead
 from .content import FileContent, WorkerContent
 from .errors import DamagedError, RefusedError, WorkerError
-from .gate import WITH_OWNERS
 from .gate import check as check_kind
 from .listing import Listing, check, in_local_time
 from .paths import Walk
@@ -80,7 +79,7 @@ class Volume:
         passed = check_kind(_found_in(reader), as_is=as_is)
         self.kind = passed.kind
         self.caveat = passed.caveat
-        self.has_owners = passed.kind in WITH_OWNERS
+        self.has_owners = passed.has_owners
         self._reader = reader
         self._has_content = has_content
         self._ahead: dict[int, ahead.Small] = {}

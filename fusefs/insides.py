@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
 import pyfuse3
 import trio
 
-from ..filesystems.gate import WITH_OWNERS
 from ..filesystems.paths import inside_link
 from .attributes import OfFiles
 from .volumes import ROOT, InsideFile, inode_in, number_of
@@ -96,6 +95,7 @@ class Insides:
         self._above: _Kept[int] = _Kept(_MOST_ABOVE)
         self._attributes: _Kept[dict[bytes, bytes]] = _Kept(_MOST_ATTRIBUTED)
         self._missed: _Kept[int] = _Kept(_MOST_ENTRIES)
+        self._has_owners: _Kept[bool] = _Kept(_MOST_ENTRIES)
         self._listed: _Kept[_Listed] = _Kept(_MOST_LISTED)
 
     # -- names and attributes ----------------------------------------------
@@ -177,7 +177,7 @@ class Insides:
             entry = await self.entry(image, inode)
             if name == TARGET:
                 return entry.target if stat.S_ISLNK(entry.mode) else None
-            if image.file_system not in WITH_OWNERS:
+            if not await self._owners(image):
                 return None
             return b"%d:%d" % (entry.uid, entry.gid) if name == OWNER else b"%o" % entry.mode
         return (await self._attributes_in(image, inode)).get(name)
@@ -195,7 +195,7 @@ class Insides:
         listing, root = known
         if not start:
             self._listed.put((image.content_key, ROOT), _Listed())
-        making = OfFiles(image, self._access.known(image), is_real=self._shows_real(image))
+        making = OfFiles(image, self._access.known(image), is_real=await self._shows_real(image))
         for place in range(start, len(listing)):
             entry = _normal(listing[place], root)
             attributes = making.of(inode_in(image, entry.inode), entry)
@@ -229,11 +229,19 @@ class Insides:
 
     async def _attributes_of(self, image: MountEntry, entry: Entry) -> pyfuse3.EntryAttributes:
         answer: Answer = await self._access.current(image)
-        making = OfFiles(image, answer, is_real=self._shows_real(image))
+        making = OfFiles(image, answer, is_real=await self._shows_real(image))
         return making.of(inode_in(image, entry.inode), entry)
 
-    def _shows_real(self, image: MountEntry) -> bool:
-        return self._is_real and image.file_system in WITH_OWNERS
+    async def _shows_real(self, image: MountEntry) -> bool:
+        return self._is_real and await self._owners(image)
+
+    async def _owners(self, image: MountEntry) -> bool:
+        key = (image.content_key, ROOT)
+        known = self._has_owners.get(key)
+        if known is None:
+            known = await self._ask(image, self._volumes.has_owners, image)
+            self._has_owners.put(key, known)
+        return known
 
     async def _attributes_in(self, image: MountEntry, inode: int) -> dict[bytes, bytes]:
         key = (image.content_key, number_of(inode))

@@ -171,6 +171,11 @@ class Volumes:
         with self._using(image) as known:
             return known.volume.attributes(number, lambda why: log.warning("%s", why))
 
+    def has_owners(self, image: MountEntry) -> bool:
+        """Tell whether the files of an image have owners and modes."""
+        with self._using(image) as known:
+            return known.volume.has_owners
+
     def way_to(self, image: MountEntry, target: bytes, above: list[int]) -> bytes:
         """Return the way to where a link leads. Raises as `Volume.way_to`."""
         with self._using(image) as known:

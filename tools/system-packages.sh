@@ -6,7 +6,7 @@ needed="gcc pkg-config fusermount3 sqlite3 xz partclone.ext4 partclone.restore m
         ntfs-3g ntfsclone ntfsfix ntfsresize mkfs.ntfs mkfs.vfat fsck.fat mkfs.exfat mkfs.xfs xfs_repair mkfs.btrfs
         mkfs.f2fs fsck.f2fs mcopy losetup partimage qemu-img strace setpriv cmp xxd
         fdisk sfdisk partx bash zsh fish gzip pigz bgzip bzip2 pbzip2 zstd pzstd lz4 nbdkit nbdinfo nbdcopy
-        nbdfuse fuse2fs 7z mount.exfat-fuse lvm grub-fstest"
+        nbdfuse fuse2fs 7z mount.exfat-fuse lvm grub-fstest xorriso genisoimage linux.uml"
 
 missing=""
 for program in $needed; do
@@ -29,7 +29,7 @@ if command -v apt-get >/dev/null; then
         partclone ntfs-3g e2fsprogs dosfstools exfatprogs xfsprogs btrfs-progs f2fs-tools \
         mtools mount util-linux fdisk partimage qemu-utils strace diffutils xxd \
         gzip pigz tabix bzip2 pbzip2 zstd lz4 bash zsh fish nbdkit nbdkit-plugin-python libnbd-bin \
-        fuse2fs p7zip-full exfat-fuse lvm2 grub-common
+        fuse2fs p7zip-full exfat-fuse lvm2 grub-common xorriso genisoimage user-mode-linux
 elif command -v dnf >/dev/null; then
     $as_root dnf install -y gcc pkgconf fuse3 fuse3-devel python3-devel sqlite xz partclone \
         ntfs-3g ntfsprogs e2fsprogs dosfstools exfatprogs xfsprogs btrfs-progs f2fs-tools \

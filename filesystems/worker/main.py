@@ -36,6 +36,8 @@ _DRIVERS = {
     "vfat": ("fat", "Fat"),
     "exfat": ("exfat", "ExFat"),
     "xfs": ("xfs", "Xfs"),
+    "hfsplus": ("hfsplus", "HfsPlus"),
+    "iso9660": ("iso9660", "Iso9660"),
 }
 """The module that reads each file system, and what in it opens one."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
-from . import btrfs, ext, f2fs, fat, hfsplus, ntfs, others, xfs
+from . import btrfs, ext, f2fs, fat, hfsplus, iso9660, ntfs, others, xfs
 
 if TYPE_CHECKING:
     from .file_system import FileSystem, Read
@@ -53,7 +53,8 @@ def _first_of(head: bytes, read: Read, size: int) -> FileSystem | None:
         or ext.parse(head[ext.OFFSET : ext.OFFSET + 1024])
         or btrfs.parse(head[btrfs.OFFSET :])
         or f2fs.parse(head[f2fs.OFFSET : f2fs.OFFSET + 2048], read, size)
-        or hfsplus.parse(head[hfsplus.OFFSET : hfsplus.OFFSET + 512])
+        or hfsplus.parse(head[hfsplus.OFFSET : hfsplus.OFFSET + 512], read)
         or others.parse_others(head)
+        or iso9660.parse(read)
         or fat.parse(head[:512], read)
     )

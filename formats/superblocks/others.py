@@ -60,8 +60,6 @@ def parse_others(data: bytes) -> FileSystem | None:
     for kind, offset, magics, journal in _BY_MAGIC:
         if data[offset : offset + 9].startswith(magics):
             return FileSystem(kind, journal=journal)
-    if data[32768:32774] == b"\x01CD001":
-        return FileSystem("iso9660", label=label_of(data[32808:32840]), block_size=2048)
     return None
 
 

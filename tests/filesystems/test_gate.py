@@ -129,3 +129,18 @@ def test_no_file_system_at_all(tmp_path: Path) -> None:
     path.write_bytes(bytes(1 << 20))
     with pytest.raises(RefusedError, match="no file system that is known"), volume_in(path):
         pass
+
+
+def test_the_iso_9660_side_of_a_udf_is_read_where_asked_for(tmp_path: Path) -> None:
+    content = tmp_path / "content"
+    content.mkdir()
+    (content / "file").write_text("content")
+    path = tmp_path / "disc.raw"
+    quiet("genisoimage", "-quiet", "-R", "-udf", "-o", path, content)
+    with pytest.raises(RefusedError, match=r"it is UDF too.*--as-is"), volume_in(path):
+        pass
+    with volume_in(path, as_is=True) as volume:
+        assert volume.caveat is not None
+        assert "its ISO 9660 side is read" in volume.caveat
+        assert [each.name for each in volume.entries()] == [b"file"]
+        assert volume.has_owners

@@ -15,6 +15,7 @@ from imgcat.filesystems.volume import Volume
 from imgcat.formats.errors import CorruptImageError, FormatError
 from support.exfat import exfat_fuse
 from support.files_inside import digest, volume_in
+from support.hfsplus import cut_out
 from support.volumes import MIB, quiet
 from support.with_hole import WithHole
 from support.xfs import seal, sealed, with_a_bit_of_everything
@@ -33,6 +34,9 @@ MAKERS: dict[str, tuple[int, tuple[str, ...]]] = {
     "ntfs": (4, ("mkfs.ntfs", "-q", "-F", "-f")),
     "xfs": (20, ()),
     "xfs-4": (20, ()),
+    "iso9660": (0, ("genisoimage", "-quiet", "-R", "-J", "-o")),
+    "hfsplus": (0, ("xorriso", "-as", "mkisofs", "-quiet", "-hfsplus", "-o")),
+    "iso9660-plain": (0, ("genisoimage", "-quiet", "-o")),
 }
 
 
@@ -58,19 +62,28 @@ def make(kind: str, place: Path) -> bytes:
     os.truncate(raw, size * MIB)
     if kind.startswith("ext"):
         quiet(*command, "-d", content, raw)
+    elif kind.startswith(("iso9660", "hfsplus")):
+        quiet(*command, raw, content)
+        if kind == "hfsplus":
+            cut_out(raw)
     else:
         quiet(*command, raw)
-        if kind == "ntfs":
-            # ntfscp knows the root only.
-            for path in sorted(content.iterdir()):
-                if path.is_file():
-                    quiet("ntfscp", "-f", "-q", raw, path, path.name)
-        elif kind == "exfat":
-            with exfat_fuse(raw, place / "mount") as mount:
-                quiet("cp", "-r", *sorted(content.iterdir()), mount)
-        else:
-            quiet("mcopy", "-s", "-i", raw, *sorted(map(str, content.iterdir())), "::/")
+        fill(kind, raw, content, place)
     return raw.read_bytes()
+
+
+def fill(kind: str, raw: Path, content: Path, place: Path) -> None:
+    """Put files into a file system that is made empty."""
+    if kind == "ntfs":
+        # ntfscp knows the root only.
+        for path in sorted(content.iterdir()):
+            if path.is_file():
+                quiet("ntfscp", "-f", "-q", raw, path, path.name)
+    elif kind == "exfat":
+        with exfat_fuse(raw, place / "mount") as mount:
+            quiet("cp", "-r", *sorted(content.iterdir()), mount)
+    else:
+        quiet("mcopy", "-s", "-i", raw, *sorted(map(str, content.iterdir())), "::/")
 
 
 def walk(volume: Volume, problems: list[str]) -> int:

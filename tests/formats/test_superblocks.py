@@ -40,6 +40,13 @@ MAKERS = {
     "f2fs": (64, "mkfs.f2fs -q -l flash"),
     "swap": (4, "mkswap -L paging"),
 }
+DISCS = {
+    "rock-ridge": ("genisoimage -quiet -R -V Disc", "iso9660", "rock_ridge"),
+    "joliet": ("genisoimage -quiet -J -V Disc", "iso9660", "joliet"),
+    "both": ("xorriso -as mkisofs -quiet -J -V Disc", "iso9660", "rock_ridge"),
+    "plain": ("genisoimage -quiet -V Disc", "iso9660", "plain"),
+    "udf": ("genisoimage -quiet -udf -R -V Disc", "udf", "rock_ridge"),
+}
 TYPES = {"fat12": "vfat", "fat16": "vfat", "fat32": "vfat", "fat-unnamed": "vfat"}
 
 
@@ -74,6 +81,24 @@ def blkid(path: Path) -> dict[str, str]:
         ["blkid", "-p", "-o", "export", path], check=True, capture_output=True, text=True
     ).stdout
     return dict(line.split("=", 1) for line in said.splitlines())
+
+
+@pytest.mark.parametrize("name", DISCS)
+def test_a_disc_is_what_blkid_says(name: str, tmp_path: Path) -> None:
+    command, kind, names = DISCS[name]
+    content = tmp_path / "content"
+    content.mkdir()
+    (content / "file").write_text("content")
+    path = tmp_path / "disc"
+    subprocess.run([*command.split(), "-o", path, content], check=True, capture_output=True)
+    found, said = look(path), blkid(path)
+    assert found is not None
+    assert (found.type, kind) == (said["TYPE"], said["TYPE"])
+    assert (found.label, found.block_size) == (said["LABEL"], int(said["BLOCK_SIZE"]))
+    assert found.uuid == (said["UUID"] if kind == "iso9660" else None)
+    assert ("joliet" in found.features) == (name in {"joliet", "both"})
+    assert ("iso9660" in found.features) == (kind == "udf")
+    assert found.detail["names"] == names
 
 
 @pytest.mark.parametrize("name", MAKERS)

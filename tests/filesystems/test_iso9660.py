@@ -87,7 +87,8 @@ def grow(top: Path, *, has_links: bool) -> None:
         os.symlink(target, os.fsencode(top) + b"/symlink%d" % number)
     os.link(top / "FILE4.DAT", top / "the same")
     os.mkfifo(top / "fifo", 0o640)
-    os.mknod(top / "chr", 0o020600, os.makedev(4, 300))
+    # Of larger numbers, what xorriso writes means another device.
+    os.mknod(top / "chr", 0o020600, os.makedev(4, 64))
     os.mknod(top / "blk", 0o060660, os.makedev(200, 70))
     for number, path in enumerate(sorted(top.iterdir())):
         if not path.is_symlink():
@@ -143,6 +144,8 @@ def compare(found: dict[bytes, Facts], expected: dict[bytes, Facts], *, is_unix:
         for each in (facts, found[path]):
             # Each reader makes numbers of its own.
             del each["inode"]
+            # Of a date, that kernel has 32 bits of seconds.
+            each["mtime"] %= (1 << 32) * 10**9
             if not is_unix:
                 # There are no modes and owners: a kernel has some for all.
                 each["mode"] &= 0o170000
@@ -164,6 +167,10 @@ def test_rock_ridge_is_what_a_kernel_shows(unix: Path, tmp_path: Path) -> None:
         assert len(expected) > 150, image
         links = sum(stat.S_ISLNK(each["mode"]) for each in expected.values())
         assert links >= len(TARGETS) - 1
+        # Where its name leaves no room for more in its record, that kernel has a mode for all.
+        long = b"odd/" + b"a" * 250
+        if long in expected:
+            expected[long]["mode"] = os.lstat(os.fsencode(unix) + b"/" + long).st_mode
         compare(read(image), expected, is_unix=True)
     assert len(read(images[3])) > 2000
 

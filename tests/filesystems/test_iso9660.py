@@ -168,9 +168,10 @@ def test_rock_ridge_is_what_a_kernel_shows(unix: Path, tmp_path: Path) -> None:
         links = sum(stat.S_ISLNK(each["mode"]) for each in expected.values())
         assert links >= len(TARGETS) - 1
         # Where its name leaves no room for more in its record, that kernel has a mode for all.
-        long = b"odd/" + b"a" * 250
-        if long in expected:
-            expected[long]["mode"] = os.lstat(os.fsencode(unix) + b"/" + long).st_mode
+        for path in expected:
+            if path.startswith(b"odd/aaa"):
+                (source,) = (unix / "odd").glob("aaa*")
+                expected[path]["mode"] = source.stat().st_mode
         compare(read(image), expected, is_unix=True)
     assert len(read(images[3])) > 2000
 

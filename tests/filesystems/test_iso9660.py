@@ -134,6 +134,10 @@ def read(raw: Path) -> dict[bytes, Facts]:
     problems: list[str] = []
     with volume_in(raw) as volume:
         found = of_volume(volume, problems)
+    if raw.parent.name == "xorriso-hardlinks":
+        # It keeps the numbers of files in attributes of its own.
+        assert problems
+        problems = [each for each in problems if "(AAIP) are not read" not in each]
     assert problems == []
     return found
 

@@ -100,7 +100,7 @@ def _by_name(shop: Workshop, raw: Path) -> Iterator[Row]:
     saved = shop.make("laptop")
     for name, text in {
         "disk": "sda\n", "parts": "sda1\n", "sda-pt.parted": "Disk /dev/sda: 3000000s\n",
-        "sda-pt.sf": "label: dos\ndevice: /dev/sda\n/dev/sda1 : start=2048, size=2867200, type=83\n",
+        "sda-pt.sf": "label: dos\n/dev/sda1 : start=2048, size=2867200, type=83\n",
     }.items():  # fmt: skip
         (saved / name).write_text(text)
     (saved / "sda-mbr").write_bytes(bytes(512))
@@ -120,8 +120,8 @@ def _by_name(shop: Workshop, raw: Path) -> Iterator[Row]:
     value = sorted(taken)[1]
     yield limited(
         "files-name",
-        "One small file of an image directory of Clonezilla (1 GiB, zstd) that was never opened, by "
-        "its name",
+        "One small file, by its name, of an image directory of Clonezilla (1 GiB, zstd) that was "
+        "never opened",
         seconds(value), seconds(_NAME_SECONDS), met=value < _NAME_SECONDS,
     )  # fmt: skip
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.clonezilla_writer import Part, write_directory
+from support.files_inside import loop_mounted
 from support.program import COMMAND
 from support.volumes import MIB, quiet
 
@@ -119,6 +120,32 @@ def test_one_file_out_of_every_container(
     assert program.run("files", f"{name}:/home").stdout.split() == ["anna/", "out", "photo"]
     (entry,) = program.json("files", f"{name}:/home/anna")
     assert (entry["path"], entry["size"], entry["type"]) == ("beach.jpg", len(PHOTO), "file")
+
+
+@pytest.mark.fuse
+@pytest.mark.loop
+def test_a_mount_shows_the_files_in_every_container(
+    program: Program, volume: Path, tmp_path: Path
+) -> None:
+    names = {}
+    for container, save in CONTAINERS.items():
+        place = tmp_path / container
+        place.mkdir()
+        path, name = save(volume, place)
+        partition = name.removeprefix(path.name) if ".p" in name else ""
+        program.run("add", "--name", container, path)
+        names[container] = container + partition
+    parts = (Part("ext4", 24 * MIB, compression="zst"),)
+    saved = write_directory(tmp_path, parts, label="gpt", size=40 * MIB, image_name="laptop")
+    program.run("add", saved.directory)
+    mount = program.mount_all(tmp_path / "all", "--files")
+    for name in names.values():
+        top = mount / "files" / name
+        assert (top / "home" / "anna" / "beach.jpg").read_bytes() == PHOTO, name
+        assert (top / os.fsdecode(ODD)).read_bytes() == b"odd"
+        assert os.readlink(top / "home" / "photo") == "anna/beach.jpg"
+    with loop_mounted(saved.partitions["sda1"].raw, tmp_path / "mount", "ro") as original:
+        quiet("diff", "-r", original, mount / "files" / "laptop" / "sda1")
 
 
 @pytest.mark.parametrize("saver", ["partclone", "dd"])

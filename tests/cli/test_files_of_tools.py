@@ -205,3 +205,13 @@ def test_tar_has_every_file(
     assert {
         name.removeprefix(b"top/"): facts for name, facts in found.items() if name != b"top"
     } == expected
+
+
+def test_a_mount_shows_every_file(
+    program: Program, image: Callable[[str], Saved], tmp_path: Path
+) -> None:
+    for number, tool in enumerate(IMAGES):
+        program.run("add", "--name", f"image{number}", image(tool)[0])
+    mount = program.mount_all(tmp_path / "all", "--files")
+    for number, tool in enumerate(IMAGES):
+        assert told_of(mount / "files" / f"image{number}" / "top") == image(tool)[1], tool

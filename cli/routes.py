@@ -8,6 +8,7 @@ import shlex
 import shutil
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..filesystems.gate import is_read
 from .filesystems import DIRECTORY, FILE_SYSTEMS, IMAGE, check_command, mount_command
 from .patience import within
 from .settings import settings
@@ -60,7 +61,7 @@ def routes(
         return [Route("look again", shlex.join(["imgcat", "rescan", name]), root=False)]
     if status not in _SHOWN:
         return []
-    found = []
+    found = _own(catalog, record, inside)
     path = mounted or os.path.join("DIR", name)
     if mounted is None:
         found.append(Route("mount the image", _mount_words(catalog, record), root=False))
@@ -75,6 +76,21 @@ def routes(
         ways = _ways(record, inside, other)
         as_root = [way for way in ways if way.root]
     return found + as_root
+
+
+def _own(catalog: Catalog, record: ImageRecord, inside: InsideRows) -> list[Route]:
+    """Return the ways that need no other program, and no mount."""
+    if inside.file_system is None or not is_read(inside.file_system.type):
+        return []
+    options = ["--db", catalog.path] if _is_unusual(catalog) and not settings.is_temporary else []
+    image = record.row.path if settings.is_temporary and record.row.path else record.row.name
+    found = [
+        Route("list", shlex.join(["imgcat", *options, "files", f"{image}:/"]), root=False),
+    ]
+    if record.row.content == "full":
+        words = ["imgcat", *options, "cp", f"{image}:/PATH", "OUT"]
+        found.append(Route("copy one", shlex.join(words), root=False))
+    return found
 
 
 def _ways(record: ImageRecord, inside: InsideRows, path: str) -> list[Route]:

@@ -7,6 +7,7 @@ of the question that it was asked; the next question is answered by a new one.
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import errno
 import json
@@ -25,7 +26,7 @@ from .names import shown
 from .worker.wire import MOST, READ, Kind, receive, send
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from ..formats.reader import ImageReader
 
@@ -88,21 +89,28 @@ class WorkerFailure(NamedTuple):
         return f"the reader of {self.fs_type}, asked for {self.question!r}, failed: {self.ending}"
 
 
+_MOST_WAITING = 6
+
+
 class Workers:
     """The workers of one program: few at a time, of which the longest unused ends.
 
+    One that waits for bytes of its image is not counted: a disk that hangs holds up nobody else.
+
     Args:
-        most: how many may run.
+        most: how many may run; of those that wait, `_MOST_WAITING` times as many.
     """
 
     def __init__(self, most: int = 6) -> None:
         self._most = most
         self._answering = threading.Semaphore(most)
+        self._asked = threading.Semaphore(most * _MOST_WAITING)
         self._lock = threading.Lock()
         self._by_use: collections.OrderedDict[Worker, None] = collections.OrderedDict()
 
     def enter(self, worker: Worker) -> None:
         """Wait for a turn, and make room for a worker that is to run."""
+        self._asked.acquire()
         self._answering.acquire()
         with self._lock:
             self._by_use[worker] = None
@@ -116,6 +124,16 @@ class Workers:
     def leave(self) -> None:
         """Give the turn to another."""
         self._answering.release()
+        self._asked.release()
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Let another have the turn for the time of the block, and wait for one again."""
+        self._answering.release()
+        try:
+            yield
+        finally:
+            self._answering.acquire()
 
     def forget(self, worker: Worker) -> None:
         """Take note that a worker does not run any more."""
@@ -322,7 +340,8 @@ class Worker:
             raise ValueError(f"it asks for bytes [{offset}, {offset + length})")
         view = memoryview(bytearray(length))
         try:
-            self._reader.read_into(view, offset)
+            with self._workers.aside():
+                self._reader.read_into(view, offset)
         except (FormatError, ChunkMissingError, OSError) as error:
             send(connection, Kind.UNREADABLE, str(error).encode(errors="replace")[:4096])
         except Exception as error:  # noqa: BLE001 - raised where the answer ends

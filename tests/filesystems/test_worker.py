@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from imgcat.filesystems.errors import WorkerError
 from imgcat.filesystems.process import Limits, Workers
+from imgcat.filesystems.volume import Volume
 from imgcat.filesystems.worker.wire import Entry, Times, pack_entry, unpack_entries
 from imgcat.formats.errors import FormatError
 from support.files_inside import volume_in
@@ -21,8 +22,6 @@ from support.volumes import MIB, quiet
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from imgcat.filesystems.volume import Volume
 
 
 @pytest.fixture(scope="module")
@@ -295,3 +294,45 @@ def test_entries_come_back_as_they_were_sent() -> None:
         if length != len(pack_entry(entries[0])):
             with pytest.raises(struct.error):
                 unpack_entries(memoryview(data)[:length])
+
+
+class Hanging:
+    """A volume on a disk that does not answer any more, once that is said."""
+
+    def __init__(self, image: bytes) -> None:
+        self._image = image
+        self.size = len(image)
+        self.answers = threading.Event()
+        self.answers.set()
+        self.is_waiting = threading.Event()
+
+    def read_into(self, view: memoryview, offset: int) -> None:
+        if not self.answers.is_set():
+            self.is_waiting.set()
+            self.answers.wait()
+        view[:] = self._image[offset : offset + len(view)]
+
+
+def test_disks_that_hang_hold_up_no_other_image(raw: Path) -> None:
+    """More of them than may be parsed at a time."""
+    workers = Workers(most=2)
+    image = raw.read_bytes()
+    hanging = [Hanging(image) for _ in range(5)]
+    volumes = [Volume(each, workers=workers) for each in hanging]  # type: ignore[arg-type]
+    asking = []
+    for each, volume in zip(hanging, volumes, strict=True):
+        each.answers.clear()
+        asking.append(threading.Thread(target=volume.entries))
+        asking[-1].start()
+        assert each.is_waiting.wait(30)
+    with volume_in(raw, workers=workers) as other:
+        expected = other.entries()
+        assert expected
+    for each in hanging:
+        each.answers.set()
+    for thread in asking:
+        thread.join(30)
+        assert not thread.is_alive()
+    for volume in volumes:
+        assert volume.entries() == expected
+        volume.close()

@@ -20,8 +20,18 @@ from support.exfat import exfat_fuse
 from support.files_inside import Facts, digest, loop_mounted, of_mount, of_volume, volume_in
 from support.ntfs import make as make_ntfs
 from support.ntfs import ntfs_3g
-from support.random_trees import EXFAT, EXT, EXT_WITHOUT_MORE_TIME, FAT, NTFS, RandomTree
+from support.random_trees import (
+    EXFAT,
+    EXT,
+    EXT_WITHOUT_MORE_TIME,
+    FAT,
+    NTFS,
+    XFS,
+    XFS_WITHOUT_MORE_TIME,
+    RandomTree,
+)  # fmt: skip
 from support.volumes import MIB, quiet
+from support.xfs import shown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -163,6 +173,39 @@ def test_ext_as_the_kernel_shows_it(
             live(mount, seeds, EXT if has_more_time else EXT_WITHOUT_MORE_TIME)
         with loop_mounted(raw, tmp_path / "mount", "ro") as mount:
             expected = of_mount(mount, every_time=True)
+        problems: list[str] = []
+        with volume_in(raw) as volume:
+            found = of_volume(volume, problems, every_time=True)
+        kept.compare(seeds, expected, found, problems)
+    kept.end()
+
+
+# -- XFS ---------------------------------------------------------------------
+
+XFS_OPTIONS = [
+    "-b size=4096", "-b size=1024", "-b size=2048 -i size=1024", "-n size=8192", "-n size=65536",
+    "-i size=2048", "-m reflink=0,rmapbt=0", "-m rmapbt=1", "-i sparse=0", "-m bigtime=0",
+    "-m finobt=0,inobtcount=0",
+]  # fmt: skip
+
+
+@many
+def test_xfs_as_the_kernel_shows_it(volumes: int, tmp_path: Path) -> None:
+    kept = Kept("xfs")
+    generator = random.Random(kept.seed)
+    raw = tmp_path / "volume.raw"
+    for _number in range(volumes):
+        made = generator.choice(XFS_OPTIONS)
+        seeds = kept.volume(made)
+        raw.unlink(missing_ok=True)
+        raw.touch()
+        os.truncate(raw, 304 * MIB)
+        quiet("mkfs.xfs", "-q", "-f", *made.split(), raw)
+        abilities = XFS_WITHOUT_MORE_TIME if "bigtime=0" in made else XFS
+        with loop_mounted(raw, tmp_path / "mount") as mount:
+            live(mount, seeds, abilities)
+        with loop_mounted(raw, tmp_path / "mount", "ro") as mount:
+            expected = shown(mount, every_time=True)
         problems: list[str] = []
         with volume_in(raw) as volume:
             found = of_volume(volume, problems, every_time=True)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from imgcat.filesystems.errors import RefusedError
-from support.files_inside import digest, loop_mounted, of_mount, of_volume, volume_in
+from support.files_inside import digest, loop_mounted, of_volume, volume_in
 from support.trees import grow
 from support.volumes import MIB, quiet, sha256
-from support.xfs import INCOMPAT, LOG_INCOMPAT, SIZE, asked, make, set_bits
+from support.xfs import INCOMPAT, LOG_INCOMPAT, SIZE, asked, make, set_bits, shown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,15 +80,6 @@ def grow_more(top: Path, kind: str, seed: int) -> None:
     os.setxattr(attributes, "system.posix_acl_default", acl)
     os.setxattr(attributes, "system.posix_acl_access", acl)
     (attributes / "of its directory").touch()
-
-
-def shown(top: Path) -> dict[bytes, Facts]:
-    """Return what a mount tells, without what it tells twice: ACLs are also shown as stored."""
-    found = of_mount(top)
-    for facts in found.values():
-        for name in (b"trusted.SGI_ACL_FILE", b"trusted.SGI_ACL_DEFAULT"):
-            facts["attributes"].pop(name, None)
-    return found
 
 
 def compare(raw: Path, expected: dict[bytes, Facts], **options: Any) -> None:

@@ -39,6 +39,7 @@ class Abilities:
         has_attributes: extended attributes, in the namespace ``user``.
         can_change: files can be changed in place; else they are only written whole.
         longest_path: bytes in the path of a file, from the system's root on.
+        majors: major numbers of devices.
     """
 
     names: str
@@ -49,11 +50,15 @@ class Abilities:
     has_attributes: bool = True
     can_change: bool = True
     longest_path: int = 3000
+    majors: tuple[int, ...] = (1, 255, 4000)
 
 
 EXT = Abilities("bytes", (-(1 << 31), (1 << 34) - (1 << 31) - 1))
 EXT_WITHOUT_MORE_TIME = Abilities("bytes", (-(1 << 31), (1 << 31) - 1))
 """Where inodes have 128 bytes."""
+
+XFS = dataclasses.replace(EXT, majors=(1, 255, 511))
+XFS_WITHOUT_MORE_TIME = dataclasses.replace(XFS, times=EXT_WITHOUT_MORE_TIME.times)
 
 NTFS = Abilities("unicode", (-11_644_473_600 + 1, 1 << 36), 100, has_owners=False)
 EXFAT = Abilities(
@@ -317,7 +322,11 @@ class RandomTree:
     def _node(self) -> None:
         path = self._place()
         kind = self._one_of(0o010000, 0o020000, 0o060000, 0o140000)
-        os.mknod(path, kind | 0o640, os.makedev(self._one_of(1, 255, 4000), self._one_of(3, 70000)))
+        os.mknod(
+            path,
+            kind | 0o640,
+            os.makedev(self._one_of(*self._can.majors), self._one_of(3, 70000)),
+        )
         self._files.append(path)
 
     def _with_attributes(self) -> None:

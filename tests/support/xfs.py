@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Self
 
 from imgcat.filesystems.worker.crc32c import crc32c
 
-from support.files_inside import loop_mounted
+from support.files_inside import loop_mounted, of_mount
 from support.volumes import MIB, quiet
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from support.files_inside import Facts
 
 SIZE = 320 * MIB
 """mkfs.xfs makes none that are much smaller."""
@@ -196,4 +198,13 @@ def sealed(image: bytes) -> list[tuple[int, int, int]]:
             seal(block, 0, length, at or 0)
             if block == image[place : place + length]:
                 found.append((place, length, at or 0))
+    return found
+
+
+def shown(top: Path, *, every_time: bool = False) -> dict[bytes, Facts]:
+    """Return what a mount tells, without what it tells twice: ACLs are also shown as stored."""
+    found = of_mount(top, every_time=every_time)
+    for facts in found.values():
+        for name in (b"trusted.SGI_ACL_FILE", b"trusted.SGI_ACL_DEFAULT"):
+            facts["attributes"].pop(name, None)
     return found

@@ -191,11 +191,12 @@ def _copying(shop: Workshop, raw: Path, catalog: Path, kernel: Path) -> Iterator
         return timed(lambda: shop.run(*command, out))
 
     taken = interleaved(
-        3,
+        2,
         {
             "ours": lambda: copying(*shop.imgcat(catalog, "cp", "-r", "many:/")),
             "cp": lambda: copying("cp", "-a", kernel),
         },
+        warm_up=False,
     )
     shop.run("umount", kernel)
     shutil.rmtree(out)

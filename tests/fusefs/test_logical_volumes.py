@@ -277,6 +277,7 @@ def test_a_catalog_from_before_volumes_were_read(
         "c.execute('PRAGMA foreign_keys = ON');"
         "c.execute(\"DELETE FROM images WHERE format = 'logical-volume'\");"
         "c.execute('ALTER TABLE segments DROP COLUMN stripes');"
+        "c.execute('DROP TABLE worker_failures');"
         "c.execute(\"UPDATE alembic_version SET version_num = '0009'\"); c.commit()"
     )
     assert program.run("db", "upgrade").stdout

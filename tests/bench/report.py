@@ -72,9 +72,10 @@ _NOTES = """\
   catalog; each reader goes from image to image.
 - **beside**: both images are in one mount. When the daemon has more to do, it sleeps less, and a
   read of it alone can take longer than one beside another.
-- **files-**: an ext4 of 1.4 GiB saved with partclone, one of 100,000 small files in 200 directories, and one
-  of 1 TiB. For **files-read** and **files-cat** the page cache has the image, and nothing of the mount.
-  **files-find** is the first in a new mount, in both; **files-cp** writes into the same file system.
+- **files-**: an ext4 of 1.4 GiB saved with partclone, one of 100,000 small files in 200
+  directories, and one of 1 TiB. For **files-read** and **files-cat** the page cache has the image,
+  and nothing of the mount. **files-find** is the first in a new mount, in both; **files-cp** writes
+  into the same file system.
 - **repack** decodes, compresses, reads back and compares; zstd compresses.
 """
 

@@ -90,14 +90,25 @@ class Listing:
         """Yield all of them."""
         return (self[number] for number in range(len(self)))
 
+    @property
+    def has_index(self) -> bool:
+        """Whether `find` looks a name up at once."""
+        return self._by_name is not None
+
+    def index(self) -> None:
+        """Make what names are looked up by; in a large directory that takes a while."""
+        by_name: dict[bytes, int] = {}
+        for number, position in enumerate(self._positions):
+            (length,) = _LENGTH.unpack_from(self._data, position + ENTRY.size - _LENGTHS.size)
+            start = position + ENTRY.size
+            by_name.setdefault(bytes(self._data[start : start + length]), number)
+        self._by_name = by_name
+
     def find(self, name: bytes) -> Entry | None:
         """Return what a name leads to, the first of that name; None where there is none."""
         if self._by_name is None:
-            self._by_name = {}
-            for number, position in enumerate(self._positions):
-                (length,) = _LENGTH.unpack_from(self._data, position + ENTRY.size - _LENGTHS.size)
-                start = position + ENTRY.size
-                self._by_name.setdefault(bytes(self._data[start : start + length]), number)
+            self.index()
+        assert self._by_name is not None
         found = self._by_name.get(name)
         return None if found is None else self[found]
 

@@ -41,14 +41,14 @@ _THREADS_PER_IMAGE = 4
 _LISTED_AFTER = 3
 """Names that are looked up in a directory one by one; from then on, all of it is read at once."""
 
-_MOST_ENTRIES = 8192
+_MOST_ENTRIES = 4096
 """Files of which it is kept what was found, beside the directories that are kept whole."""
 
-_MOST_ABOVE = 1 << 18
+_MOST_ABOVE = 1 << 15
 """Directories and links of which it is kept where they are."""
 
-_MOST_ATTRIBUTED = 256
-"""Files of which extended attributes are kept."""
+_MOST_ATTRIBUTED, _MOST_BYTES = 256, 1 << 14
+"""Files of which extended attributes are kept, and how many bytes of one."""
 
 _MOST_LISTED = 64
 """Images of which it is kept which files were listed last."""
@@ -123,6 +123,8 @@ class Insides:
         if known is None and missed >= _LISTED_AFTER:
             known = await self._list(image, parent)
         if known is not None:
+            if not known[0].has_index:
+                await self._ask(image, known[0].index)
             found = known[0].find(name)
             if found is None and not known[0].is_whole:
                 # It may be in what cannot be read.
@@ -248,7 +250,8 @@ class Insides:
         known = self._attributes.get(key)
         if known is None:
             known = await self._ask(image, self._volumes.attributes, image, key[1])
-            self._attributes.put(key, known)
+            if sum(map(len, known.values())) <= _MOST_BYTES:
+                self._attributes.put(key, known)
         return known
 
     def _listed_in(self, image: MountEntry) -> _Listed:

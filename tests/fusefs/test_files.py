@@ -8,6 +8,7 @@ import os
 import signal
 import stat
 import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -197,6 +198,43 @@ def test_no_link_leads_out(links: Path) -> None:
     assert os.path.realpath(links / "dangling").startswith(str(links))
     with pytest.raises(OSError, match="Too many levels"):
         (links / "loop").read_bytes()
+
+
+FORGETFUL = """
+import sys
+from imgcat.fusefs import insides
+insides._MOST_ABOVE = 4
+sys.argv = ["imgcat", "mount-all", sys.argv[1], "--files"]
+from imgcat.cli.main import run
+run()
+"""
+
+
+def test_where_a_link_is_may_be_forgotten(program: Program, tmp_path: Path) -> None:
+    """The kernel is told so, and looks its path up again."""
+    content = tmp_path / "content"
+    for number in range(12):
+        (content / f"directory{number}" / "below").mkdir(parents=True)
+        os.symlink("/target", content / f"directory{number}" / "below" / "link")
+    (content / "target").write_text("found")
+    catalogue(program, made_from(content, tmp_path / "volume.raw"))
+    mount = tmp_path / "all"
+    mount.mkdir()
+    subprocess.run(
+        [sys.executable, "-c", FORGETFUL, mount], env=program.environment, check=True,
+        stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        top = mount / "files" / "volume"
+        links = [top / f"directory{number}" / "below" / "link" for number in range(12)]
+        for _ in range(2):
+            for link in links:
+                assert link.lstat().st_size == 7
+            for link in links:
+                assert os.readlink(link) == "../../target"
+                assert link.read_text() == "found"
+    finally:
+        program.run("unmount", mount)
 
 
 def test_who_may_read_the_image_may_read_its_files_and_nobody_else(tmp_path: Path) -> None:

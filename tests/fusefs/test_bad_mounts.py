@@ -456,8 +456,13 @@ def test_of_two_at_once_exactly_one_mounts(program: Program, mount: Path) -> Non
     for _round in range(2):
         racing = [program.start("mount-all", mount) for _ in range(3)]
         said = [process.communicate(timeout=60)[1].decode() for process in racing]
-        codes = sorted(process.returncode for process in racing)
-        assert codes == [0, 8, 8], said
+        # Who comes when it is mounted finds that there is nothing to do.
+        did = [
+            process.returncode == 0 and "is mounted already" not in line
+            for process, line in zip(racing, said, strict=True)
+        ]
+        assert sum(did) == 1, said
+        assert all(process.returncode in {0, 8} for process in racing), said
         assert mounts_at(mount) == 1
         assert (mount / "a").read_bytes() == GUEST
         assert all(str(mount) in line for line in said if line)

@@ -91,6 +91,11 @@ def parts(path: bytes) -> list[bytes]:
     return [each for each in path.split(b"/") if each not in {b"", b"."}]
 
 
+def needs_place(target: bytes) -> bool:
+    """Tell whether it depends on where a link is whether its target leads out."""
+    return target.startswith(b"/") or b".." in target.split(b"/")
+
+
 def inside_link(target: bytes, depth: int) -> bytes | None:
     """Return a link's target so that it leads nowhere but into its file system.
 

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
 import pyfuse3
 import trio
 
-from ..filesystems.paths import inside_link
+from ..filesystems.paths import inside_link, needs_place
 from .attributes import OfFiles
+from .places import Places
 from .volumes import ROOT, InsideFile, inode_in, number_of
 
 if TYPE_CHECKING:
@@ -43,9 +44,6 @@ _LISTED_AFTER = 3
 
 _MOST_ENTRIES = 4096
 """Files of which it is kept what was found, beside the directories that are kept whole."""
-
-_MOST_ABOVE = 1 << 15
-"""Directories and links of which it is kept where they are."""
 
 _MOST_ATTRIBUTED, _MOST_BYTES = 256, 1 << 14
 """Files of which extended attributes are kept, and how many bytes of one."""
@@ -92,7 +90,7 @@ class Insides:
         )
         # By the key of what the image holds, and the number of the file.
         self._entries: _Kept[Entry] = _Kept(_MOST_ENTRIES)
-        self._above: _Kept[int] = _Kept(_MOST_ABOVE)
+        self._places = Places()
         self._attributes: _Kept[dict[bytes, bytes]] = _Kept(_MOST_ATTRIBUTED)
         self._missed: _Kept[int] = _Kept(_MOST_ENTRIES)
         self._has_owners: _Kept[bool] = _Kept(_MOST_ENTRIES)
@@ -114,9 +112,7 @@ class Insides:
         if name == b".":
             return await self.getattr(image, parent_inode)
         if name == b"..":
-            above = self._above.get(key)
-            if above is None:
-                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+            above = self._places.parent(image, parent) if parent != ROOT else ROOT
             return await self.getattr(image, inode_in(image, above))
         known = self._listings.get(key)
         missed = self._missed.get(key) or 0
@@ -157,16 +153,18 @@ class Insides:
         """Return where a link leads, as a path that stays inside of the image.
 
         Raises:
-            OSError: ESTALE where it is not known in which directory it is: the kernel looks its
-                path up again then.
+            OSError: as `Places.place`: where ESTALE is told, the kernel looks the path up again.
             As `Volumes.stat`.
         """
-        number = number_of(inode)
         entry = await self.entry(image, inode)
-        above = self._directories_above(image, number)
-        target = inside_link(entry.target, len(above) - 1)
+        if not needs_place(entry.target):
+            return entry.target
+        place = self._places.place(image, number_of(inode))
+        target = inside_link(entry.target, len(place.above) - 1)
         if target is None:
-            target = await self._ask(image, self._volumes.way_to, image, entry.target, above)
+            if not place.is_only:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            target = await self._ask(image, self._volumes.way_to, image, entry.target, place.above)
         return target
 
     async def listxattr(self, image: MountEntry, inode: int) -> list[bytes]:
@@ -266,18 +264,7 @@ class Insides:
     def _remember(self, image: MountEntry, parent: int, entry: Entry) -> None:
         """Keep where a directory or a link is: that tells where a link leads."""
         if stat.S_ISDIR(entry.mode) or stat.S_ISLNK(entry.mode):
-            self._above.put((image.content_key, entry.inode), parent)
-
-    def _directories_above(self, image: MountEntry, number: int) -> list[int]:
-        """Return the directories that a file is in, from its own to the root."""
-        found: list[int] = []
-        while number != ROOT:
-            above = self._above.get((image.content_key, number))
-            if above is None or above in found:
-                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
-            found.append(above)
-            number = above
-        return found
+            self._places.put(image, entry.inode, parent)
 
 
 def _normal(entry: Entry, root: int) -> Entry:

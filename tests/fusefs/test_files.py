@@ -202,20 +202,21 @@ def test_no_link_leads_out(links: Path) -> None:
 
 FORGETFUL = """
 import sys
-from imgcat.fusefs import insides
-insides._MOST_ABOVE = 4
+from imgcat.fusefs import places
+places._MOST = 9
 sys.argv = ["imgcat", "mount-all", sys.argv[1], "--files"]
 from imgcat.cli.main import run
 run()
 """
 
 
-def test_where_a_link_is_may_be_forgotten(program: Program, tmp_path: Path) -> None:
-    """The kernel is told so, and looks its path up again."""
+def test_where_too_many_links_lead_is_refused(program: Program, tmp_path: Path) -> None:
+    """And never told for another place than theirs."""
     content = tmp_path / "content"
     for number in range(12):
         (content / f"directory{number}" / "below").mkdir(parents=True)
         os.symlink("/target", content / f"directory{number}" / "below" / "link")
+        os.symlink("link", content / f"directory{number}" / "below" / "plain")
     (content / "target").write_text("found")
     catalogue(program, made_from(content, tmp_path / "volume.raw"))
     mount = tmp_path / "all"
@@ -225,16 +226,61 @@ def test_where_a_link_is_may_be_forgotten(program: Program, tmp_path: Path) -> N
         stdout=subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        top = mount / "files" / "volume"
-        links = [top / f"directory{number}" / "below" / "link" for number in range(12)]
-        for _ in range(2):
-            for link in links:
-                assert link.lstat().st_size == 7
-            for link in links:
-                assert os.readlink(link) == "../../target"
-                assert link.read_text() == "found"
+        told, refused = [], []
+        for number in range(12):
+            link = mount / "files" / "volume" / f"directory{number}" / "below" / "link"
+            try:
+                told.append(os.readlink(link))
+            except OSError as error:
+                refused.append(error.errno)
+            assert os.readlink(link.with_name("plain")) == "link"
+        assert set(told) == {"../../target"}
+        assert set(refused) == {errno.ESTALE}
+        assert len(told) + len(refused) == 12
     finally:
         program.run("unmount", mount)
+    assert "more directories and links than 9" in log_of(program)
+
+
+def test_a_link_with_names_at_several_depths_leads_nowhere(
+    program: Program, tmp_path: Path
+) -> None:
+    """From one of them its target would lead out of the image."""
+    raw = make(tmp_path / "volume.raw", "mke2fs", "-q", "-F", "-t", "ext4", size=24 * MIB)
+    deep = "/".join(f"d{number}" for number in range(30))
+    with loop_mounted(raw, tmp_path / "mount") as original:
+        (original / deep).mkdir(parents=True)
+        (original / "a").mkdir()
+        (original / "b").mkdir()
+        (original / "c").mkdir()
+        (original / "c" / "real").mkdir()
+        for name, target in (("absolute", "/etc/passwd"), ("up", "../" * 25 + "etc/passwd")):
+            os.symlink(target, original / deep / name)
+            os.link(original / deep / name, original / "a" / name, follow_symlinks=False)
+        os.symlink("/etc/passwd", original / "a" / "alike")
+        os.link(original / "a" / "alike", original / "b" / "alike", follow_symlinks=False)
+        os.symlink("/etc/passwd", original / "c" / "real" / "link")
+    # A directory with two names, which no sound file system has.
+    quiet("debugfs", "-w", "-R", f"link /c/real /{deep}/again", raw)
+    catalogue(program, raw)
+    for order in (1, -1):
+        top = program.mount_all(tmp_path / f"all{order}", "--files") / "files" / "volume"
+        places = [top / deep, top / "a"][::order]
+        for name in ("absolute", "up"):
+            for place in places:
+                os.lstat(place / name)
+            for place in places:
+                with pytest.raises(OSError, match="Input/output error"):
+                    os.readlink(place / name)
+        for place in (top / "a", top / "b"):
+            assert os.readlink(place / "alike") == "../etc/passwd"
+        for place in [top / deep / "again", top / "c" / "real"][::order]:
+            with contextlib.suppress(OSError):
+                os.lstat(place / "link")
+        for place in (top / deep / "again", top / "c" / "real"):
+            with pytest.raises(OSError, match=r"Input/output error|Too many levels|Stale"):
+                (place / "link").read_bytes()
+    assert "has names at several depths" in log_of(program)
 
 
 def test_who_may_read_the_image_may_read_its_files_and_nobody_else(tmp_path: Path) -> None:

@@ -209,7 +209,9 @@ def _mount_and_run(
         log.warning("%s: the reader of its file system: %s", image.name, failure)
         serving.on_worker_failure(image, failure)
 
-    volumes = Volumes(open_image, Workers(), tell_failure, memory.listings.budget)
+    volumes = Volumes(
+        open_image, Workers(memory.most_workers), tell_failure, memory.listings.budget
+    )
     operations = Operations(
         open_entry, permissions, receiving.install(), memory.shrink,
         inside=(volumes, memory.listings) if serving.files else None,

@@ -36,6 +36,8 @@ _LEAST_RUNNING = 16 << 20
 _TIGHT = 0.9
 """Of the limit; from there on, caches shrink."""
 
+_MOST_WORKERS, _PER_WORKER = 6, 128 << 20
+
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
 """Of glibc's ``mallopt``."""
 
@@ -86,6 +88,13 @@ class Memory:
             compare=compare,
             on_broken=on_broken,
         )
+
+    @property
+    def most_workers(self) -> int:
+        """How many readers of file systems may run: each is a process beside this one."""
+        if self.limit is None:
+            return _MOST_WORKERS
+        return max(1, min(_MOST_WORKERS, self.limit // _PER_WORKER))
 
     def shrink(self, why: str) -> None:
         """Halve the caches: there is too little memory. Returns at once; it allocates next to none.

@@ -364,10 +364,7 @@ class Operations(pyfuse3.Operations):
         try:
             known = await self._readers.open(handle, entry)
         except ScannedAnewError:
-            # The kernel looks the name up again when it is told this, and finds what is there now.
-            with trio.move_on_after(_MOST_CATCHING_UP):
-                await self._wait_for(self.catching_up.ask())
-            raise pyfuse3.FUSEError(errno.ESTALE) from None
+            await self._catch_up()
         except Exception as error:  # noqa: BLE001 - each becomes an errno and a line in the log
             self._fail(entry.name, "open", error)
         if judged is not None and not known.reader.files <= judged:
@@ -487,12 +484,20 @@ class Operations(pyfuse3.Operations):
             return await function(self._insides, image, inode, *args, **kwargs)
         except pyfuse3.FUSEError:
             raise
+        except ScannedAnewError:
+            await self._catch_up()
         except OSError as error:
             if error.errno in _USUAL and error.filename is None:
                 raise pyfuse3.FUSEError(error.errno) from None
             self._fail(image.name, what, error)
         except Exception as error:  # noqa: BLE001 - each becomes an errno and a line in the log
             self._fail(image.name, what, error)
+
+    async def _catch_up(self) -> NoReturn:
+        """Wait until what was scanned anew is shown, and have the kernel look its name up again."""
+        with trio.move_on_after(_MOST_CATCHING_UP):
+            await self._wait_for(self.catching_up.ask())
+        raise pyfuse3.FUSEError(errno.ESTALE) from None
 
     def _around(self, inode: int) -> MountEntry:
         """Return the image that a file is inside of."""

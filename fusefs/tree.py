@@ -236,7 +236,6 @@ class Tree:
             if below is None:
                 below = Node(self._directory_inode(path[: depth + 1]), parent, part, None, {})
                 self._link(parent, below)
-                parent.subdirectory_count += 1
             parent = below
         assert parent.children is not None
         known = parent.children.get(name)
@@ -257,6 +256,7 @@ class Tree:
         assert parent.children is not None
         parent.children[node.name] = node
         parent.listing = None
+        parent.subdirectory_count += node.is_directory
         self._nodes[node.inode] = node
         if node.entry is not None and not node.is_volume:
             self._by_handle[handle_of(node.entry)] = node

@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -425,6 +426,26 @@ def test_what_is_open_goes_on_when_the_image_is_forgotten(program: Program, tmp_
     wait_until(path.exists, "it is back", 10)
     assert path.read_bytes() == data
     assert path.stat().st_ino != inode
+
+
+def test_what_was_scanned_anew_is_shown_at_once(program: Program, tmp_path: Path) -> None:
+    content = tmp_path / "content"
+    content.mkdir()
+    raw = tmp_path / "a.raw"
+    (content / "file").write_text("number 0")
+    catalogue(program, made_from(content, raw))
+    path = program.mount_all(tmp_path / "all", "--files") / "files" / "a" / "file"
+    assert path.read_text() == "number 0"
+    for number in range(1, 4):
+        (content / "file").write_text(f"number {number}")
+        os.replace(made_from(content, tmp_path / "new.raw"), raw)
+        # Until it is scanned, nothing of the new one is given for the old one.
+        time.sleep(1.1)
+        with pytest.raises(OSError, match="Stale"):
+            path.read_text()
+        program.run("rescan", "a")
+        assert path.read_text() == f"number {number}"
+        assert (tmp_path / "all" / "files").stat().st_nlink == 3
 
 
 def test_a_file_with_damage_is_an_error_at_those_bytes(program: Program, tmp_path: Path) -> None:

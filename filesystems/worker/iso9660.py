@@ -22,7 +22,7 @@ from ...formats.superblocks.iso9660 import (
 )
 from ..errors import DamagedError, RefusedError
 from . import zisofs
-from .driver import Content, Run, WithoutExtras, join
+from .driver import Content, Run, WithoutExtras, check_all_was_read, join
 from .naming import distinct
 from .rock_ridge import Facts, facts, kind_of, moment
 from .wire import COMPRESSED, Entry, Times
@@ -103,7 +103,7 @@ class Iso9660(WithoutExtras):
             )
         self.root = _Record(0, tree.at.root).place * SECTOR
         # The directory in which a name was looked for last, and all of its names.
-        self._last: tuple[int, dict[bytes, _File]] = (-1, {})
+        self._last: tuple[int, dict[bytes, _File], list[str]] = (-1, {}, [])
 
     # -- records -------------------------------------------------------------
 
@@ -213,8 +213,11 @@ class Iso9660(WithoutExtras):
     def find(self, inode: int, name: bytes) -> Entry | None:
         """Return what a name in a directory leads to."""
         if self._last[0] != inode:
-            self._last = inode, dict(self._named(inode, lambda _text: None))
+            problems: list[str] = []
+            self._last = inode, dict(self._named(inode, problems.append)), problems
         found = self._last[1].get(name)
+        if found is None:
+            check_all_was_read(f"iso9660.directory {inode}", self._last[2])
         return None if found is None else self._entry(name, found)
 
     def stat(self, inode: int) -> Entry:

@@ -15,7 +15,7 @@ import pytsk3
 
 from ..errors import DamagedError, RefusedError
 from . import ntfs_records as records
-from .driver import Content, Run, join
+from .driver import Content, Run, check_all_was_read, join
 from .ntfs_index import Index
 from .ntfs_reparse import LINKS, check_tag, target_of
 from .ntfs_runs import Clusters, runs_of
@@ -242,9 +242,11 @@ class Ntfs:
 
     def find(self, inode: int, name: bytes) -> Entry | None:
         """Return what a name in a directory leads to."""
-        for each in self._names(inode, lambda _text: None):
+        problems: list[str] = []
+        for each in self._names(inode, problems.append):
             if each.name == name:
                 return self._named(each)
+        check_all_was_read(f"ntfs.directory {inode}", problems)
         return None
 
     def _named(self, name: Name) -> Entry:

@@ -11,6 +11,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from ..errors import DamagedError, RefusedError
+from .driver import check_all_was_read
 from .xfs_extents import Blocks
 from .xfs_geometry import Seal
 from .xfs_hashes import Hashes
@@ -87,9 +88,11 @@ class Directories:
             with contextlib.suppress(DamagedError, RefusedError, struct.error):
                 for number in self._by_hash(self._blocks(inode), name):
                     return number
-        for each, number in self.names(inode, lambda _text: None):
+        problems: list[str] = []
+        for each, number in self.names(inode, problems.append):
             if each == name:
                 return number
+        check_all_was_read(f"xfs.directory {inode.number}", problems)
         return None
 
     # -- in the inode ----------------------------------------------------------

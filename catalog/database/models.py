@@ -475,3 +475,120 @@ passed_over = sa.Table(
     sa.Column("reason", Words, nullable=False),
     sa.Column("since", sa.Text, nullable=False),
 )
+
+file_lineages = sa.Table(
+    "file_lineages",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("fs_type", sa.Text, nullable=False),
+    sa.Column("fs_uuid", sa.Text),
+    sa.Column("label", Words, nullable=False, server_default=sa.text("''")),
+    sa.UniqueConstraint("fs_type", "fs_uuid", "label"),
+)
+
+file_generations = sa.Table(
+    "file_generations",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column(
+        "lineage_id",
+        sa.Integer,
+        sa.ForeignKey("file_lineages.id", ondelete="CASCADE"),
+        nullable=False,
+    ),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("image_id", sa.Integer, sa.ForeignKey("images.id", ondelete="CASCADE"), unique=True),
+    sa.Column("snapshot_name", FileName, unique=True),
+    sa.Column("taken_at", sa.Text, nullable=False),
+    sa.Column("taken_from", sa.Text, nullable=False),
+    sa.Column("indexed_at", sa.Text, nullable=False),
+    sa.Column("file_count", sa.BigInteger, nullable=False),
+    sa.Column("problem_count", sa.BigInteger, nullable=False),
+    sa.Column("caveat", Words),
+    sa.UniqueConstraint("lineage_id", "number"),
+    sa.CheckConstraint("(image_id IS NULL) <> (snapshot_name IS NULL)", name="origin"),
+)
+
+file_names = sa.Table(
+    "file_names",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("hash", sa.Integer, nullable=False, index=True),
+    sa.Column("name", FileName, nullable=False),
+)
+
+file_directories = sa.Table(
+    "file_directories",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("parent_id", sa.Integer),
+    sa.Column("name_id", sa.Integer),
+    sa.UniqueConstraint("parent_id", "name_id"),
+)
+
+file_versions = sa.Table(
+    "file_versions",
+    metadata,
+    sa.Column(
+        "lineage_id",
+        sa.Integer,
+        sa.ForeignKey("file_lineages.id", ondelete="CASCADE"),
+        primary_key=True,
+        nullable=False,
+    ),
+    sa.Column("directory_id", sa.Integer, primary_key=True, nullable=False),
+    sa.Column("name_id", sa.Integer, primary_key=True, nullable=False, index=True),
+    sa.Column("first_generation", sa.Integer, primary_key=True, nullable=False),
+    sa.Column("last_generation", sa.Integer),
+    sa.Column("mode", sa.Integer, nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("mtime_ns", sa.BigInteger),
+    sa.Column("inode", sa.BigInteger, nullable=False),
+    sa.Column("flags", sa.Integer, nullable=False),
+    sa.Column("sha256", sa.LargeBinary),
+    sqlite_with_rowid=False,
+)
+
+file_leftovers = sa.Table(
+    "file_leftovers",
+    metadata,
+    sa.Column("directory_id", sa.Integer, primary_key=True, nullable=False),
+    sa.Column("name_id", sa.Integer, primary_key=True, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+snapshots = sa.Table(
+    "snapshots",
+    metadata,
+    sa.Column(
+        "generation_id",
+        sa.Integer,
+        sa.ForeignKey("file_generations.id", ondelete="CASCADE"),
+        primary_key=True,
+        nullable=False,
+    ),
+    sa.Column("source", FileName, nullable=False),
+    sa.Column("source_kind", sa.Text, nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("state", Words, nullable=False),
+    sa.Column("has_hashes", sa.Integer, nullable=False),
+)
+
+snapshot_files = sa.Table(
+    "snapshot_files",
+    metadata,
+    sa.Column(
+        "generation_id",
+        sa.Integer,
+        sa.ForeignKey("snapshots.generation_id", ondelete="CASCADE"),
+        primary_key=True,
+        nullable=False,
+    ),
+    sa.Column("inode", sa.BigInteger, primary_key=True, nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("runs", sa.LargeBinary),
+    sa.Column("data", sa.LargeBinary),
+    sa.Column("hashes", sa.LargeBinary),
+    sa.Column("why", Words),
+    sqlite_with_rowid=False,
+)

@@ -65,8 +65,9 @@ def dump(path: str) -> str:
     connection = sqlite3.connect(path)
     try:
         rows = connection.execute(
-            "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%' "
-            "ORDER BY name"
+            # The index of trigrams makes tables of its own beside it.
+            "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%'"
+            " AND name NOT GLOB 'file_name_trigrams_*' ORDER BY name"
         )
         return "\n\n".join(f"{row[0].strip()};" for row in rows) + "\n"
     finally:
@@ -290,7 +291,15 @@ def test_compressed_streams_go_with_their_index(database: Database) -> None:
 
 def test_the_models_are_the_migrated_schema(database: Database) -> None:
     with database.writing() as connection:
-        context = alembic.migration.MigrationContext.configure(connection)
+        context = alembic.migration.MigrationContext.configure(
+            connection,
+            # Of the tables, it is the one that SQLAlchemy has no words for.
+            opts={
+                "include_name": lambda name, _kind, _above: (
+                    not str(name).startswith("file_name_trigrams")
+                )
+            },
+        )
         assert alembic.autogenerate.compare_metadata(context, models.metadata) == []
 
 

@@ -16,6 +16,7 @@ from .gate import check as check_kind
 from .listing import Listing, check, in_local_time
 from .paths import Walk
 from .process import Worker, Workers
+from .walking import walk
 from .worker.wire import LOST, MOST_REASONS, RUN, ZEROS, Entry, Kind, unpack_entries
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from ..formats.reader import ImageReader
     from ..formats.superblocks.file_system import FileSystem
     from .process import Limits, WorkerFailure
+    from .walking import WalkedDirectory
 
     Tell = Callable[[str], None]
 
@@ -151,6 +153,10 @@ class Volume:
             found.is_whole = False
             tell(str(error))
         return found
+
+    def walk(self, tell: Tell = _nothing) -> Iterator[WalkedDirectory]:
+        """Yield what is in every directory, in short. Raises as `walking.walk`."""
+        return walk(self._worker, lambda: self.root, tell)
 
     def find(self, inode: int, name: bytes) -> Entry:
         """Return what a name in a directory leads to. Raises as `entries`."""

@@ -18,13 +18,14 @@ from .driver import Content, check_all_was_read
 from .ext_attributes import ExtAttributes
 from .ext_inode import EXTENTS_FLAG, BlockMaps, Inode
 from .ext_journal import Journal, ReplayedSource
-from .wire import ENCRYPTED, LOST, Entry, Times
+from .wire import ENCRYPTED, LOST, Entry, Times, moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from .driver import Run, Tell
     from .source import Source, VolumeSource
+    from .wire import Row
 
 _META_BG, _64_BIT = 0x10, 0x80
 _SPARSE_SUPER, _SPARSE_SUPER_2 = 0x1, 0x200
@@ -38,7 +39,14 @@ _IS_LINUX = 0
 _INODE = struct.Struct("<HHIIIIIHHIII")
 _LONGEST_TARGET = 4096
 _OLD_SIZE = 128
+_MORE_TIMES = 24
+"""Bytes beyond the old size up to where it was made, the last that is read."""
 
+_LINKS = 26
+_MODIFIED, _MODIFIED_MORE = struct.Struct("<i"), struct.Struct("<I")
+_TYPE = 0o170000
+
+_NAME = struct.Struct("<IHBB")
 _SHORTEST = 8
 """Bytes of an entry without its name."""
 
@@ -186,9 +194,7 @@ class Ext:
             data
         )
         number = inode.number
-        if not links or inode.kind not in _TYPES:
-            what = "is deleted" if not links else f"has the mode 0o{inode.mode:o}"
-            raise DamagedError(f"ext.inode {number}", 0, f"a name leads to it, but it {what}")
+        self._check_is_file(inode)
         if self._is_linux:
             blocks_high, _acl, uid_high, gid_high = struct.unpack_from("<HHHH", data, 116)
             uid |= uid_high << 16
@@ -206,14 +212,30 @@ class Ext:
             ENCRYPTED if flags & _ENCRYPT_FLAG else 0,
         )  # fmt: skip
 
+    def _check_is_file(self, inode: Inode) -> None:
+        """Check that a name may lead to an inode.
+
+        Raises:
+            DamagedError: it is deleted, or of no type.
+        """
+        if inode.data[_LINKS] or inode.data[_LINKS + 1]:
+            if inode.mode & _TYPE in _TYPES:
+                return
+            what = f"has the mode 0o{inode.mode:o}"
+        else:
+            what = "is deleted"
+        raise DamagedError(f"ext.inode {inode.number}", 0, f"a name leads to it, but it {what}")
+
+    def _has_more_times(self, data: memoryview) -> bool:
+        """Tell whether an inode is large enough for nanoseconds, and when it was made."""
+        return self._inode_size > _OLD_SIZE and data[128] | data[129] << 8 >= _MORE_TIMES
+
     def _times(self, data: memoryview) -> Times:
         accessed, changed, modified = struct.unpack_from("<iii", data, 8)
-        extra = 0
-        if self._inode_size > _OLD_SIZE:
-            (extra,) = struct.unpack_from("<H", data, 128)
-        known = _OLD_SIZE + extra
         changed_more, modified_more, accessed_more, created, created_more = (
-            struct.unpack_from("<IIIiI", data, 132) if known >= 152 else (0, 0, 0, 0, 0)  # noqa: PLR2004
+            struct.unpack_from("<IIIiI", data, 132)
+            if self._has_more_times(data)
+            else (0, 0, 0, 0, 0)
         )
         return Times(
             _moment(modified, modified_more),
@@ -301,6 +323,21 @@ class Ext:
             except (DamagedError, FileNotFoundError) as error:
                 tell(f"{name!r}: {error}")
 
+    def rows(self, inode: int, tell: Tell) -> Iterator[Row]:
+        """Yield what a directory has, in short."""
+        for name, number in self._names(self._directory(inode), tell):
+            try:
+                found = self.inode(number)
+                self._check_is_file(found)
+            except (DamagedError, FileNotFoundError) as error:
+                tell(f"{name!r}: {error}")
+                continue
+            data = found.data
+            (seconds,) = _MODIFIED.unpack_from(data, 16)
+            (more,) = _MODIFIED_MORE.unpack_from(data, 136) if self._has_more_times(data) else (0,)
+            flags = ENCRYPTED if found.flags & _ENCRYPT_FLAG else 0
+            yield name, number, found.size, moment(_moment(seconds, more)), found.mode, flags
+
     def find(self, inode: int, name: bytes) -> Entry | None:
         """Return what a name in a directory leads to."""
         problems: collections.deque[str] = collections.deque(maxlen=1)
@@ -351,7 +388,7 @@ class Ext:
         self, block: bytes, inode: Inode, start: int, tell: Tell
     ) -> Iterator[tuple[bytes, int]]:
         position, stop = 0, len(block)
-        unpack = struct.Struct("<IHBB").unpack_from
+        unpack = _NAME.unpack_from
         while position + 8 <= stop:
             # Without the feature filetype, the byte behind the length of the name is not looked at
             # by Linux, and holds whatever was there before.

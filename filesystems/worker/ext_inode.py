@@ -26,6 +26,9 @@ _DIRECT = 12
 _LAST_BLOCK = 1 << 32
 """No file has blocks from here on."""
 
+_HEAD = struct.Struct("<H2xI24xI72xI")
+_TYPE, _LARGE = 0o170000, frozenset({stat.S_IFREG, stat.S_IFDIR})
+
 _UNWRITTEN = -1
 _TORN = "entries of its extent tree contradict each other"
 
@@ -51,12 +54,9 @@ class Inode:
     def __init__(self, number: int, data: memoryview) -> None:
         self.number = number
         self.data = data
-        self.mode = data[0] | data[1] << 8
-        low = int.from_bytes(data[4:8], "little")
+        self.mode, low, self.flags, high = _HEAD.unpack_from(data)
         # For others than files and directories these bytes were something else once.
-        is_large = stat.S_IFMT(self.mode) in {stat.S_IFREG, stat.S_IFDIR}
-        self.size = low | (int.from_bytes(data[108:112], "little") << 32 if is_large else 0)
-        self.flags = int.from_bytes(data[32:36], "little")
+        self.size = low | high << 32 if high and self.mode & _TYPE in _LARGE else low
         self.block = data[40:100]
 
     @property

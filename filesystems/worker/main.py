@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import importlib
+import itertools
 import json
 import signal
 import socket
@@ -16,14 +17,26 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import DamagedError, RefusedError
 from .confine import confine
+from .driver import rows_of
 from .source import Source
-from .wire import FEW_BYTES, FEW_RUNS, MOST, RUN, Kind, pack_entry, receive, send
+from .wire import (
+    FEW_BYTES,
+    FEW_RUNS,
+    MOST,
+    ROWS_AT_ONCE,
+    RUN,
+    Kind,
+    pack_entry,
+    pack_rows,
+    receive,
+    send,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .driver import Driver
-    from .wire import Entry
+    from .wire import Entry, Row
 
 _BATCH = 64 << 10
 _RUNS_AT_ONCE = 4096
@@ -87,6 +100,7 @@ class _Answers:
             "attributes": self._attributes,
             "streams": self._streams,
             "files": self._files,
+            "walk": self._walk,
         }
         return answers[what](**question)
 
@@ -151,6 +165,39 @@ class _Answers:
                 told = None
             self._send(Kind.FILE, json.dumps({"inode": inode, "told": told}).encode())
         return {}
+
+    def _walk(self, inodes: list[int]) -> dict[str, Any]:
+        """Send what some directories have, in short, each in a frame or more."""
+        for inode in inodes:
+            try:
+                self._send_rows(inode)
+            except (DamagedError, RefusedError, NotADirectoryError, FileNotFoundError) as error:
+                self._tell(f"directory {inode}: {error}")
+                self._rows(inode, [])
+        self._flush_rows()
+        return {}
+
+    def _send_rows(self, inode: int) -> None:
+        rows = rows_of(self._driver, self._number(inode), self._tell)
+        while some := list(itertools.islice(rows, ROWS_AT_ONCE)):
+            self._rows(inode, some)
+            if len(some) < ROWS_AT_ONCE:
+                return
+        self._rows(inode, [])
+
+    def _rows(self, inode: int, rows: list[Row]) -> None:
+        packed = pack_rows(inode, rows)
+        if self._batched + len(packed) > MOST:
+            self._flush_rows()
+        self._batch.append(packed)
+        self._batched += len(packed)
+        if self._batched >= _BATCH:
+            self._flush_rows()
+
+    def _flush_rows(self) -> None:
+        if self._batch:
+            self._send(Kind.DIRECTORIES, b"".join(self._batch))
+            self._batch, self._batched = [], 0
 
     def _small(self, inode: int) -> dict[str, Any] | None:
         """Return all that there is to know of a file, None where that is too much, or damaged."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Sequence
 
 MOST = 1 << 22
 """Bytes that a frame may have."""
@@ -38,6 +39,8 @@ class Kind(enum.IntEnum):
     MISSING: there is no such file; JSON.
     NO_DIRECTORY: the file is no directory; JSON.
     FILE: all of a small file, of many that were asked for at once; JSON.
+    DIRECTORIES: what some directories have, of many that were asked for at once, or parts of that,
+        each as `pack_rows` packs it.
     """
 
     ASK = 1
@@ -54,6 +57,7 @@ class Kind(enum.IntEnum):
     MISSING = 12
     NO_DIRECTORY = 13
     FILE = 14
+    DIRECTORIES = 15
 
 
 FEW_RUNS, FEW_BYTES = 16, 4096
@@ -76,7 +80,17 @@ ENTRY = struct.Struct("<QQqqqqIIIIIIIIQQBHH")
 """The numbers of an entry; name and link target follow it."""
 
 NO_TIME = -(1 << 63)
-"""In place of seconds, where there is no such time."""
+"""In place of a time, where there is none."""
+
+DIRECTORY = struct.Struct("<QII")
+"""The number of a directory, how many of its entries follow, and bytes of all their names."""
+
+ROWS_AT_ONCE = 8192
+"""Entries of a directory that go into one frame: with names of 255 bytes they have room in it."""
+
+Row = tuple[bytes, int, int, int, int, int]
+"""An entry in short: name, inode, size, nanoseconds since 1970 at which it was written or
+`NO_TIME`, mode and flags."""
 
 
 class Times(NamedTuple):
@@ -178,6 +192,36 @@ def unpack_entry(data: memoryview | bytearray, position: int) -> tuple[Entry, in
         name, inode, size, mode, links, uid, gid, device, stored, times, target, flags
     )  # fmt: skip
     return entry, position
+
+
+def moment(nanoseconds: int | None) -> int:
+    """Return a time as a row has it: one beyond what 64 bits hold becomes the nearest in them."""
+    if nanoseconds is None:
+        return NO_TIME
+    return min(max(nanoseconds, NO_TIME + 1), -(NO_TIME + 1))
+
+
+def pack_rows(inode: int, rows: Sequence[Row]) -> bytes:
+    """Return entries of a directory as a frame has them: column by column, names last.
+
+    Args:
+        inode: the directory.
+        rows: `ROWS_AT_ONCE` at most; no name has a ``/`` in it.
+    """
+    count = len(rows)
+    names, inodes, sizes, times, modes, flags = zip(*rows, strict=True) if rows else ((),) * 6
+    joined = b"/".join(names)
+    return b"".join(
+        (
+            DIRECTORY.pack(inode, count, len(joined)),
+            struct.pack(f"<{count}Q", *inodes),
+            struct.pack(f"<{count}Q", *sizes),
+            struct.pack(f"<{count}q", *times),
+            struct.pack(f"<{count}I", *modes),
+            struct.pack(f"<{count}I", *flags),
+            joined,
+        )
+    )
 
 
 def send(connection: socket.socket, kind: Kind, data: bytes | memoryview = b"") -> None:

@@ -1,0 +1,1 @@
+"""Every file of every image: a row for each version of it."""

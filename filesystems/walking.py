@@ -1,0 +1,296 @@
+"""All directories of a file system, one after the other: what is in each, in short.
+
+Many are asked for at once, and while the worker reads some of them, what it found in others is
+used: a whole file system is walked in the time that its worker takes.
+"""
+
+from __future__ import annotations
+
+import queue
+import stat
+import struct
+import threading
+from array import array
+from typing import TYPE_CHECKING, NamedTuple
+
+from .errors import RefusedError, WorkerError
+from .listing import LARGEST_INODE, is_name
+from .worker.wire import DIRECTORY, NO_TIME, ROWS_AT_ONCE, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from .process import Worker
+
+    Tell = Callable[[str], None]
+
+MOST_AT_ONCE = 256
+"""Directories that are asked for at once."""
+
+MOST_DIRECTORIES = 1 << 26
+"""Directories of a file system that are walked."""
+
+_MOST_ENTRIES = 1 << 22
+_AHEAD = 16
+"""Frames of directories that are kept for whoever is slower than the worker."""
+
+_NOT_WHOLE = 1.0
+"""Seconds after which one looks whether the other side is still there."""
+
+_TYPE = 0o170000
+
+_NO_NAMES = (b"", b".", b"..")
+
+
+class WalkedDirectory(NamedTuple):
+    """What is in a directory: columns of one length, in the order in which the directory has them.
+
+    Attributes:
+        number: its place in the order in which directories are met: 0 is the root; every entry
+            that is a directory has the next number, over all that were walked before.
+        names: each once, as bytes.
+        inodes: the numbers of the files.
+        sizes: bytes.
+        times: nanoseconds since 1970 at which they were written, `NO_TIME` where that is not known.
+            Of those with the flag `WALL_CLOCK`, as if the clock had shown UTC.
+        modes: type and permissions, as `stat` has them.
+        flags: `COMPRESSED` and so on.
+    """
+
+    number: int
+    names: list[bytes]
+    inodes: Sequence[int]
+    sizes: Sequence[int]
+    times: Sequence[int]
+    modes: Sequence[int]
+    flags: Sequence[int]
+
+
+def walk(worker: Worker, root: Callable[[], int], tell: Tell) -> Iterator[WalkedDirectory]:
+    """Yield every directory once, the root first, each behind the one that it is in.
+
+    Args:
+        worker: of the file system.
+        root: the number of its root directory, once the worker has been asked for anything.
+        tell: told what cannot be read, in the thread of who takes the directories.
+
+    Yields:
+        Also those that cannot be read, with what could be.
+
+    Raises:
+        RefusedError: there are more entries, or directories, than are walked.
+        WorkerError: the worker has died, or talks nonsense.
+        OSError: the image cannot be read.
+        FormatError: the same.
+    """
+    walker = _Walker(worker, root)
+    thread = threading.Thread(target=walker.run, name="walk", daemon=True)
+    thread.start()
+    try:
+        while True:
+            found = walker.results.get()
+            if isinstance(found, list):
+                yield from found
+            elif isinstance(found, str):
+                tell(found)
+            elif found is None:
+                return
+            else:
+                raise found
+    finally:
+        walker.is_wanted = False
+        thread.join()
+
+
+class _Walker:
+    """The side that asks, in a thread of its own.
+
+    Attributes:
+        results: directories; texts about what cannot be read; at last an error, or None.
+        is_wanted: whether anybody takes them.
+    """
+
+    def __init__(self, worker: Worker, root: Callable[[], int]) -> None:
+        self._worker = worker
+        self._root = root
+        self._todo: array[int] = array("Q", [0])
+        self._seen: set[int] = set()
+        self._number = 0
+        self._parts: _Parts | None = None
+        self._found: list[WalkedDirectory] = []
+        self.results: queue.Queue[list[WalkedDirectory] | str | Exception | None] = queue.Queue(_AHEAD)
+        self.is_wanted = True
+
+    def run(self) -> None:
+        """Ask until there is nothing left."""
+        try:
+            self._ask_all()
+        except Exception as error:  # noqa: BLE001 - raised where the directories are taken
+            self._give(error)
+        else:
+            self._give(None)
+
+    def _ask_all(self) -> None:
+        while self._number < len(self._todo) and self.is_wanted:
+            some = self._todo[self._number : self._number + MOST_AT_ONCE]
+            # What is in itself, or has two names, is walked once.
+            asked = array("Q")
+            for each in some:
+                if each not in self._seen:
+                    asked.append(each)
+                    self._seen.add(each)
+            self._parts = _Parts(some, frozenset(asked))
+            self._give_known(self._parts)
+            self._give_found()
+            self._worker.ask("walk", self._take, inodes=list(asked))
+            if self._parts.position < len(some):
+                raise WorkerError("reader", 0, "it has not told of all directories")
+            if 0 in self._seen:
+                self._seen.remove(0)
+                self._seen.add(self._root())
+
+    def _take(self, kind: Kind, data: memoryview) -> None:
+        if kind is Kind.PROBLEM:
+            self._give(bytes(data).decode(errors="replace"))
+            return
+        parts = self._parts
+        assert parts is not None
+        position = 0
+        while position < len(data):
+            position, is_last = parts.add(data, position)
+            if is_last:
+                self._finish(parts)
+                self._give_known(parts)
+        self._give_found()
+
+    def _give_known(self, parts: _Parts) -> None:
+        """Give the directories that were walked before, under another name."""
+        while parts.is_known():
+            inode = parts.inodes[parts.position]
+            self._give(f"directory {inode}: it has another name, or is inside of itself")
+            parts.names = []
+            self._finish(parts)
+
+    def _finish(self, parts: _Parts) -> None:
+        for text in parts.check():
+            self._give(text)
+        for inode, mode in zip(parts.numbers, parts.modes, strict=True):
+            if mode & _TYPE == stat.S_IFDIR:
+                self._todo.append(inode)
+        if len(self._todo) > MOST_DIRECTORIES:
+            raise RefusedError("file system", 0, f"it has more than {MOST_DIRECTORIES} directories")
+        self._found.append(
+            WalkedDirectory(
+                self._number, parts.names, parts.numbers, parts.sizes, parts.times, parts.modes,
+                parts.flags,
+            )
+        )  # fmt: skip
+        self._number += 1
+        parts.go_on()
+
+    def _give_found(self) -> None:
+        if self._found:
+            self._give(self._found)
+            self._found = []
+
+    def _give(self, what: list[WalkedDirectory] | str | Exception | None) -> None:
+        while self.is_wanted:
+            try:
+                self.results.put(what, timeout=_NOT_WHOLE)
+            except queue.Full:
+                continue
+            return
+
+
+class _Parts:
+    """The directory that is being told of, out of some that were asked for."""
+
+    def __init__(self, inodes: array[int], asked: frozenset[int]) -> None:
+        self.inodes = inodes
+        self.position = 0
+        self._left = set(asked)
+        self._clear()
+
+    def _clear(self) -> None:
+        self.names: list[bytes] = []
+        self._has_nul = False
+        self.numbers, self.sizes = array("Q"), array("Q")
+        self.times, self.modes, self.flags = array("q"), array("I"), array("I")
+
+    def go_on(self) -> None:
+        """Begin with the next."""
+        self._left.discard(self.inodes[self.position])
+        self.position += 1
+        self._clear()
+
+    def is_known(self) -> bool:
+        """Tell whether the next was not asked for, or is told of already."""
+        return self.position < len(self.inodes) and self.inodes[self.position] not in self._left
+
+    def add(self, frame: memoryview, position: int) -> tuple[int, bool]:
+        """Add what a frame has from a position on of the directory that is told of.
+
+        Returns:
+            The position behind it, and whether that was the last of the directory.
+
+        Raises:
+            WorkerError: it is nonsense.
+        """
+        at = position + DIRECTORY.size
+        if len(frame) < at or self.position >= len(self.inodes):
+            raise WorkerError("entries", position, "a directory that was not asked for")
+        inode, count, names_length = DIRECTORY.unpack_from(frame, position)
+        names_at = at + count * 32
+        stop = names_at + names_length
+        if inode != self.inodes[self.position] or len(frame) < stop:
+            raise WorkerError("entries", position, f"directory {inode} of {count} entries")
+        for column, size in (
+            (self.numbers, 8), (self.sizes, 8), (self.times, 8), (self.modes, 4), (self.flags, 4),
+        ):  # fmt: skip
+            column.frombytes(frame[at : at + count * size])
+            at += count * size
+        joined = bytes(frame[names_at:stop])
+        self._has_nul = self._has_nul or b"\0" in joined
+        names = joined.split(b"/") if count else []
+        if len(names) != count:
+            raise WorkerError("entries", 0, f"{len(names)} names of {count} entries")
+        self.names += names
+        if len(self.names) > _MOST_ENTRIES:
+            raise RefusedError(
+                f"directory {inode}", 0, f"it has more than {_MOST_ENTRIES} entries"
+            )
+        return stop, count < ROWS_AT_ONCE
+
+    def check(self) -> Iterator[str]:
+        """Leave out what cannot be, and yield what that is.
+
+        Raises:
+            WorkerError: the worker talks nonsense.
+        """
+        if not self.names:
+            return
+        if max(self.numbers) > LARGEST_INODE or max(self.sizes) >= 1 << 63:
+            raise WorkerError("entries", 0, "a file of a number, or size, that none has")
+        seen = set(self.names)
+        if len(seen) == len(self.names) and not self._has_nul and seen.isdisjoint(_NO_NAMES):
+            return
+        inode = self.inodes[self.position]
+        seen = set()
+        left = []
+        for number, name in enumerate(self.names):
+            if not is_name(name):
+                yield f"directory {inode}: {name!r} is no name"
+            elif name in seen:
+                yield f"directory {inode}: {name!r} is twice in it"
+            else:
+                seen.add(name)
+                left.append(number)
+        self.names = [self.names[number] for number in left]
+        for column in ("numbers", "sizes", "times", "modes", "flags"):
+            values = getattr(self, column)
+            setattr(self, column, array(values.typecode, [values[number] for number in left]))
+
+
+def time_or_none(moment: int) -> int | None:
+    """Return a time of a walked directory, None where there is none."""
+    return None if moment == NO_TIME else moment

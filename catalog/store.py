@@ -383,6 +383,7 @@ class Catalog:
             composing.refresh(connection, parents)
             writing.delete_empty_directories(connection)
         self.purge_unused_indexes()
+        self.purge_leftovers()
 
     def rename(self, image_id: int, name: str) -> None:
         """Give the image another name.
@@ -449,6 +450,18 @@ class Catalog:
 
             with self.database.writing() as connection:
                 writing.delete_unused_indexes(connection)
+
+    def purge_leftovers(self) -> None:
+        """Delete the names of files that no backup has any more, if there are any."""
+        from .database import leftovers
+
+        with self.database.asking() as asking:
+            if not leftovers.has_leftovers(asking):
+                return
+        from .database.transaction import driver_connection
+
+        with self.database.writing() as connection:
+            leftovers.delete_leftovers(driver_connection(connection))
 
 
 class _UndoneError(Exception):

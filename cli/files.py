@@ -182,10 +182,10 @@ def _fields(name: str, entry: Entry) -> dict[str, Any]:
         "uid": entry.uid,
         "gid": entry.gid,
         "links": entry.links,
-        "modified": _json_time(entry.times.modified),
-        "accessed": _json_time(entry.times.accessed),
-        "changed": _json_time(entry.times.changed),
-        "created": _json_time(entry.times.created),
+        "modified": json_time(entry.times.modified),
+        "accessed": json_time(entry.times.accessed),
+        "changed": json_time(entry.times.changed),
+        "created": json_time(entry.times.created),
         "target": shown(entry.target) if stat.S_ISLNK(entry.mode) else None,
         "compressed": bool(entry.flags & COMPRESSED),
         "encrypted": bool(entry.flags & ENCRYPTED),
@@ -201,7 +201,8 @@ def time_of(nanoseconds: int | None, between: str = "T") -> str:
     return moment.strftime(f"%Y-%m-%d{between}%H:%M:%S")
 
 
-def _json_time(nanoseconds: int | None) -> str | None:
+def json_time(nanoseconds: int | None) -> str | None:
+    """Return a time in UTC as JSON has it, with all of its digits."""
     if nanoseconds is None:
         return None
     return f"{time_of(nanoseconds)}.{nanoseconds % _SECOND:09d}Z"

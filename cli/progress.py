@@ -44,6 +44,27 @@ def byte_bar(total: int, what: str) -> Iterator[Progress | None]:
 
 
 @contextlib.contextmanager
+def count_bar(what: str, unit: str) -> Iterator[Progress]:
+    """Give what takes how many were met of what nobody has counted before.
+
+    Args:
+        what: what stands before the number.
+        unit: what is counted.
+    """
+    if not is_watched():
+        yield lambda _done: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(desc=what, unit=f" {unit}", unit_scale=True, leave=False, delay=0.5) as bar:
+
+        def show(done: int) -> None:
+            bar.update(done - bar.n)
+
+        yield show
+
+
+@contextlib.contextmanager
 def above_bars() -> Iterator[None]:
     """Let what is written to standard output in the block stand above the bars, not in them."""
     if not is_watched():

@@ -31,6 +31,11 @@ def human_size(size: int) -> str:
     return f"{value:.{digits}f}{_UNITS[unit]}"
 
 
+def counted(count: int, what: str) -> str:
+    """Return a number of things in words."""
+    return f"{count} {what}{'s' * (count != 1)}"
+
+
 def write_json(value: Any) -> None:  # noqa: ANN401 - any JSON
     """Write one JSON value, and nothing else, to standard output.
 
@@ -38,6 +43,16 @@ def write_json(value: Any) -> None:  # noqa: ANN401 - any JSON
     """
     json.dump(_finite(value), sys.stdout, indent=2, default=_json_default, allow_nan=False)
     sys.stdout.write("\n")
+
+
+def write_json_rows(rows: Iterable[Any]) -> int:
+    """Write one JSON array to standard output, each element as it comes; return how many."""
+    count = 0
+    for count, row in enumerate(rows, 1):
+        sys.stdout.write("[\n  " if count == 1 else ",\n  ")
+        json.dump(_finite(row), sys.stdout, default=_json_default, ensure_ascii=False)
+    sys.stdout.write("\n]\n" if count else "[]\n")
+    return count
 
 
 def write_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

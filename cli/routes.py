@@ -82,7 +82,7 @@ def _own(catalog: Catalog, record: ImageRecord, inside: InsideRows) -> list[Rout
     """Return the ways that need no other program, and no mount."""
     if inside.file_system is None or not is_read(inside.file_system.type):
         return []
-    options = ["--db", catalog.path] if _is_unusual(catalog) and not settings.is_temporary else []
+    options = ["--db", catalog.path] if is_unusual(catalog) and not settings.is_temporary else []
     image = record.row.path if settings.is_temporary and record.row.path else record.row.name
     found = [
         Route("list", shlex.join(["imgcat", *options, "files", f"{image}:/"]), root=False),
@@ -107,7 +107,7 @@ def _mount_words(catalog: Catalog, record: ImageRecord, *options: str) -> str:
         assert record.row.path is not None
         return shlex.join(["imgcat", "mount", record.row.path, "DIR"])
     words = ["imgcat", "mount", *options, record.row.name, "DIR"]
-    if options or _is_unusual(catalog):
+    if options or is_unusual(catalog):
         words[1:1] = ["--db", catalog.path]
     return shlex.join(words)
 
@@ -146,7 +146,7 @@ def _has(catalog: Catalog, mount: Mount, image_id: int) -> bool:
         return True
 
 
-def _is_unusual(catalog: Catalog) -> bool:
+def is_unusual(catalog: Catalog) -> bool:
     """Tell whether `imgcat` without options would use another catalog."""
     from ..catalog.store import default_path
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import queue
 import stat
-import struct
 import threading
 from array import array
 from typing import TYPE_CHECKING, NamedTuple
@@ -102,6 +101,9 @@ def walk(worker: Worker, root: Callable[[], int], tell: Tell) -> Iterator[Walked
         thread.join()
 
 
+_Result = list[WalkedDirectory] | str | Exception | None
+
+
 class _Walker:
     """The side that asks, in a thread of its own.
 
@@ -118,7 +120,7 @@ class _Walker:
         self._number = 0
         self._parts: _Parts | None = None
         self._found: list[WalkedDirectory] = []
-        self.results: queue.Queue[list[WalkedDirectory] | str | Exception | None] = queue.Queue(_AHEAD)
+        self.results: queue.Queue[_Result] = queue.Queue(_AHEAD)
         self.is_wanted = True
 
     def run(self) -> None:
@@ -193,7 +195,7 @@ class _Walker:
             self._give(self._found)
             self._found = []
 
-    def _give(self, what: list[WalkedDirectory] | str | Exception | None) -> None:
+    def _give(self, what: _Result) -> None:
         while self.is_wanted:
             try:
                 self.results.put(what, timeout=_NOT_WHOLE)
@@ -256,9 +258,7 @@ class _Parts:
             raise WorkerError("entries", 0, f"{len(names)} names of {count} entries")
         self.names += names
         if len(self.names) > _MOST_ENTRIES:
-            raise RefusedError(
-                f"directory {inode}", 0, f"it has more than {_MOST_ENTRIES} entries"
-            )
+            raise RefusedError(f"directory {inode}", 0, f"it has more than {_MOST_ENTRIES} entries")
         return stop, count < ROWS_AT_ONCE
 
     def check(self) -> Iterator[str]:

@@ -12,14 +12,14 @@ from array import array
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...filesystems.worker.wire import NO_TIME
-from .names import hash_of, id_of, kept_name
+from ..database.file_names import hash_of, id_of, kept_name
 from .records import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from ...filesystems.walking import WalkedDirectory
-    from .names import Name
+    from ..database.file_names import Name
 
 _TYPE = 0o170000
 

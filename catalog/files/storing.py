@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from ..database import file_names as names
 from ..database import models
 from ..database.moment import utc_now
 from ..database.transaction import driver_connection
-from . import names
 from .comparing import Aside, base_of
 from .records import ROOT, StoredGeneration, family
 
@@ -124,9 +124,7 @@ class _Writer:
         self._aside = aside
         self._is_same = False
 
-    def write(
-        self, problems: int, more: Callable[[sa.Connection, int], None]
-    ) -> StoredGeneration:
+    def write(self, problems: int, more: Callable[[sa.Connection, int], None]) -> StoredGeneration:
         self._check_is_new()
         lineage_id = _known_lineage(self._driver, self._new)
         self._check_base(lineage_id)

@@ -178,7 +178,7 @@ _PATH = """(
 		SELECT file_versions.directory_id, file_names.name, typeof(file_names.name) = 'blob'
 		UNION ALL
 		SELECT file_directories.parent_id, coalesce(names.name, '') || '/' || path,
-		       is_raw OR typeof(names.name) = 'blob'
+			is_raw OR typeof(names.name) = 'blob'
 		FROM above
 		JOIN file_directories ON file_directories.id = above.id
 		LEFT JOIN file_names AS names ON names.id = file_directories.name_id

@@ -76,8 +76,7 @@ def delete(connection: sqlite3.Connection, name_id: int) -> None:
         return
     # What an index without contents forgets, it must be told.
     connection.execute(
-        "INSERT INTO file_name_trigrams (file_name_trigrams, rowid, name)"
-        " VALUES ('delete', ?, ?)",
+        "INSERT INTO file_name_trigrams (file_name_trigrams, rowid, name) VALUES ('delete', ?, ?)",
         (name_id, searched(row[0])),
     )
     connection.execute("DELETE FROM file_names WHERE id = ?", (name_id,))

@@ -20,6 +20,7 @@ from ...formats.index.rank_chunk import CHUNK_BLOCKS, RankChunk
 from ...formats.sources.pages import HASH_SIZE, HASHES_IN_GROUP, PAGE_SIZE, unpack_hashes
 from ..errors import CatalogError
 from ..names import file_name
+from .check_files import check_files
 from .segments import below_itself, unpack_literal
 from .stripes import unpack_stripes
 
@@ -94,6 +95,7 @@ def check(database: Database) -> list[str]:
             "SELECT content_key FROM indexes GROUP BY 1 HAVING count(*) > 1 OR content_key = 0"
         )
         problems += [f"indexes: the key {key} is no index's own" for (key,) in keys]
+        problems += check_files(connection)
         for image in map(_Image._make, connection.execute(_IMAGES).fetchall()):
             wrong = _what_is_wrong(connection, image)
             if wrong:

@@ -68,7 +68,9 @@ def grow(rng: random.Random, tree: Tree, count: int) -> None:
             continue
         kind = rng.choice([stat.S_IFREG] * 3 + [stat.S_IFDIR] * 2 + [stat.S_IFLNK])
         time = rng.choice([None, 0, -5, rng.randrange(3) << 40, (1 << 63) - 1])
-        tree[path] = File(kind | rng.choice([0o644, 0o755]), rng.randrange(3), time, rng.randrange(9))
+        tree[path] = File(
+            kind | rng.choice([0o644, 0o755]), rng.randrange(3), time, rng.randrange(9)
+        )
 
 
 def changed(rng: random.Random, tree: Tree) -> Tree:
@@ -167,9 +169,7 @@ class Model:
             deleted = rng.random() < 0.5
             found = {
                 (backup.name, version.path)
-                for version in find(
-                    connection, parse_pattern(pattern), Wanted(deleted=deleted)
-                )
+                for version in find(connection, parse_pattern(pattern), Wanted(deleted=deleted))
                 for backup in version.backups
             }
             assert found == set(self.found(pattern.decode(), deleted=deleted)), pattern

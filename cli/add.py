@@ -58,6 +58,10 @@ def add(
         bool,
         typer.Option("--verify", help="Also check every checksum."),
     ] = False,
+    with_files: Annotated[
+        bool,
+        typer.Option("--index", help="Also write every file in them into the catalog."),
+    ] = False,
     seek_spacing: Annotated[
         int | None,
         typer.Option(
@@ -114,6 +118,7 @@ def add(
       imgcat add -r --prefix nas /mnt/nas
       imgcat add --name laptop-2026 sda1.img
       imgcat add --verify sda1.img
+      imgcat add --index sda1.img
       imgcat add --format raw sda.dd.zst
       imgcat add --allow-backing /var/lib/templates vm.qcow2
     """
@@ -133,8 +138,9 @@ def add(
         if relative:
             catalog.make_portable()
         report = Report(
-            catalog, is_walk=recursive, tells_again=strict or force, verify=verify, as_json=as_json
-        )
+            catalog, is_walk=recursive, tells_again=strict or force, verify=verify, as_json=as_json,
+            index=with_files,
+        )  # fmt: skip
         found = _expand(catalog, paths, report, recursive=recursive, prefix=prefix or "")
         if name is not None and len(found.files) + len(found.directories) > 1:
             raise typer.BadParameter("--name is for a single image", param_hint="--name")

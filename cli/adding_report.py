@@ -27,6 +27,7 @@ class Report:
         is_walk: directories are searched: then what was told before is not told again.
         tells_again: tell of what was refused before, too.
         verify: look at the checksums of what was added.
+        index: write every file of what was added, and of what is in it, into the catalog.
         as_json: write one document at the end, and nothing before.
 
     Attributes:
@@ -34,7 +35,14 @@ class Report:
     """
 
     def __init__(
-        self, catalog: Catalog, *, is_walk: bool, tells_again: bool, verify: bool, as_json: bool
+        self,
+        catalog: Catalog,
+        *,
+        is_walk: bool,
+        tells_again: bool,
+        verify: bool,
+        as_json: bool,
+        index: bool = False,
     ) -> None:
         from ..catalog.adding.refused import RefusedFiles
 
@@ -44,6 +52,7 @@ class Report:
         self._tells_again = tells_again
         self._verify = verify
         self._as_json = as_json
+        self._index = index
         self._refused = RefusedFiles(catalog) if is_walk else None
         self._counts: collections.Counter[str] = collections.Counter()
         self._images: list[dict[str, Any]] = []
@@ -108,6 +117,15 @@ class Report:
         """Remember what was refused, and tell of all together."""
         if self._refused is not None:
             self._refused.save()
+        if self._index:
+            from .index import index_below
+
+            code, told = index_below(
+                self._catalog, [each["id"] for each in self._images], as_json=self._as_json
+            )
+            self.code = max(self.code, code)
+            for each in self._images:
+                each["indexed"] = [one for one in told if one["of"] == each["id"]]
         if self._as_json:
             from .render import write_json
 

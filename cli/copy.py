@@ -48,6 +48,14 @@ def cp(
         bool,
         typer.Option("--streams", help="Other streams of NTFS and HFS+ files too, as NAME:STREAM."),
     ] = False,
+    from_find: Annotated[
+        str | None,
+        typer.Option(
+            "--from-find",
+            metavar="FILE",
+            help="What find, diff or history --last-good wrote with --json; - for standard input.",
+        ),
+    ] = None,
     as_is: AsIsOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -55,7 +63,8 @@ def cp(
 
     Owners are kept where root copies. What could not be kept is said. A file comes to be under its
     name when it is whole; what was copied before, of the same size and time, is left as it is, so
-    that a copy that was interrupted goes on. Nothing is written outside of DEST.
+    that a copy that was interrupted goes on. Nothing is written outside of DEST. What --from-find
+    names goes to DEST/IMAGE/PATH.
 
     Exit code 5: something could not be copied, and is named; the rest is there.
 
@@ -64,11 +73,19 @@ def cp(
       imgcat cp sda1:/home/anna/thesis.odt .
       imgcat cp -r sda1:/home/anna /srv/restored
       imgcat cp -r --streams disk.p2:/Users/anna /srv/restored
+      imgcat find '*.odt' --json | imgcat cp --from-find - /srv/restored
     """
     *sources, target = places
-    if not sources:
-        raise typer.BadParameter("two at the least: IMAGE:/PATH... DEST")
     found = [_with_path(each) for each in sources]
+    if from_find is not None:
+        from .from_find import read_places
+
+        if sources:
+            raise typer.BadParameter("DEST alone, where --from-find names the files")
+        found = read_places(from_find)
+        os.makedirs(target, exist_ok=True)
+    elif not sources:
+        raise typer.BadParameter("two at the least: IMAGE:/PATH... DEST")
     is_directory = os.path.isdir(target)
     if len(found) > 1 and not is_directory:
         raise typer.BadParameter(f"{target} is no directory", param_hint="DEST")
@@ -77,8 +94,9 @@ def cp(
     with ending_on_signals():
         for image, places_in_it in itertools.groupby(found, key=lambda place: place.image):
             for place, outcome in _copied(
-                image, list(places_in_it), target, recursive=recursive, streams=streams, as_is=as_is
-            ):
+                image, list(places_in_it), target, recursive=recursive, streams=streams,
+                as_is=as_is, with_path=from_find is not None,
+            ):  # fmt: skip
                 if isinstance(outcome, Exception):
                     complain(message_of(outcome))
                     code = max(code, code_of(outcome))
@@ -118,17 +136,27 @@ def _with_path(text: str) -> Place:
 
 
 def _copied(
-    image: str, places: list[Place], target: str, *, recursive: bool, streams: bool, as_is: bool
+    image: str,
+    places: list[Place],
+    target: str,
+    *,
+    recursive: bool,
+    streams: bool,
+    as_is: bool,
+    with_path: bool,
 ) -> Iterator[tuple[Place, Outcome]]:
     """Yield places of one image and what came of them, each as it is copied."""
+    from .from_find import target_of
+
     left = list(places)
     try:
         with volume_of(image, as_is=as_is) as volume:
             while left:
                 try:
                     with naming(image):
+                        into = target_of(left[0], target) if with_path else target
                         outcome: Outcome = copy_one(
-                            volume, left[0], target, recursive=recursive, streams=streams
+                            volume, left[0], into, recursive=recursive, streams=streams
                         )
                 except OF_ONE_IMAGE as error:
                     # What is wrong with one of several must not end the work on the others.

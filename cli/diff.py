@@ -112,15 +112,17 @@ def _command(each: Difference, first: Backup, second: Backup, getting: Getting) 
 
 def _fields(each: Difference, first: Backup, second: Backup, getting: Getting) -> dict[str, Any]:
     from ..filesystems.names import shown
-    from .found import fields_of
+    from .found import fields_of, place_of
 
-    of_old = each.old is not None and each.old_path is not None
     return {
         "change": each.change.value,
         "path": shown(each.path),
         "old_path": None if each.old_path is None else shown(each.old_path),
         "old": None if each.old is None else fields_of(each.old_path or each.path, each.old),
         "new": None if each.new is None else fields_of(each.path, each.new),
-        "image": first.name if of_old else second.name,
+        "image": second.name if each.old_path is None else first.name,
+        "place": place_of(second, each.path)
+        if each.old_path is None
+        else place_of(first, each.old_path),
         "command": _command(each, first, second, getting),
     }

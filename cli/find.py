@@ -121,12 +121,13 @@ def _write(found: Iterator[Version], getting: Any) -> int:  # noqa: ANN401
 
 
 def _fields(version: Version, getting: Any) -> dict[str, Any]:  # noqa: ANN401
-    from .found import backup_fields, fields_of
+    from .found import backup_fields, fields_of, place_of
 
     return {
         **fields_of(version.path, version.row),
         "lineage": version.row.lineage_id,
         "image": version.newest.name,
+        "place": place_of(version.newest, version.path),
         "backups": [backup_fields(each) for each in version.backups],
         "command": getting.command(version.newest, version.path, version.row),
     }

@@ -38,6 +38,11 @@ class Getting:
         return shlex.join(["imgcat", *self._options, *words])
 
 
+def place_of(backup: Backup, path: bytes) -> str | None:
+    """Return how a file in an image is named; None of a snapshot, which has no bytes of it."""
+    return None if backup.source is not None else f"{backup.name}:{shown(path)}"
+
+
 def line_of(row: Row) -> str:
     """Return mode, size and time of a version, in columns."""
     size = human_size(row.size) if stat.S_ISREG(row.mode) else "-"

@@ -178,7 +178,7 @@ class _Telling:
                 sys.stdout.write(f"    sha256 {self._hashes[number]}\n")
 
     def _fields(self) -> dict[str, Any]:
-        from .found import backup_fields, fields_of
+        from .found import backup_fields, fields_of, place_of
 
         past = self._past
         versions = []
@@ -187,6 +187,7 @@ class _Telling:
             fields["sha256"] = self._hashes.get(number, fields["sha256"])
             fields["backups"] = [backup_fields(each) for each in version.backups]
             fields["image"] = version.newest.name
+            fields["place"] = place_of(version.newest, version.path)
             fields["command"] = self._getting.command(version.newest, version.path, version.row)
             versions.append(fields)
         found: dict[str, Any] = {

@@ -48,6 +48,13 @@ def index(
         str | None,
         typer.Option(metavar="TIME", help="When the backup was taken, e.g. 2026-11-29T10:00."),
     ] = None,
+    follow: Annotated[
+        bool,
+        typer.Option(
+            "--follow",
+            help="With --all: go on with what comes into the catalog, until it is ended.",
+        ),
+    ] = False,
     as_is: AsIsOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -66,19 +73,29 @@ def index(
       imgcat index 'laptop-*'
       imgcat index --lineage bench-2 clone-of-bench-1
       imgcat index --taken-at 2024-05-01 old.sda1
+      imgcat index --all --follow
     """
     if bool(images) == all_images:
         raise typer.BadParameter("name images, or give --all", param_hint="IMAGE...")
+    if follow and (not all_images or force or as_json):
+        raise typer.BadParameter(
+            "goes with --all, without --force and --json", param_hint="--follow"
+        )
     from ..catalog.files.indexing import How, indexable
 
     how = How(force=force, as_is=as_is, label=lineage, taken_at=_moment(taken_at))
     told: list[dict[str, Any]] = []
     code = 0
     with open_catalog(write=True) as catalog, ending_on_signals():
+        if follow:
+            from .follow import follow_catalog
+
+            follow_catalog(catalog, how)
+            return
         if images:
             chosen = catalog.resolve_many(images)
         else:
-            chosen = [image_id for image_id, _is_done in indexable(catalog)]
+            chosen = [each.image_id for each in indexable(catalog)]
         for image_id in chosen:
             code = max(code, _one(catalog, image_id, how, told, as_json=as_json))
         catalog.purge_leftovers()
@@ -90,6 +107,27 @@ def index(
         write_json(told)
     if code:
         raise typer.Exit(code)
+
+
+def index_below(
+    catalog: Catalog, image_ids: list[int], *, as_json: bool
+) -> tuple[int, list[dict[str, Any]]]:
+    """Index images, and what is in them; return the exit code, and what is told of each.
+
+    In what is told, `of` is the id of the image that it is, or is in.
+    """
+    from ..catalog.files.indexing import How, indexable, with_what_is_inside
+
+    known = {each.image_id for each in indexable(catalog)}
+    told: list[dict[str, Any]] = []
+    code = 0
+    for of in image_ids:
+        for image_id in with_what_is_inside(catalog, of):
+            if image_id in known:
+                code = max(code, _one(catalog, image_id, How(), told, as_json=as_json))
+                told[-1]["of"] = of
+                known.remove(image_id)
+    return code, told
 
 
 def _moment(text: str | None) -> str | None:
@@ -117,7 +155,7 @@ def _one(
     told.append(_fields(name, stored, problems))
     if not as_json and not settings.quiet:
         with above_bars():
-            sys.stdout.write(_line(name, stored) + "\n")
+            sys.stdout.write(line_of(name, stored) + "\n")
     return DAMAGED if stored is not None and stored.problems else 0
 
 
@@ -158,7 +196,8 @@ def index_one(
     return stored, problems
 
 
-def _line(name: str, stored: StoredGeneration | None) -> str:
+def line_of(name: str, stored: StoredGeneration | None) -> str:
+    """Return how it is told that an image was indexed."""
     from .render import counted
 
     if stored is None:

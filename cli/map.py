@@ -37,6 +37,14 @@ def map_extents(
         bool, typer.Option("--picture", help="Draw the images in the terminal.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
+    lineage: Annotated[
+        bool,
+        typer.Option(
+            "--lineage",
+            help="All indexed backups of the same file systems, in the order in which they were"
+            " taken.",
+        ),
+    ] = False,
 ) -> None:
     """Show which bytes of the partition are stored, and which are zeros because nobody used them.
 
@@ -52,9 +60,12 @@ def map_extents(
       imgcat map --json sda1
       imgcat map --picture 'laptop*'
       imgcat map --png shelf.png root home vm.qcow2
+      imgcat map --lineage --png over-time.png laptop-june
     """
     with catalog_for(images) as catalog:
         ids = catalog.resolve_many(images)
+        if lineage:
+            ids = _of_lineages(catalog, ids)
         if png is not None or picture:
             if as_json:
                 raise typer.BadParameter("not with --png or --picture", param_hint="--json")
@@ -63,6 +74,31 @@ def map_extents(
         if len(ids) > 1:
             raise typer.BadParameter("one image, or --png or --picture", param_hint="IMAGE...")
         _write_map(catalog, ids[0], as_json=as_json)
+
+
+def _of_lineages(catalog: Catalog, ids: list[int]) -> list[int]:
+    """Return the backups of the file systems in images, each once, the oldest first.
+
+    Raises:
+        ImageNotFoundError: an image is not indexed.
+    """
+    from ..catalog.errors import ImageNotFoundError
+    from ..catalog.files.asking import Backups
+
+    with catalog.database.reading() as connection:
+        backups = Backups(connection)
+    found: dict[int, None] = {}
+    for image_id in ids:
+        backup = backups.of_image(image_id)
+        if backup is None:
+            name = catalog.name_of(image_id)
+            raise ImageNotFoundError(
+                f"{name}: its files are not in the catalog: `imgcat index` writes them there"
+            )
+        for each in backups.by_lineage[backup.lineage_id]:
+            if each.image_id is not None:
+                found[each.image_id] = None
+    return list(found)
 
 
 def _write_map(catalog: Catalog, image_id: int, *, as_json: bool) -> None:

@@ -78,6 +78,12 @@ RealModesOption = Annotated[
         help="With --files: owners and modes that the files have, not those of the image.",
     ),
 ]
+IndexOption = Annotated[
+    bool,
+    typer.Option(
+        "--index", help="Write the files of all images into the catalog meanwhile; see index."
+    ),
+]
 LogFileOption = Annotated[
     str | None, typer.Option("--log-file", help="Where the daemon writes its log.")
 ]
@@ -95,6 +101,7 @@ def mount_all(
     memory: MemoryOption = None,
     files: FilesOption = False,
     real_modes: RealModesOption = False,
+    index: IndexOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Mount every catalogued image as a file; returns when the mount is usable.
@@ -112,7 +119,7 @@ def mount_all(
     _start(
         directory, None, allow_other, log_file, check,
         foreground=foreground, trust_catalog=trust_catalog, memory=memory, as_json=as_json,
-        files=files, real_modes=real_modes,
+        files=files, real_modes=real_modes, index=index,
     )  # fmt: skip
 
 
@@ -188,6 +195,7 @@ def _start(
     as_json: bool,
     files: bool,
     real_modes: bool,
+    index: bool = False,
     is_temporary: bool = False,
 ) -> None:
     from ..fusefs.request import make_request
@@ -203,7 +211,7 @@ def _start(
     )
     request = dataclasses.replace(
         request, compare=check is Check.ON, memory=memory, is_temporary=is_temporary,
-        files=files or real_modes, real_modes=real_modes,
+        files=files or real_modes, real_modes=real_modes, index=index,
     )  # fmt: skip
     if images is None and _is_mounted_already(request):
         if as_json:

@@ -27,6 +27,7 @@ from ..filesystems.process import Workers
 from . import mounts, receiving
 from .errors import MountError
 from .following import REFRESH_SECONDS, Following
+from .indexer import indexing
 from .memory import Memory
 from .mount_target import MountTarget
 from .operations import Operations
@@ -144,7 +145,8 @@ def _serve_on(
                     memory, on_ready, allow_other, check, request.files, request.real_modes,
                     recorder.tell_of_worker,
                 )  # fmt: skip
-                _mount_and_run(catalog, target, only, serving)
+                with indexing(catalog.path) if request.index else contextlib.nullcontext():
+                    _mount_and_run(catalog, target, only, serving)
             # Before the record goes: who waits for the end of this daemon finds it done.
             _purge(request.catalog_path)
 

@@ -34,6 +34,7 @@ class MountRequest:
         memory: bytes that the daemon may have resident; None for what the system allows.
         files: whether the files inside of the images are shown too.
         real_modes: whether those have the owners and modes that the file systems say.
+        index: whether the files in all images are written into the catalog meanwhile.
     """
 
     mount_point: str
@@ -48,6 +49,7 @@ class MountRequest:
     is_temporary: bool = False
     files: bool = False
     real_modes: bool = False
+    index: bool = False
 
 
 def make_request(  # noqa: PLR0913 - each is one option

@@ -8,7 +8,7 @@ from . import file_names
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 _MOST_TOLD = 5
 """Faults of a kind that are told one by one."""
@@ -101,7 +101,7 @@ def check_files(connection: sqlite3.Connection) -> list[str]:
     return problems
 
 
-def _told(what: str, found: list[object]) -> str:
+def _told(what: str, found: Sequence[object]) -> str:
     some = ", ".join(map(str, found[:_MOST_TOLD]))
     more = f" and {len(found) - _MOST_TOLD} more" if len(found) > _MOST_TOLD else ""
     return f"files: {what} ({some}{more}): `imgcat index --force` the backups"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ...filesystems.gate import is_read
 from ...filesystems.volume import Volume
@@ -26,10 +26,16 @@ if TYPE_CHECKING:
     from .records import StoredGeneration
 
 _INDEXABLE = """
-    SELECT images.id, file_systems.type, file_generations.id IS NOT NULL
+    SELECT images.id, file_systems.type, file_generations.id IS NOT NULL, index_id
     FROM images JOIN file_systems ON file_systems.image_id = images.id
     LEFT JOIN file_generations ON file_generations.image_id = images.id
     WHERE images.status <> 'live' ORDER BY images.name
+"""
+_BELOW = """
+    WITH RECURSIVE below(id) AS (
+        VALUES (?) UNION SELECT images.id FROM below JOIN images ON parent_id = below.id
+    )
+    SELECT id FROM below
 """
 _ZERO_UUIDS = frozenset({"", "0000-0000", "00000000-0000-0000-0000-000000000000", "0" * 16})
 """What stands in the place of a UUID, or serial number, where none was given."""
@@ -59,15 +65,35 @@ class How:
 _USUAL = How()
 
 
-def indexable(catalog: Catalog) -> list[tuple[int, bool]]:
-    """Return the images whose files can be indexed, as far as their types tell, by name.
+class Indexable(NamedTuple):
+    """An image whose files can be indexed, as far as the type of its file system tells.
 
-    Returns:
-        The ids, and whether they are indexed already. One statement.
+    Attributes:
+        image_id: the image.
+        is_done: whether they are indexed already.
+        index_id: what the image is read by: of another scan, another.
     """
+
+    image_id: int
+    is_done: bool
+    index_id: int
+
+
+def indexable(catalog: Catalog) -> list[Indexable]:
+    """Return the images whose files can be indexed, by name. One statement."""
     with catalog.database.asking() as connection:
         rows = connection.execute(_INDEXABLE).fetchall()
-    return [(image_id, bool(done)) for image_id, fs_type, done in rows if is_read(fs_type)]
+    return [
+        Indexable(image_id, bool(is_done), index_id)
+        for image_id, fs_type, is_done, index_id in rows
+        if is_read(fs_type)
+    ]
+
+
+def with_what_is_inside(catalog: Catalog, image_id: int) -> list[int]:
+    """Return an image, and the images of partitions and volumes that are in it. One statement."""
+    with catalog.database.asking() as connection:
+        return [row[0] for row in connection.execute(_BELOW, (image_id,))]
 
 
 def is_indexed(catalog: Catalog, image_id: int) -> bool:

@@ -145,10 +145,16 @@ def _serve_on(
                     memory, on_ready, allow_other, check, request.files, request.real_modes,
                     recorder.tell_of_worker,
                 )  # fmt: skip
-                with indexing(catalog.path) if request.index else contextlib.nullcontext():
+                with _indexing(catalog, request):
                     _mount_and_run(catalog, target, only, serving)
             # Before the record goes: who waits for the end of this daemon finds it done.
             _purge(request.catalog_path)
+
+
+def _indexing(catalog: Catalog, request: MountRequest) -> contextlib.AbstractContextManager[None]:
+    if not request.index:
+        return contextlib.nullcontext()
+    return indexing(catalog.path, request.log_file)
 
 
 def _purge(path: str | None) -> None:

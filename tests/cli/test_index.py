@@ -1,0 +1,271 @@
+"""index, add --index, index --follow, and cp --from-find: what they do and say."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from support.files_inside import loop_mounted
+from support.program import Program, is_mounted, wait_until
+from support.volumes import MIB, quiet
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+UUID = "49bf333b-ee05-4add-b55b-68ed7bd9f5ab"
+ODD = b"line\nfeed\x1b[31m\xff"
+
+
+def _volume(raw: Path, content: Path, *options: object) -> Path:
+    raw.unlink(missing_ok=True)
+    raw.touch()
+    os.truncate(raw, 24 * MIB)
+    quiet("mke2fs", "-q", "-F", "-t", "ext4", "-U", UUID, "-d", content, *options, raw)
+    return raw
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two backups of one volume, as partclone makes them, and a disk with it as a partition."""
+    place = tmp_path_factory.mktemp("shelf")
+    content = place / "content"
+    (content / "home" / "anna").mkdir(parents=True)
+    (content / "home" / "anna" / "thesis.odt").write_text("words\n" * 900)
+    (content / "home" / "same").write_text("same\n")
+    with open(os.path.join(os.fsencode(content), ODD), "wb") as opened:
+        opened.write(b"odd")
+    raw = _volume(place / "may.raw", content)
+    quiet("partclone.extfs", "-c", "-s", raw, "-o", place / "may.img", "-L", place / "log")
+    (content / "home" / "anna" / "thesis.odt").write_text("words\n" * 1000)
+    raw = _volume(place / "june.raw", content)
+    quiet("partclone.extfs", "-c", "-s", raw, "-o", place / "june.img", "-L", place / "log")
+    disk = place / "disk.raw"
+    disk.touch()
+    os.truncate(disk, 26 * MIB)
+    subprocess.run(["sfdisk", "-q", disk], input=b"label: dos\nstart=2048, type=83\n", check=True)
+    with open(disk, "r+b") as opened:
+        opened.seek(2048 * 512)
+        opened.write(raw.read_bytes())
+    return place
+
+
+def _json(program: Program, *words: object, code: int = 0) -> Any:
+    return json.loads(program.run(*words, "--json", code=code).stdout)
+
+
+def test_what_was_indexed_is_not_read_again(program: Program, shelf: Path) -> None:
+    program.run("add", shelf / "may.img", shelf / "june.img")
+    said = program.run("index", "may", "june").stdout
+    # mke2fs makes lost+found anew; home, anna, same and the odd one are as they were.
+    assert (
+        said
+        == "indexed   may: 6 files, all new\nindexed   june: 6 files, 2 new, 2 gone or changed\n"
+    )
+    for image in ("may.img", "june.img"):
+        # Not even looked at.
+        shutil.move(shelf / image, shelf / f"{image}.away")
+    try:
+        assert program.run("index", "--all").stdout == "unchanged june\nunchanged may\n"
+        found = _json(program, "find", "thesis")
+        assert [each["image"] for each in found] == ["june", "may"]
+        assert [each["size"] for each in found] == [6000, 5400]
+    finally:
+        for image in ("may.img", "june.img"):
+            shutil.move(shelf / f"{image}.away", shelf / image)
+
+
+def test_one_that_is_scanned_anew_is_indexed_anew(
+    program: Program, shelf: Path, tmp_path: Path
+) -> None:
+    image = tmp_path / "a.img"
+    shutil.copy(shelf / "may.img", image)
+    program.run("add", "--index", image)
+    assert [each["size"] for each in _json(program, "find", "thesis")] == [5400]
+    shutil.copy(shelf / "june.img", image)
+    program.run("rescan")
+    # What was known of what it held is not told of what it holds.
+    assert "index --all" in program.run("find", "thesis", code=3).stderr
+    program.run("index", "--all")
+    assert [each["size"] for each in _json(program, "find", "thesis")] == [6000]
+    assert program.run("db", "check").stdout == "ok\n"
+
+
+def test_add_indexes_what_is_in_a_disk(program: Program, shelf: Path) -> None:
+    added = _json(program, "add", "--index", shelf / "disk.raw")
+    (told,) = added["images"][0]["indexed"]
+    assert (told["image"], told["files"]) == ("disk.p1", 6)
+    (found,) = _json(program, "find", "thesis.odt")
+    assert found["place"] == "disk.p1:/home/anna/thesis.odt"
+
+
+def test_a_disk_leads_to_its_parts(program: Program, shelf: Path) -> None:
+    program.run("add", shelf / "disk.raw")
+    said = program.run("index", "disk", code=3).stderr
+    assert "disk.p1" in said
+
+
+def test_machines_that_share_a_uuid_are_kept_apart(program: Program, shelf: Path) -> None:
+    program.run("add", shelf / "may.img", shelf / "june.img")
+    program.run("index", "may")
+    program.run("index", "june", "--lineage", "bench")
+    rows = _json(program, "sql", "SELECT label, names FROM lineages ORDER BY label")
+    assert rows == [
+        {"label": "", "names": '["may"]'},
+        {"label": "bench", "names": '["june"]'},
+    ]
+    past = _json(program, "history", "/home/anna/thesis.odt")
+    assert len(past) == 2
+
+
+def test_when_a_backup_was_taken(program: Program, shelf: Path) -> None:
+    program.run("add", shelf / "may.img", shelf / "june.img")
+    program.run("index", "may", "--taken-at", "2024-05-01T10:00:00+00:00")
+    program.run("index", "june")
+    rows = _json(
+        program, "sql", "SELECT taken_at, taken_from, written_at FROM file_generations"
+        " JOIN file_systems USING (image_id) ORDER BY number",
+    )  # fmt: skip
+    assert rows[0]["taken_at"] == "2024-05-01T10:00:00Z"
+    assert rows[0]["taken_from"] == "user"
+    assert rows[1]["taken_from"] == "file system"
+    assert rows[1]["taken_at"] == rows[1]["written_at"]
+    assert "no time" in program.run("index", "may", "--taken-at", "soon", code=2).stderr
+
+
+def test_odd_names_are_shown_so_that_they_can_be_typed(program: Program, shelf: Path) -> None:
+    program.run("add", "--index", shelf / "may.img")
+    shown = r"/line\x0afeed\x1b[31m\xff"
+    (found,) = _json(program, "find", "line")
+    assert found["path"] == shown
+    assert "\x1b" not in program.run("find", "line").stdout
+    (past,) = _json(program, "history", shown)
+    assert past["versions"][0]["size"] == 3
+    (again,) = _json(program, "find", r"\x0afeed")
+    assert again["path"] == shown
+
+
+def test_the_names_of_what_is_found_go_on_to_cp(
+    program: Program, shelf: Path, tmp_path: Path
+) -> None:
+    program.run("add", "--index", shelf / "may.img", shelf / "june.img")
+    found = tmp_path / "found.json"
+    found.write_text(program.run("find", "*", "--type", "f", "--json").stdout)
+    out = tmp_path / "out"
+    program.run("cp", "--from-find", found, out)
+    with loop_mounted(shelf / "june.raw", tmp_path / "point", "ro") as top:
+        for path in ("home/anna/thesis.odt", "home/same"):
+            assert (out / "june" / path).read_bytes() == (top / path).read_bytes()
+    assert (out / "may" / "home" / "anna" / "thesis.odt").stat().st_size == 5400
+    odd = os.path.join(os.fsencode(out), b"june", ODD)
+    with open(odd, "rb") as opened:
+        assert opened.read() == b"odd"
+    # From standard input, what a diff tells, and the last good one.
+    for words in (["diff", "may", "june"], ["history", "/home/anna/thesis.odt", "--last-good"]):
+        told = program.run(*words, "--json").stdout
+        place = tmp_path / words[0]
+        program.run("cp", "--from-find", "-", place, input=told)
+        assert len([each for each in place.rglob("*") if each.is_file()]) == 1
+    for wrong in ("{}", "nothing", '["x"]', '[{"place": null}]'):
+        program.run("cp", "--from-find", "-", out, input=wrong, code=2)
+
+
+def test_no_link_in_the_target_is_followed(program: Program, shelf: Path, tmp_path: Path) -> None:
+    program.run("add", "--index", shelf / "may.img")
+    out = tmp_path / "out"
+    (out / "may").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    (out / "may" / "home").symlink_to(tmp_path / "elsewhere")
+    told = program.run("find", "thesis.odt", "--json").stdout
+    program.run("cp", "--from-find", "-", out, input=told, code=3)
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_what_cannot_be_read_is_named_and_the_rest_is_indexed(
+    program: Program, shelf: Path, tmp_path: Path
+) -> None:
+    image = tmp_path / "torn.raw"
+    shutil.copy(shelf / "may.raw", image)
+    # A directory whose inode is gone.
+    subprocess.run(
+        ["debugfs", "-w", "-R", "clri /home/anna", image], check=True, capture_output=True
+    )
+    program.run("add", image)
+    result = program.run("index", "torn", code=5)
+    assert "anna" in result.stderr
+    assert {each["path"] for each in _json(program, "find", "same")} == {"/home/same"}
+    (row,) = _json(program, "sql", "SELECT problem_count FROM file_generations")
+    assert row["problem_count"] >= 1
+
+
+def test_what_is_not_read_is_refused_by_name(program: Program, tmp_path: Path) -> None:
+    image = tmp_path / "b.raw"
+    image.touch()
+    os.truncate(image, 120 * MIB)
+    quiet("mkfs.btrfs", "-q", image)
+    program.run("add", image)
+    assert "Btrfs" in program.run("index", "b", code=4).stderr
+    # With --all, it is none of those that are meant.
+    assert "no image" in program.run("index", "--all").stderr
+    program.run("index", code=2)
+    program.run("index", "b", "--all", code=2)
+
+
+def test_following_indexes_what_comes(program: Program, shelf: Path) -> None:
+    program.run("add", shelf / "may.img")
+    reading, writing = os.pipe()
+    process = program.start("index", "--all", "--follow", stdin=reading)
+    os.close(reading)
+
+    def known() -> set[str]:
+        rows = _json(program, "sql", "SELECT DISTINCT backup FROM files")
+        return {row["backup"] for row in rows}
+
+    wait_until(lambda: known() == {"may"}, "what was there is indexed", 60)
+    program.run("add", shelf / "june.img")
+    wait_until(lambda: known() == {"may", "june"}, "what came is indexed", 60)
+    program.run("rm", "-y", "may")
+    wait_until(lambda: known() == {"june"}, "what went is gone", 60)
+    os.close(writing)
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+
+
+def test_a_mount_that_indexes(program: Program, shelf: Path, tmp_path: Path) -> None:
+    mount = tmp_path / "mount"
+    program.run("add", shelf / "may.img")
+    program.mount_all(mount, "--index")
+    assert is_mounted(mount)
+    pid = program.daemon_pid(mount)
+    (child,) = _children_that_index(pid)
+    program.run("add", shelf / "june.img")
+
+    def count() -> int:
+        (row,) = _json(program, "sql", "SELECT count(*) AS n FROM file_generations")
+        return int(row["n"])
+
+    wait_until(lambda: count() == 2, "both are indexed", 60)
+    program.run("unmount", mount)
+    wait_until(lambda: not os.path.exists(f"/proc/{child}"), "it has ended with the daemon", 30)
+
+
+def _children_that_index(pid: int | None) -> list[str]:
+    found = subprocess.run(
+        ["pgrep", "-P", str(pid), "-f", "index --all --follow"], capture_output=True, check=True
+    )
+    return found.stdout.decode().split()
+
+
+def test_pictures_over_time(program: Program, shelf: Path, tmp_path: Path) -> None:
+    program.run("add", shelf / "may.img", shelf / "june.img")
+    picture = tmp_path / "over-time.png"
+    assert "index" in program.run("map", "--lineage", "--png", picture, "june", code=3).stderr
+    program.run("index", "june", "--taken-at", "2024-06-01")
+    program.run("index", "may", "--taken-at", "2024-05-01")
+    program.run("map", "--lineage", "--png", picture, "june")
+    both = tmp_path / "both.png"
+    program.run("map", "--png", both, "may", "june")
+    assert picture.read_bytes() == both.read_bytes()

@@ -150,7 +150,7 @@ def _one(
         stored, problems = index_one(catalog, image_id, name, how)
     except OF_ONE_IMAGE as error:
         complain(message_of(error))
-        told.append({"image": name, "error": message_of(error)})
+        told.append(_fields(name, None, [message_of(error)], is_known=False))
         return code_of(error)
     told.append(_fields(name, stored, problems))
     if not as_json and not settings.quiet:
@@ -207,11 +207,14 @@ def line_of(name: str, stored: StoredGeneration | None) -> str:
     return f"indexed   {name}: {counted(stored.files, 'file')}, {added}{gone}"
 
 
-def _fields(name: str, stored: StoredGeneration | None, problems: list[str]) -> dict[str, Any]:
+def _fields(
+    name: str, stored: StoredGeneration | None, problems: list[str], *, is_known: bool = True
+) -> dict[str, Any]:
     """Return what came of an image, as JSON has it."""
+    done = "indexed" if stored is not None else "unchanged"
     return {
         "image": name,
-        "indexed": stored is not None,
+        "outcome": done if is_known else "failed",
         "lineage": stored.lineage_id if stored else None,
         "generation": stored.number if stored else None,
         "files": stored.files if stored else None,

@@ -382,8 +382,7 @@ class Catalog:
                 writing.delete_image(connection, image_id)
             composing.refresh(connection, parents)
             writing.delete_empty_directories(connection)
-        self.purge_unused_indexes()
-        self.purge_leftovers()
+        self.purge()
 
     def rename(self, image_id: int, name: str) -> None:
         """Give the image another name.
@@ -438,8 +437,16 @@ class Catalog:
         with self.database.writing() as connection:
             places.make_portable(driver_connection(connection))
 
-    def purge_unused_indexes(self) -> None:
-        """Delete the indexes that no image uses, unless somebody may still read by one."""
+    def purge(self) -> None:
+        """Delete what nothing uses any more: names of files; indexes, unless they may be read by.
+
+        Raises:
+            CatalogError: the catalog cannot be written.
+        """
+        self._purge_unused_indexes()
+        self._purge_leftovers()
+
+    def _purge_unused_indexes(self) -> None:
         with pins.unpinned(self.path) as alone:
             if not alone:
                 return
@@ -451,8 +458,7 @@ class Catalog:
             with self.database.writing() as connection:
                 writing.delete_unused_indexes(connection)
 
-    def purge_leftovers(self) -> None:
-        """Delete the names of files that no backup has any more, if there are any."""
+    def _purge_leftovers(self) -> None:
         from .database import leftovers
 
         with self.database.asking() as asking:

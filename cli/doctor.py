@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gzip
 import importlib.util
 import os
 import shlex
 import shutil
+import sqlite3
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -41,7 +43,15 @@ def doctor(as_json: JsonOption = False) -> None:
     """
     from .render import write_json
 
-    findings = [*_mounting(), *_loops(), *_serving(), *_packages(), *_catalog(), *_root()]
+    findings = [
+        *_mounting(),
+        *_loops(),
+        *_serving(),
+        *_packages(),
+        *_sqlite(),
+        *_catalog(),
+        *_root(),
+    ]
     if as_json:
         write_json([dataclasses.asdict(finding) for finding in findings])
     else:
@@ -184,6 +194,22 @@ def _packages() -> Iterator[Finding]:
             yield Finding("ok", f"Python package {package} is there")
         else:
             yield Finding("missing", f"Python package {package}", f"pip install {package}")
+
+
+def _sqlite() -> Iterator[Finding]:
+    """Tell whether names of files can be looked for by parts of them."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        try:
+            connection.execute("CREATE VIRTUAL TABLE t USING fts5(name, tokenize='trigram')")
+        except sqlite3.Error as error:
+            yield Finding(
+                "missing",
+                f"SQLite {sqlite3.sqlite_version} of this Python has no FTS5 with trigrams"
+                f" ({error}): no catalog can be made",
+                "use a Python with SQLite 3.34 or newer, and FTS5",
+            )
+        else:
+            yield Finding("ok", f"SQLite {sqlite3.sqlite_version} can be used")
 
 
 def _catalog() -> Iterator[Finding]:

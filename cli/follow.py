@@ -46,7 +46,7 @@ def follow_catalog(catalog: Catalog, how: How) -> None:
                     if not _index(catalog, each.image_id, how):
                         # Until it is scanned anew, it is what it is.
                         failed.add(key)
-                catalog.purge_leftovers()
+                catalog.purge()
             if _is_left(is_piped=is_piped):
                 return
     finally:

@@ -225,7 +225,8 @@ def _read(version: Version, take: Any, most: int | None) -> None:  # noqa: ANN40
     images = [each for each in version.backups if each.image_id is not None]
     if not images:
         raise ImageNotFoundError("what it holds is in no image, only where it lay in a snapshot")
-    with volume_of(str(images[-1].image_id), as_is=images[-1].caveat is not None) as volume:
+    newest = images[-1]
+    with volume_of(str(newest.image_id), as_is=newest.caveat is not None) as volume:
         entry = volume.resolve(version.path, follow=False)
         content = volume.content(entry.inode)
         size = content.size if most is None else min(most, content.size)

@@ -63,7 +63,7 @@ def index(
     Backups of the same file system (by its UUID, or serial number) are generations of it: a file
     that has not changed since the last takes no room. What is indexed is not read again. A backup
     was taken when its file system was last written, else when Clonezilla says, else at the time of
-    its file.
+    its file; --taken-at tells it otherwise, also of what is indexed.
 
     Exit code 5: something could not be read, and is named; the rest is indexed.
 
@@ -98,7 +98,7 @@ def index(
             chosen = [each.image_id for each in indexable(catalog)]
         for image_id in chosen:
             code = max(code, _one(catalog, image_id, how, told, as_json=as_json))
-        catalog.purge_leftovers()
+        catalog.purge()
         if all_images and not chosen:
             notify("no image has a file system that is read: `imgcat ls` lists them")
     if as_json:

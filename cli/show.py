@@ -12,6 +12,7 @@ from .routes import mounted_path, routes
 from .straight import catalog_for
 
 if TYPE_CHECKING:
+    from ..catalog.files.asking import Backup
     from ..catalog.records import (
         ImageCost,
         ImageRecord,
@@ -36,6 +37,7 @@ def show(image: ImageArgument, as_json: JsonOption = False) -> None:
       imgcat show sda1
       imgcat show --json 3
     """
+    from ..catalog.files.asking import backup_of
     from ..catalog.opening.freshness import Observed, observed_status
     from ..catalog.upkeep.damage import worker_failures
 
@@ -44,6 +46,7 @@ def show(image: ImageArgument, as_json: JsonOption = False) -> None:
         cost = catalog.cost(record.row.id)
         inside = catalog.inside(record.row.id)
         failures = worker_failures(catalog, record.row.id)
+        backup = backup_of(catalog, record.row.id)
         if record.segments:
             status = Observed(catalog.list_images(), catalog.parts()).status(record.row.id)
         else:
@@ -55,9 +58,10 @@ def show(image: ImageArgument, as_json: JsonOption = False) -> None:
 
         fields = _shown_fields(record, cost, status) | _inside_fields(inside)
         fields["worker_failures"] = [each._asdict() for each in failures]
+        fields["indexed"] = backup and _backup_fields(backup)
         write_json(fields | {"mounted": mounted, "routes": [way._asdict() for way in ways]})
     else:
-        _write_record(record, cost, status, inside, failures)
+        _write_record(record, cost, status, inside, failures, backup)
         _write_routes(ways)
 
 
@@ -110,10 +114,15 @@ def _write_record(
     status: str,
     inside: InsideRows,
     failures: list[WorkerFailureRow],
+    backup: Backup | None,
 ) -> None:
     from .render import write_fields
 
     sections = _facts(record, cost, status) | _inside(inside) | _streams(cost)
+    if backup is not None:
+        sections["Files in the catalog"] = {
+            words: value for words, value in _backup_fields(backup).items() if value is not None
+        }
     sections |= _complaints(record) | _failures(failures)
     for title, fields in sections.items():
         if not fields:
@@ -121,6 +130,16 @@ def _write_record(
         sys.stdout.write(f"{title}\n{'-' * len(title)}\n")
         write_fields({str(key): value for key, value in fields.items()})
         sys.stdout.write("\n")
+
+
+def _backup_fields(backup: Backup) -> dict[str, object]:
+    return {
+        "files": backup.files,
+        "taken_at": backup.taken_at,
+        "taken_from": backup.taken_from,
+        "problems": backup.problems,
+        "caveat": backup.caveat,
+    }
 
 
 def _facts(record: ImageRecord, cost: ImageCost, status: str) -> _Sections:

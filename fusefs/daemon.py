@@ -161,7 +161,7 @@ def _purge(path: str | None) -> None:
     """Delete the indexes that this daemon has kept, unless another one still needs them."""
     try:
         with Catalog.open(path) as catalog:
-            catalog.purge_unused_indexes()
+            catalog.purge()
     except CatalogError as error:
         log.info("unused indexes stay until the next change: %s", error)
 

@@ -137,7 +137,7 @@ def serve(
         _watch(nbdkit, stopping, lambda: on_ready(uris(place, chosen.names, extra)))
     with contextlib.suppress(CatalogError), Catalog.open(path) as catalog:
         # What was kept because it was open.
-        catalog.purge_unused_indexes()
+        catalog.purge()
 
 
 def uris(place: _Place, names: tuple[str, ...], extra: NbdkitArguments) -> list[str]:

@@ -58,7 +58,7 @@ def add_file(
     wish = how.names.of_file(scanned.path)
     ingested = put(catalog, scanned, name=name, wish=wish, renew=force)
     if ingested.outcome is not Outcome.ADDED:
-        catalog.purge_unused_indexes()
+        catalog.purge()
     return ingested
 
 

@@ -152,7 +152,7 @@ def add_files(
             meter.stop()
             executor.shutdown(cancel_futures=True)
     if changed:
-        catalog.purge_unused_indexes()
+        catalog.purge()
 
 
 def _finished(

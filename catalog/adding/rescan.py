@@ -88,7 +88,7 @@ def _rescan_files(catalog: Catalog, record: ImageRecord) -> Ingested:
     except (FormatError, OSError, ImageChangedError) as error:
         return _set_status(catalog, record, FAILED, str(error), Outcome.FAILED)
     ingested = put(catalog, scanned)
-    catalog.purge_unused_indexes()
+    catalog.purge()
     return ingested
 
 
@@ -120,7 +120,7 @@ def _rescan_disk(catalog: Catalog, record: ImageRecord) -> Ingested:
     result = results[directory.disks.index(device)]
     if result.ingested is None:
         return _set_status(catalog, record, FAILED, str(result.error), Outcome.FAILED)
-    catalog.purge_unused_indexes()
+    catalog.purge()
     return result.ingested
 
 

@@ -15,13 +15,16 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterable, Sequence
 
+    from ..store import Catalog
+
 _BACKUPS = """
     SELECT file_generations.id, lineage_id, number, image_id, coalesce(name, snapshot_name),
-           taken_at, taken_from, problem_count, caveat, snapshots.source
+           taken_at, taken_from, file_count, problem_count, caveat, snapshots.source
     FROM file_generations LEFT JOIN images ON images.id = image_id
     LEFT JOIN snapshots ON snapshots.generation_id = file_generations.id
-    ORDER BY taken_at, number
 """
+_IN_ORDER = f"{_BACKUPS} ORDER BY taken_at, number"
+_OF_IMAGE = f"{_BACKUPS} WHERE image_id = ?"
 _ABOVE = """
     SELECT parent_id, name FROM file_directories
     LEFT JOIN file_names ON file_names.id = name_id WHERE file_directories.id = ?
@@ -46,6 +49,7 @@ class Backup(NamedTuple):
         name: of the image, or the snapshot.
         taken_at: UTC, in ISO 8601.
         taken_from: what tells that.
+        files: names in it.
         problems: things that could not be read of it.
         caveat: what is to be said with its files; None where there is nothing.
         source: of a snapshot, where the files lie; None of an image.
@@ -58,6 +62,7 @@ class Backup(NamedTuple):
     name: str
     taken_at: str
     taken_from: str
+    files: int
     problems: int
     caveat: str | None
     source: str | None
@@ -130,7 +135,7 @@ class Backups:
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
-        self.all = [_backup(row) for row in connection.execute(_BACKUPS)]
+        self.all = [_backup(row) for row in connection.execute(_IN_ORDER)]
         self.by_lineage: dict[int, list[Backup]] = {}
         for each in self.all:
             self.by_lineage.setdefault(each.lineage_id, []).append(each)
@@ -170,6 +175,13 @@ def _backup(row: tuple[Any, ...]) -> Backup:
     backup = Backup._make(row)
     source = None if backup.source is None else file_name(backup.source)
     return backup._replace(name=file_name(backup.name), source=source)
+
+
+def backup_of(catalog: Catalog, image_id: int) -> Backup | None:
+    """Return the backup that an image is, None where its files are not indexed. One statement."""
+    with catalog.database.asking() as connection:
+        row = connection.execute(_OF_IMAGE, (image_id,)).fetchone()
+    return None if row is None else _backup(row)
 
 
 class Paths:

@@ -16,7 +16,6 @@ from .storing import GenerationExistsError, OutdatedError, store_generation
 from .taken import taken_at
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Callable, Iterator
 
     from ...filesystems.process import WorkerFailure
@@ -36,6 +35,10 @@ _BELOW = """
         VALUES (?) UNION SELECT images.id FROM below JOIN images ON parent_id = below.id
     )
     SELECT id FROM below
+"""
+_LABEL = """
+    SELECT label FROM file_generations JOIN file_lineages ON file_lineages.id = lineage_id
+    WHERE image_id = ?
 """
 _ZERO_UUIDS = frozenset({"", "0000-0000", "00000000-0000-0000-0000-000000000000", "0" * 16})
 """What stands in the place of a UUID, or serial number, where none was given."""
@@ -96,12 +99,6 @@ def with_what_is_inside(catalog: Catalog, image_id: int) -> list[int]:
         return [row[0] for row in connection.execute(_BELOW, (image_id,))]
 
 
-def is_indexed(catalog: Catalog, image_id: int) -> bool:
-    """Tell whether the files of an image are in the catalog. One statement."""
-    with catalog.database.asking() as connection:
-        return _generation_of(connection, image_id) is not None
-
-
 def index_image(
     catalog: Catalog,
     image_id: int,
@@ -122,7 +119,7 @@ def index_image(
         on_failure: told when the reader of the file system has died or hung.
 
     Returns:
-        What was written; None where it is indexed already.
+        What was written; None where it is indexed already; when it was taken is set then, too.
 
     Raises:
         NoFilesError: it holds no file system that is known, or it is a disk, or in use.
@@ -133,8 +130,11 @@ def index_image(
         FormatError: the image cannot be read.
         OSError: the same.
     """
-    if is_indexed(catalog, image_id):
-        if not how.force:
+    known = _known(catalog, image_id)
+    if known is not None:
+        is_apart = bool(how.label) and how.label != known
+        if not how.force and not is_apart:
+            _set_taken_at(catalog, image_id, how.taken_at)
             return None
         _forget(catalog, image_id)
     while True:
@@ -225,11 +225,24 @@ def telling_uuid(uuid: str | None) -> str | None:
     return None if uuid is None or uuid.lower() in _ZERO_UUIDS else uuid
 
 
-def _generation_of(connection: sqlite3.Connection, image_id: int) -> int | None:
-    row = connection.execute(
-        "SELECT id FROM file_generations WHERE image_id = ?", (image_id,)
-    ).fetchone()
-    return None if row is None else int(row[0])
+def _known(catalog: Catalog, image_id: int) -> str | None:
+    """Return the label that an image was indexed with, None where it was not. One statement."""
+    with catalog.database.asking() as connection:
+        row = connection.execute(_LABEL, (image_id,)).fetchone()
+    return None if row is None else str(row[0])
+
+
+def _set_taken_at(catalog: Catalog, image_id: int, moment: str | None) -> None:
+    """Let a backup that is indexed have been taken at another time, if that is said."""
+    from ..database.transaction import driver_connection
+
+    if moment is None:
+        return
+    with catalog.database.writing() as connection:
+        driver_connection(connection).execute(
+            "UPDATE file_generations SET taken_at = ?, taken_from = ? WHERE image_id = ?",
+            (moment, TakenFrom.USER.value, image_id),
+        )
 
 
 def _forget(catalog: Catalog, image_id: int) -> None:

@@ -128,5 +128,5 @@ def adopt(catalog: Catalog, repacked: Repacked) -> ImageRecord:
         CatalogError: the catalog could not be written; it is then as before.
     """
     record = replace(catalog, repacked.scanned, before=repacked.before)
-    catalog.purge_unused_indexes()
+    catalog.purge()
     return record

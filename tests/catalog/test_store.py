@@ -199,9 +199,9 @@ def test_an_index_is_kept_while_a_daemon_may_read_by_it(catalog: Catalog, image:
     with pinned(catalog.path):
         catalog.remove([record.row.id])
         assert catalog.load_chunk(record.index_id, 0).rank == 0
-        catalog.purge_unused_indexes()
+        catalog.purge()
         assert catalog.load_chunk(record.index_id, 0).rank == 0
-    catalog.purge_unused_indexes()
+    catalog.purge()
     with pytest.raises(ChunkMissingError):
         catalog.load_chunk(record.index_id, 0)
 
@@ -221,10 +221,10 @@ def test_a_pin_is_of_the_catalog_that_is_there(
         with Catalog.open(catalog.path) as changing:
             index_id = changing.get(made_id).index_id
             changing.remove([made_id])
-            changing.purge_unused_indexes()
+            changing.purge()
             assert changing.load_chunk(index_id, 0).rank == 0
     with Catalog.open(catalog.path) as changing:
-        changing.purge_unused_indexes()
+        changing.purge()
         with pytest.raises(ChunkMissingError):
             changing.load_chunk(index_id, 0)
 

@@ -133,6 +133,17 @@ def test_when_a_backup_was_taken(program: Program, shelf: Path) -> None:
     assert rows[0]["taken_from"] == "user"
     assert rows[1]["taken_from"] == "file system"
     assert rows[1]["taken_at"] == rows[1]["written_at"]
+    # Of what is indexed, it can be said later.
+    assert program.run("index", "june", "--taken-at", "2024-06-01T00:00:00Z").stdout == (
+        "unchanged june\n"
+    )
+    shown = _json(program, "show", "june")["indexed"]
+    assert (shown["taken_at"], shown["taken_from"], shown["files"]) == (
+        "2024-06-01T00:00:00Z", "user", 6,
+    )  # fmt: skip
+    assert "2024-06-01T00:00:00Z" in program.run("show", "june").stdout
+    # One that is told apart later is read again.
+    assert "indexed" in program.run("index", "june", "--lineage", "other").stdout
     assert "no time" in program.run("index", "may", "--taken-at", "soon", code=2).stderr
 
 

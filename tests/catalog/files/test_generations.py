@@ -51,7 +51,7 @@ def remove(catalog: Catalog, name: str) -> None:
         driver_connection(connection).execute(
             "DELETE FROM file_generations WHERE snapshot_name = ?", (name,)
         )
-    catalog.purge_leftovers()
+    catalog.purge()
 
 
 def random_tree(rng: random.Random) -> Tree:

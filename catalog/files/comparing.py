@@ -198,14 +198,9 @@ class Aside:
         found = list(zip(names, directory.modes, directory.sizes, times, strict=True))
         self._add_children(number, known, found)
         before = self._before(known)
-        if before:
-            fresh = [row not in before for row in found]
-            if not all(fresh) or len(before) != len(found):
-                self._end(known, before.difference(found), found)
-            elif before:
-                self._end(known, before, found)
-        else:
-            fresh = [True] * len(found)
+        fresh = [row not in before for row in found]
+        if True in fresh or len(before) != len(found):
+            self._end(known, before.difference(found), found)
         if True not in fresh:
             return
         name_id = self._ids.get

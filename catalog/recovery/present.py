@@ -61,9 +61,11 @@ class Wanted:
 
     Args:
         ranges: first byte, and how many; in any order, and they may overlap.
+        block_size: bytes that a file has of its last block, though its own end before.
     """
 
-    def __init__(self, ranges: Iterable[tuple[int, int]]) -> None:
+    def __init__(self, ranges: Iterable[tuple[int, int]], block_size: int) -> None:
+        self._block_size = block_size
         rows = np.array(sorted(ranges), dtype=np.int64).reshape(-1, 2)
         starts, stops = rows[:, 0], rows.sum(axis=1)
         reach = np.maximum.accumulate(stops)
@@ -76,9 +78,10 @@ class Wanted:
 
     def give(self, inode: int, runs: Iterable[Run]) -> None:
         """Note where a file lies now."""
-        for _start, length, place in runs:
+        for _start, count, place in runs:
             if place < 0:
                 continue
+            length = -(-count // self._block_size) * self._block_size
             number = int(np.searchsorted(self._stops, place, side="right"))
             while number < len(self._starts) and self._starts[number] < place + length:
                 start = max(place, int(self._starts[number]))

@@ -59,6 +59,7 @@ class Recovery:
         self._present: Present | None = None
         self._has_looked = False
         self._done = 0
+        self._block_size = 1
 
     def close(self) -> None:
         """Throw away what was found out."""
@@ -75,6 +76,8 @@ class Recovery:
         with contextlib.suppress(*OF_ONE_FILE):
             found = found_in(self._source.reader)
         snapshot = self._saved.snapshot
+        if found is not None:
+            self._block_size = found.block_size or 1
         if found is not None and telling_uuid(found.uuid) == snapshot.fs_uuid:
             return
         holds = "no file system that is known" if found is None else f"{found.type} {found.uuid}"
@@ -86,7 +89,7 @@ class Recovery:
         self._telling.tell(f"{self._source.name}: {why}")
 
     def recover(self, files: Iterable[tuple[SavedName, str]]) -> Iterator[Outcome]:
-        """Get files back, one after the other.
+        """Get files back, one after the other; at the end all of them are on the disk.
 
         Args:
             files: regular files, and the paths that they go to, in directories that are there.
@@ -103,6 +106,7 @@ class Recovery:
             yield self._recover(name, path)
             self._done += name.size
             self._telling.done(self._done)
+        self._target.sync()
 
     def _recover(self, name: SavedName, path: str) -> Outcome:
         self._target.check(path)
@@ -217,7 +221,7 @@ class Recovery:
         if self._has_looked:
             return
         self._has_looked = True
-        wanted = Wanted(self._ranges())
+        wanted = Wanted(self._ranges(), self._block_size)
         try:
             self._present = look(self._source, wanted, self._telling)
         except OF_ONE_FILE as error:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
+import secrets
 import stat
 from typing import TYPE_CHECKING, Any
 
 from ...filesystems.errors import RefusedError
 from ...filesystems.mounts import below
 from ...filesystems.names import shown
-from ...formats.files.new_file import new_file
+from ...formats.files.new_file import DESCRIPTORS, NO_UNNAMED_FILES, TargetError, new_file
 from .records import Cause
 
 if TYPE_CHECKING:
@@ -22,6 +24,11 @@ if TYPE_CHECKING:
 
 PARTIAL, MAP = ".partial", ".partial.map"
 """What the names end with of what did not come back whole, and of what tells which bytes did."""
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_UNNAMED = os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class Target:
@@ -35,7 +42,7 @@ class Target:
     def __init__(self, source: Source, *, force: bool) -> None:
         self._source = source
         self._force = force
-        self._allowed: set[int] = set()
+        self._allowed: dict[int, str] = {}
 
     def check(self, path: str) -> None:
         """Check that what is written to a path does not come to lie on the source.
@@ -53,7 +60,7 @@ class Target:
         found = below(directory)
         if self._source.device in found.devices or self._source.files & found.files:
             raise self._refused(path)
-        self._allowed.add(status.st_dev)
+        self._allowed[status.st_dev] = directory
 
     def make_directory(self, path: str) -> None:
         """Make a directory, or take one that is there.
@@ -83,11 +90,62 @@ class Target:
             TargetError: it is there already.
             OSError: it cannot be written.
         """
-        with new_file(path, force=self._force, mode=mode) as fd:
+        self._check_free(path)
+        with self._opened(path, mode) as fd:
             os.ftruncate(fd, size)
             yield fd
             if mtime_ns is not None:
                 os.utime(fd, ns=(mtime_ns, mtime_ns))
+
+    def sync(self) -> None:
+        """Have all that was written come to the disk.
+
+        Raises:
+            OSError: it does not.
+        """
+        for directory in self._allowed.values():
+            fd = os.open(directory, _DIRECTORY)
+            try:
+                if _LIBC.syncfs(fd):
+                    raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), directory)
+            finally:
+                os.close(fd)
+
+    def _check_free(self, path: str) -> None:
+        if not self._force and os.path.lexists(path):
+            raise TargetError(f"{path}: is there already: --force replaces it")
+
+    @contextlib.contextmanager
+    def _opened(self, path: str, mode: int) -> Iterator[int]:
+        """Give a file without a name, where there can be one, which gets its name at the end."""
+        directory = os.open(os.path.dirname(os.path.abspath(path)), _DIRECTORY)
+        try:
+            fd = os.open(".", _UNNAMED, mode, dir_fd=directory)
+        except OSError as error:
+            os.close(directory)
+            if error.errno not in NO_UNNAMED_FILES:
+                raise
+            with new_file(path, force=self._force, mode=mode) as fd:
+                yield fd
+            return
+        try:
+            yield fd
+            self._name(fd, directory, path)
+        finally:
+            os.close(fd)
+            os.close(directory)
+
+    def _name(self, fd: int, directory: int, path: str) -> None:
+        itself, name = f"{DESCRIPTORS}/{fd}", os.path.basename(path)
+        try:
+            # With a directory to go from, Python has the link followed.
+            os.link(itself, name, dst_dir_fd=directory, follow_symlinks=True)
+        except FileExistsError:
+            self._check_free(path)
+            # What is there can be replaced by what has a name only.
+            fresh = f".imgcat-{secrets.token_hex(8)}"
+            os.link(itself, fresh, dst_dir_fd=directory, follow_symlinks=True)
+            os.rename(fresh, name, src_dir_fd=directory, dst_dir_fd=directory)
 
     def write_map(self, path: str, outcome: Outcome, snapshot: str) -> None:
         """Write which bytes of a file did not come back. Raises as `writing`."""
@@ -99,7 +157,8 @@ class Target:
             "verdict": outcome.verdict.value,
             "ranges": [range_fields(each) for each in outcome.ranges],
         }
-        with new_file(path, force=self._force) as fd:
+        self._check_free(path)
+        with self._opened(path, 0o666) as fd:
             write_all(fd, memoryview(json.dumps(found, indent=2).encode() + b"\n"), 0)
 
     def _check_itself(self, path: str) -> None:

@@ -135,6 +135,8 @@ _COMMANDS = {
     "find": "find:find",
     "history": "history:history",
     "diff": "diff:diff",
+    "snapshot": "snapshot:snapshot",
+    "recover": "recover:recover",
     "mount-all": "mount:mount_all",
     "mount": "mount:mount",
     "unmount": "mount:unmount",

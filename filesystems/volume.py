@@ -78,7 +78,7 @@ class Volume:
         limits: Limits | None = None,
         on_failure: Callable[[WorkerFailure], None] = lambda _failure: None,
     ) -> None:
-        passed = check_kind(_found_in(reader), as_is=as_is)
+        passed = check_kind(found_in(reader), as_is=as_is)
         self.kind = passed.kind
         self.caveat = passed.caveat
         self.has_owners = passed.has_owners
@@ -321,7 +321,7 @@ class Volume:
         return found[0]
 
 
-def _found_in(reader: ImageReader) -> FileSystem | None:
+def found_in(reader: ImageReader) -> FileSystem | None:
     """Return the file system that a volume holds, also where not all of its beginning is there."""
     missing: list[FormatError] = []
 

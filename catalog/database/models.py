@@ -574,6 +574,22 @@ snapshots = sa.Table(
     sa.Column("has_hashes", sa.Integer, nullable=False),
 )
 
+snapshot_names = sa.Table(
+    "snapshot_names",
+    metadata,
+    sa.Column(
+        "generation_id",
+        sa.Integer,
+        sa.ForeignKey("snapshots.generation_id", ondelete="CASCADE"),
+        primary_key=True,
+        nullable=False,
+    ),
+    sa.Column("directory_id", sa.Integer, primary_key=True, nullable=False),
+    sa.Column("name_id", sa.Integer, primary_key=True, nullable=False),
+    sa.Column("inode", sa.BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 snapshot_files = sa.Table(
     "snapshot_files",
     metadata,

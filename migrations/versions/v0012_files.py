@@ -92,6 +92,15 @@ CREATE TABLE snapshots (
 	CONSTRAINT fk_snapshots_generation_id_file_generations FOREIGN KEY(generation_id)
 		REFERENCES file_generations (id) ON DELETE CASCADE
 );
+CREATE TABLE snapshot_names (
+	generation_id INTEGER NOT NULL,
+	directory_id INTEGER NOT NULL,
+	name_id INTEGER NOT NULL,
+	inode BIGINT NOT NULL,
+	CONSTRAINT pk_snapshot_names PRIMARY KEY (generation_id, directory_id, name_id),
+	CONSTRAINT fk_snapshot_names_generation_id_snapshots FOREIGN KEY(generation_id)
+		REFERENCES snapshots (generation_id) ON DELETE CASCADE
+) WITHOUT ROWID;
 CREATE TABLE snapshot_files (
 	generation_id INTEGER NOT NULL,
 	inode BIGINT NOT NULL,

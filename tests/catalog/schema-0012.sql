@@ -509,6 +509,16 @@ CREATE TABLE snapshot_files (
 		REFERENCES snapshots (generation_id) ON DELETE CASCADE
 ) WITHOUT ROWID;
 
+CREATE TABLE snapshot_names (
+	generation_id INTEGER NOT NULL,
+	directory_id INTEGER NOT NULL,
+	name_id INTEGER NOT NULL,
+	inode BIGINT NOT NULL,
+	CONSTRAINT pk_snapshot_names PRIMARY KEY (generation_id, directory_id, name_id),
+	CONSTRAINT fk_snapshot_names_generation_id_snapshots FOREIGN KEY(generation_id)
+		REFERENCES snapshots (generation_id) ON DELETE CASCADE
+) WITHOUT ROWID;
+
 CREATE TABLE snapshots (
 	generation_id INTEGER NOT NULL,
 	source TEXT NOT NULL,

@@ -1,0 +1,154 @@
+"""Hashes of pieces: read in the order of the disk, much at a time, in a few threads."""
+
+from __future__ import annotations
+
+import collections
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, NamedTuple
+
+import xxhash
+
+from ...filesystems.copying import OF_ONE_FILE
+from .runs import NO_HASH, PIECE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from concurrent.futures import Future
+
+    from ...formats.reader import ImageReader
+
+    Put = Callable[[int, bytes], None]
+    Tell = Callable[[str], None]
+
+_WINDOW = 4 << 20
+_GAP = PIECE
+"""Bytes between two runs that are read with them: that takes less time than to begin anew."""
+
+_THREADS = 3
+"""Two read, while what another has read is hashed."""
+
+_AHEAD = 2 * _THREADS
+
+
+class _Job(NamedTuple):
+    place: int
+    length: int
+    piece: int
+
+
+def hash_of(data: memoryview | bytes) -> bytes:
+    """Return the hash of a piece."""
+    return xxhash.xxh3_128_digest(data)
+
+
+def hashes_of(data: memoryview) -> bytes:
+    """Return the hashes of the pieces of a run, one after the other."""
+    return b"".join(hash_of(data[at : at + PIECE]) for at in range(0, len(data), PIECE))
+
+
+def hash_runs(
+    reader: ImageReader,
+    runs: Iterable[tuple[int, int, int]],
+    put: Put,
+    tell: Tell,
+    progress: Callable[[int], None] = lambda _done: None,
+) -> None:
+    """Hash all runs of a volume.
+
+    Args:
+        reader: reads the volume; of any number of threads.
+        runs: place, length and number of the first piece of each, by their places.
+        put: takes the hashes of some pieces, by the number of the first; of any thread.
+        tell: told what cannot be read; those pieces have `NO_HASH`.
+        progress: told the bytes that are done.
+
+    Raises:
+        Exception: what reading raises that is not about some bytes only.
+    """
+    local = threading.local()
+    pending: collections.deque[Future[tuple[int, list[str]]]] = collections.deque()
+    done = 0
+
+    def take() -> None:
+        nonlocal done
+        count, problems = pending.popleft().result()
+        done += count
+        progress(done)
+        for each in problems:
+            tell(each)
+
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="hash") as pool:
+        try:
+            for window in _windows(_jobs(runs)):
+                pending.append(pool.submit(_hash_window, reader, window, put, local))
+                if len(pending) >= _AHEAD:
+                    take()
+            while pending:
+                take()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _jobs(runs: Iterable[tuple[int, int, int]]) -> Iterator[_Job]:
+    """Yield runs, long ones in parts of whole pieces."""
+    for place, length, piece in runs:
+        for at in range(0, length, _WINDOW):
+            yield _Job(place + at, min(_WINDOW, length - at), piece + at // PIECE)
+
+
+def _windows(jobs: Iterable[_Job]) -> Iterator[list[_Job]]:
+    """Yield what is read at once."""
+    window: list[_Job] = []
+    start = stop = 0
+    for job in jobs:
+        behind = max(stop, job.place + job.length)
+        if window and (
+            # Of bytes that several files share, a part may lie before what is read already.
+            job.place < start or job.place - stop > _GAP or behind - start > _WINDOW
+        ):
+            yield window
+            window = []
+        if not window:
+            start, behind = job.place, job.place + job.length
+        window.append(job)
+        stop = behind
+    if window:
+        yield window
+
+
+def _hash_window(
+    reader: ImageReader, window: list[_Job], put: Put, local: threading.local
+) -> tuple[int, list[str]]:
+    """Hash what is read at once; return its bytes, and what cannot be read of it."""
+    start = window[0].place
+    stop = max(job.place + job.length for job in window)
+    if not hasattr(local, "buffer"):
+        local.buffer = memoryview(bytearray(_WINDOW))
+    view = local.buffer[: stop - start]
+    try:
+        reader.read_into(view, start)
+    except OF_ONE_FILE:
+        return _hash_readable(reader, window, put)
+    for job in window:
+        at = job.place - start
+        put(job.piece, hashes_of(view[at : at + job.length]))
+    return sum(job.length for job in window), []
+
+
+def _hash_readable(reader: ImageReader, window: list[_Job], put: Put) -> tuple[int, list[str]]:
+    """Hash what can be read of a window, piece by piece."""
+    problems = []
+    view = memoryview(bytearray(PIECE))
+    for job in window:
+        for at in range(0, job.length, PIECE):
+            piece = view[: min(PIECE, job.length - at)]
+            try:
+                reader.read_into(piece, job.place + at)
+            except OF_ONE_FILE as error:
+                problems.append(f"no hash of {len(piece)} bytes at {job.place + at}: {error}")
+                put(job.piece + at // PIECE, NO_HASH)
+            else:
+                put(job.piece + at // PIECE, hash_of(piece))
+    return sum(job.length for job in window), problems

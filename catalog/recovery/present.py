@@ -1,0 +1,284 @@
+"""What a source holds now: its names, and to which files some of its bytes belong."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ...filesystems import ahead
+from ...filesystems.content import FileContent
+from ...filesystems.copying import OF_ONE_FILE
+from ...filesystems.errors import RefusedError, WorkerError
+from ...filesystems.gate import check
+from ...filesystems.mounted import MountedVolume
+from ...filesystems.volume import Volume, found_in
+from ...filesystems.walking import time_or_none
+from .gathering import regular, runs_of
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from ...filesystems.walking import WalkedDirectory
+    from ...filesystems.worker.driver import Run
+    from .source import Source
+    from .taking import Telling
+
+_NAMES = """
+    CREATE TABLE names (directory INTEGER, name BLOB, inode INTEGER, number INTEGER,
+                        size INTEGER, mtime INTEGER, PRIMARY KEY (directory, name)) WITHOUT ROWID;
+    CREATE TABLE directories (number INTEGER PRIMARY KEY, parent INTEGER, name BLOB);
+"""
+
+
+class Now(NamedTuple):
+    """A file that is there now.
+
+    Attributes:
+        inode: its number.
+        size: bytes.
+        mtime_ns: when it was written; None where that is not known.
+    """
+
+    inode: int
+    size: int
+    mtime_ns: int | None
+
+
+class Held(NamedTuple):
+    """Bytes ``[start, stop)`` of a volume that belong to a file now."""
+
+    start: int
+    stop: int
+    inode: int
+
+
+class Wanted:
+    """Bytes of a volume of which it is asked to which files they belong.
+
+    Args:
+        ranges: first byte, and how many; in any order, and they may overlap.
+        block_size: bytes that a file has of its last block, though its own end before.
+    """
+
+    def __init__(self, ranges: Iterable[tuple[int, int]], block_size: int) -> None:
+        self._block_size = block_size
+        rows = np.array(sorted(ranges), dtype=np.int64).reshape(-1, 2)
+        starts, stops = rows[:, 0], rows.sum(axis=1)
+        reach = np.maximum.accumulate(stops)
+        # A range begins anew where none before reaches.
+        is_first = np.ones(len(rows), dtype=bool)
+        is_first[1:] = starts[1:] > reach[:-1]
+        self._starts = starts[is_first]
+        self._stops = reach[np.append(is_first[1:], True)] if len(rows) else starts
+        self._held: list[Held] = []
+
+    def give(self, inode: int, runs: Iterable[Run]) -> None:
+        """Note where a file lies now."""
+        for _start, count, place in runs:
+            if place < 0:
+                continue
+            length = -(-count // self._block_size) * self._block_size
+            number = int(np.searchsorted(self._stops, place, side="right"))
+            while number < len(self._starts) and self._starts[number] < place + length:
+                start = max(place, int(self._starts[number]))
+                stop = min(place + length, int(self._stops[number]))
+                self._held.append(Held(start, stop, inode))
+                number += 1
+
+    def settle(self) -> None:
+        """Make ready for questions, once all files were noted."""
+        self._held.sort()
+        self._at = np.array([each.start for each in self._held], dtype=np.int64)
+        self._reach = np.maximum.accumulate(
+            np.array([each.stop for each in self._held], dtype=np.int64)
+        )
+
+    def holders(self, start: int, stop: int) -> Iterator[Held]:
+        """Yield what of bytes ``[start, stop)`` belongs to files, by where it begins."""
+        first = int(np.searchsorted(self._reach, start, side="right"))
+        last = int(np.searchsorted(self._at, stop, side="left"))
+        for held in self._held[first:last]:
+            low, high = max(held.start, start), min(held.stop, stop)
+            if low < high:
+                yield Held(low, high, held.inode)
+
+
+class Present:
+    """The names that a source has now. They lie in a file without a name. For one thread."""
+
+    def __init__(self) -> None:
+        self._names = sqlite3.connect("", isolation_level=None)
+        self._names.execute("PRAGMA journal_mode = OFF").fetchone()
+        self._names.execute("PRAGMA synchronous = OFF")
+        self._names.executescript(_NAMES)
+        self._names.execute("BEGIN")
+        self._names.execute("INSERT INTO directories VALUES (0, NULL, NULL)")
+        self._directories = 1
+        self._is_indexed = False
+
+    def close(self) -> None:
+        """Throw it away."""
+        self._names.close()
+
+    def add(self, directory: WalkedDirectory) -> None:
+        """Take what is in a directory."""
+        rows = []
+        for name, inode, size, time, mode in zip(
+            directory.names, directory.inodes, directory.sizes, directory.times, directory.modes,
+            strict=True,
+        ):  # fmt: skip
+            number = None
+            if stat.S_ISDIR(mode):
+                number = self._directories
+                self._directories += 1
+                self._names.execute(
+                    "INSERT INTO directories VALUES (?, ?, ?)", (number, directory.number, name)
+                )
+            rows.append((directory.number, name, inode, number, size, time_or_none(time)))
+        self._names.executemany("INSERT OR IGNORE INTO names VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+    def find(self, path: bytes) -> Now | None:
+        """Return what is at a path now, None where nothing is."""
+        directory: int | None = 0
+        row = None
+        for part in path.split(b"/"):
+            if directory is None:
+                return None
+            row = self._names.execute(
+                "SELECT number, inode, size, mtime FROM names WHERE directory = ? AND name = ?",
+                (directory, part),
+            ).fetchone()
+            if row is None:
+                return None
+            directory = row[0]
+        assert row is not None
+        return Now(*row[1:])
+
+    def name_of(self, inode: int) -> bytes:
+        """Return a path of a file, empty where it has none."""
+        if not self._is_indexed:
+            self._names.execute("CREATE INDEX by_inode ON names (inode)")
+            self._is_indexed = True
+        row = self._names.execute(
+            "SELECT directory, name FROM names WHERE inode = ?", (inode,)
+        ).fetchone()
+        parts: list[bytes] = []
+        while row is not None and row[1] is not None:
+            parts.append(row[1])
+            row = self._names.execute(
+                "SELECT parent, name FROM directories WHERE number = ?", (row[0],)
+            ).fetchone()
+        return b"/".join(reversed(parts))
+
+
+def look(source: Source, wanted: Wanted | None, telling: Telling) -> Present:
+    """Look through a source: which names it has, and to which files the wanted bytes belong.
+
+    A file system whose journal was not replayed is read as it lies there. Nothing is written, nor
+    is anything that waits for it written out.
+
+    Args:
+        source: the volume.
+        wanted: what is asked for; None where names will do.
+        telling: told what cannot be read, and how many files were met.
+
+    Raises:
+        RefusedError: its file system is not read.
+        FormatError: it cannot be read.
+        OSError: the same.
+    """
+    present = Present()
+    try:
+        if source.mount is not None:
+            _look_at_mounted(source, wanted, present, telling)
+        else:
+            _look_at_volume(source, wanted, present, telling)
+        if wanted is not None:
+            wanted.settle()
+    except BaseException:
+        present.close()
+        raise
+    return present
+
+
+def _look_at_mounted(
+    source: Source, wanted: Wanted | None, present: Present, telling: Telling
+) -> None:
+    assert source.mount is not None
+    volume = MountedVolume(source.mount)
+    seen: set[int] = set()
+
+    def see(directory: int, name: bytes, status: os.stat_result) -> None:
+        if wanted is None or not status.st_blocks:
+            return
+        if status.st_nlink > 1:
+            if status.st_ino in seen:
+                return
+            seen.add(status.st_ino)
+        try:
+            opened = volume.map(directory, name, status, sync=False)
+        except OF_ONE_FILE as error:
+            telling.tell(f"file {status.st_ino}: {error}")
+            return
+        opened.close()
+        wanted.give(status.st_ino, opened.runs or ())
+
+    try:
+        files = 0
+        for found in volume.walk(telling.tell, see):
+            present.add(found)
+            files += len(found.names)
+            telling.files(files)
+    finally:
+        volume.close()
+
+
+def _look_at_volume(
+    source: Source, wanted: Wanted | None, present: Present, telling: Telling
+) -> None:
+    volume = Volume(source.reader, as_is=_is_as_is(source), on_failure=telling.failure)
+    try:
+        files = 0
+        inodes: list[np.ndarray[tuple[int], np.dtype[np.uint64]]] = []
+        for found in volume.walk(telling.tell):
+            present.add(found)
+            if wanted is not None:
+                inodes.append(np.array(regular(found), dtype=np.uint64))
+            files += len(found.names)
+            telling.files(files)
+        if wanted is None or not inodes:
+            return
+        every = np.unique(np.concatenate(inodes))
+        for start in range(0, len(every), ahead.MOST):
+            _give(
+                volume, wanted, [int(each) for each in every[start : start + ahead.MOST]], telling
+            )
+            telling.files(start)
+    finally:
+        volume.close()
+
+
+def _is_as_is(source: Source) -> bool:
+    """Tell whether a file system must be read as it lies there to be read at all."""
+    try:
+        check(found_in(source.reader), as_is=False)
+    except RefusedError:
+        return True
+    return False
+
+
+def _give(volume: Volume, wanted: Wanted, inodes: Sequence[int], telling: Telling) -> None:
+    volume.look_ahead(list(inodes))
+    for inode in inodes:
+        try:
+            content = volume.content(inode)
+            if isinstance(content, FileContent):
+                wanted.give(inode, runs_of(content))
+        except WorkerError:
+            raise
+        except OF_ONE_FILE as error:
+            telling.tell(f"file {inode}: {error}")

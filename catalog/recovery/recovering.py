@@ -1,0 +1,277 @@
+"""Getting files back from where they lay when a snapshot was taken, each with a verdict."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from ...filesystems.copying import OF_ONE_FILE
+from ...filesystems.errors import RefusedError
+from ...filesystems.volume import found_in
+from ..files.indexing import telling_uuid
+from .judging import read_file, verdict_of, with_owners
+from .present import Wanted, look
+from .records import Cause, Outcome, Verdict
+from .target import MAP, PARTIAL, write_all
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from .present import Present
+    from .records import Range, SavedFile, SavedName
+    from .source import Source
+    from .stored import Saved
+    from .taking import Telling
+    from .target import Target
+
+_IS_WHOLE = frozenset({Verdict.VERIFIED, Verdict.UNVERIFIABLE})
+"""Of these a file comes to be under its own name; of others, if at all, as `PARTIAL`."""
+
+_IS_NOTHING = frozenset({Verdict.ZEROED, Verdict.ABSENT})
+"""Of these there is nothing to write."""
+
+_TOLD = frozenset({Cause.HOLDS})
+
+
+class _NotWholeError(Exception):
+    """What is being written is not to have its own name."""
+
+
+class Recovery:
+    """Gets files of a snapshot back. For one thread.
+
+    Args:
+        saved: the files of the snapshot.
+        source: where they lay.
+        target: where they go to.
+        telling: who is told what.
+    """
+
+    def __init__(self, saved: Saved, source: Source, target: Target, telling: Telling) -> None:
+        self._saved = saved
+        self._source = source
+        self._target = target
+        self._telling = telling
+        self._chosen: list[int] = []
+        self._wanted: Wanted | None = None
+        self._present: Present | None = None
+        self._has_looked = False
+        self._done = 0
+        self._block_size = 1
+
+    def close(self) -> None:
+        """Throw away what was found out."""
+        if self._present is not None:
+            self._present.close()
+
+    def check_source(self) -> None:
+        """Check that the source may have what the snapshot tells of.
+
+        Raises:
+            RefusedError: it holds another file system, and there are no hashes by which to tell.
+        """
+        found = None
+        with contextlib.suppress(*OF_ONE_FILE):
+            found = found_in(self._source.reader)
+        snapshot = self._saved.snapshot
+        if found is not None:
+            self._block_size = found.block_size or 1
+        if found is not None and telling_uuid(found.uuid) == snapshot.fs_uuid:
+            return
+        holds = "no file system that is known" if found is None else f"{found.type} {found.uuid}"
+        why = f"it holds {holds}, and the snapshot is of {snapshot.fs_type} {snapshot.fs_uuid}"
+        if not snapshot.has_hashes:
+            raise RefusedError(
+                self._source.name, 0, f"{why}: without hashes nothing would tell what came back"
+            )
+        self._telling.tell(f"{self._source.name}: {why}")
+
+    def recover(self, files: Iterable[tuple[SavedName, str]]) -> Iterator[Outcome]:
+        """Get files back, one after the other; at the end all of them are on the disk.
+
+        Args:
+            files: regular files, and the paths that they go to, in directories that are there.
+
+        Raises:
+            TargetError: there is something already.
+            OSError: a target cannot be written.
+            CatalogError: the catalog is damaged.
+        """
+        chosen = list(files)
+        self._chosen = [name.inode for name, _path in chosen]
+        self._telling.size(sum(name.size for name, _path in chosen))
+        for name, path in chosen:
+            yield self._recover(name, path)
+            self._done += name.size
+            self._telling.done(self._done)
+        self._target.sync()
+
+    def _recover(self, name: SavedName, path: str) -> Outcome:
+        self._target.check(path)
+        file = self._saved.file(name.inode)
+        if file is None:
+            return self._absent(name, "where it lay was not kept: see what the snapshot said of it")
+        if not self._source.has_unused and file.data is None:
+            what = "has only what files use, and no blocks of deleted ones"
+            return self._absent(name, f"{self._source.name} ({self._source.kind}) {what}")
+        if file.why is not None:
+            return self._absent(name, file.why)
+        if file.data is not None:
+            return self._from_catalog(name, path, file.data)
+        if file.hashes is None and file.runs:
+            self._look()
+        with contextlib.suppress(_NotWholeError):
+            return self._whole(name, path, file)
+        return self._in_part(name, path, file)
+
+    def _absent(self, name: SavedName, why: str) -> Outcome:
+        return self._hinted(Outcome(name.path, name.size, Verdict.ABSENT, None, (), why))
+
+    def _from_catalog(self, name: SavedName, path: str, data: bytes) -> Outcome:
+        """Write a file that lay nowhere as it was: the catalog has what it held."""
+        with self._target.writing(path, len(data), self._mode(name), name.mtime_ns) as fd:
+            write_all(fd, memoryview(data), 0)
+        detail = "the snapshot itself has what it held"
+        return Outcome(name.path, len(data), Verdict.VERIFIED, path, (), detail)
+
+    def _whole(self, name: SavedName, path: str, file: SavedFile) -> Outcome:
+        """Write a file under its own name.
+
+        Raises:
+            _NotWholeError: it is not to have that.
+        """
+        with self._target.writing(path, file.size, self._mode(name), name.mtime_ns) as fd:
+            ranges = self._read(name, file, fd)
+            verdict = verdict_of(ranges)
+            if verdict not in _IS_WHOLE:
+                raise _NotWholeError
+        told = tuple(each for each in ranges if each.cause not in _TOLD)
+        detail = ""
+        if verdict is Verdict.UNVERIFIABLE:
+            detail = "there are no hashes: whether it is what it was cannot be known"
+        return self._hinted(Outcome(name.path, file.size, verdict, path, told, detail))
+
+    def _in_part(self, name: SavedName, path: str, file: SavedFile) -> Outcome:
+        """Write what there is of a file, and which bytes of it are not."""
+        self._look()
+        with contextlib.ExitStack() as stack:
+            ranges = self._read(name, file, None)
+            verdict = verdict_of(ranges)
+            output = None
+            if verdict not in _IS_NOTHING:
+                output = f"{path}{PARTIAL}"
+                fd = stack.enter_context(
+                    self._target.writing(output, file.size, self._mode(name), name.mtime_ns)
+                )
+                # What is there may have changed since: what counts is what is written.
+                ranges = self._read(name, file, fd)
+                verdict = verdict_of(ranges)
+                for each in ranges:
+                    if each.cause is Cause.OTHERS:
+                        _clear(fd, each)
+            told = tuple(each for each in ranges if each.cause not in _TOLD)
+            outcome = self._hinted(Outcome(name.path, file.size, verdict, output, told))
+        if output is not None:
+            self._target.write_map(f"{path}{MAP}", outcome, self._saved.snapshot.name)
+        return outcome
+
+    def _read(self, name: SavedName, file: SavedFile, fd: int | None) -> list[Range]:
+        def write(offset: int, data: memoryview) -> None:
+            if fd is not None:
+                write_all(fd, data, offset)
+
+        ranges = read_file(self._source.reader, file, write)
+        if self._wanted is None:
+            return ranges
+
+        def owners(start: int, stop: int) -> Iterator[tuple[int, int, int, bytes]]:
+            assert self._wanted is not None
+            assert self._present is not None
+            for held in self._wanted.holders(start, stop):
+                if self._is_another(name, held.inode, held.start, held.stop):
+                    yield *held, self._present.name_of(held.inode)
+
+        return with_owners(ranges, owners)
+
+    def _is_another(self, name: SavedName, inode: int, start: int, stop: int) -> bool:
+        """Tell whether bytes that belong to a file now belong to another than then."""
+        assert self._present is not None
+        if inode == name.inode:
+            now = self._present.find(name.path)
+            if now is not None and now.inode == inode:
+                return False
+            # A number is given again: what has other times is another file.
+            path = self._present.name_of(inode)
+            now = self._present.find(path) if path else None
+            return now is None or (now.size, now.mtime_ns) != (name.size, name.mtime_ns)
+        # Files may share bytes, and did so then.
+        before = self._saved.file(inode)
+        if before is None or before.runs is None:
+            return True
+        return not any(
+            place <= start and stop <= place + length
+            for _start, length, place in before.runs
+            if place >= 0
+        )
+
+    def _look(self) -> None:
+        """Find out to which files the bytes belong now that are to come back, once."""
+        if self._has_looked:
+            return
+        self._has_looked = True
+        wanted = Wanted(self._ranges(), self._block_size)
+        try:
+            self._present = look(self._source, wanted, self._telling)
+        except OF_ONE_FILE as error:
+            self._telling.tell(
+                f"{self._source.name}: to which files blocks belong now cannot be told: {error}"
+            )
+        else:
+            self._wanted = wanted
+
+    def _ranges(self) -> Iterator[tuple[int, int]]:
+        for inode in set(self._chosen):
+            file = self._saved.file(inode)
+            if file is not None:
+                for _start, length, place in file.runs or ():
+                    if place >= 0:
+                        yield place, length
+
+    def _mode(self, name: SavedName) -> int:
+        # Of a file system without owners, permissions stand for nothing.
+        has_owners = self._saved.snapshot.fs_type in {"ext", "xfs"}
+        return stat.S_IMODE(name.mode) & 0o777 if has_owners else 0o666
+
+    def _hinted(self, outcome: Outcome) -> Outcome:
+        """Return an outcome that offers older backups of the file, where it is not whole."""
+        if outcome.verdict is Verdict.VERIFIED:
+            return outcome
+        backups = self._saved.backups(outcome.path)
+        if not backups:
+            return outcome
+        offer = f"backups that have it: {', '.join(backups)} (`imgcat cp`)"
+        return outcome._replace(detail="; ".join(filter(None, [outcome.detail, offer])))
+
+
+def _clear(fd: int, each: Range) -> None:
+    """Write zeros in place of bytes that are another file's."""
+    zeros = memoryview(bytes(min(each.stop - each.start, 1 << 20)))
+    for at in range(each.start, each.stop, len(zeros)):
+        write_all(fd, zeros[: each.stop - at], at)
+
+
+def gone(saved: Saved, present: Present, top: SavedName) -> Iterator[SavedName]:
+    """Yield the files below a directory, or the file itself, whose paths lead nowhere now."""
+    names = saved.below(top) if stat.S_ISDIR(top.mode) else iter([top])
+    for name in names:
+        if not stat.S_ISDIR(name.mode) and present.find(name.path) is None:
+            yield name
+
+
+def output_of(out: str, name: SavedName) -> str:
+    """Return where one file goes to: into a directory, or under a name."""
+    if os.path.isdir(out):
+        return os.path.join(out, os.fsdecode(os.path.basename(name.path)))
+    return out

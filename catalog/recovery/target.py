@@ -1,0 +1,200 @@
+"""Where what was got back goes to: never onto what it is got back from."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import secrets
+import stat
+from typing import TYPE_CHECKING, Any
+
+from ...filesystems.errors import RefusedError
+from ...filesystems.mounts import below
+from ...filesystems.names import shown
+from ...formats.files.new_file import DESCRIPTORS, NO_UNNAMED_FILES, TargetError, new_file
+from .records import Cause
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .records import Outcome, Range
+    from .source import Source
+
+PARTIAL, MAP = ".partial", ".partial.map"
+"""What the names end with of what did not come back whole, and of what tells which bytes did."""
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_UNNAMED = os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+class Target:
+    """Takes files. For one thread.
+
+    Args:
+        source: what is got back from.
+        force: replace files that are there.
+    """
+
+    def __init__(self, source: Source, *, force: bool) -> None:
+        self._source = source
+        self._force = force
+        self._allowed: dict[int, str] = {}
+
+    def check(self, path: str) -> None:
+        """Check that what is written to a path does not come to lie on the source.
+
+        Raises:
+            RefusedError: it does.
+            OSError: its directory is not there.
+        """
+        directory = os.path.dirname(os.path.abspath(path))
+        status = os.stat(directory)
+        if os.path.exists(path):
+            self._check_itself(path)
+        if status.st_dev in self._allowed:
+            return
+        found = below(directory)
+        if self._source.device in found.devices or self._source.files & found.files:
+            raise self._refused(path)
+        self._allowed[status.st_dev] = directory
+
+    def make_directory(self, path: str) -> None:
+        """Make a directory, or take one that is there.
+
+        Raises:
+            RefusedError: it would lie on the source.
+            OSError: it cannot be made; or a link is called so, which may lead anywhere.
+        """
+        self.check(path)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path)
+        if not stat.S_ISDIR(os.lstat(path).st_mode):
+            raise NotADirectoryError(20, "is there, and is no directory", path)
+        self.check(os.path.join(path, "any"))
+
+    @contextlib.contextmanager
+    def writing(self, path: str, size: int, mode: int, mtime_ns: int | None) -> Iterator[int]:
+        """Give a descriptor to write a file with, which gets its name once it is whole.
+
+        Args:
+            path: the file.
+            size: its bytes.
+            mode: its permissions.
+            mtime_ns: when it was written; None where that is not known.
+
+        Raises:
+            TargetError: it is there already.
+            OSError: it cannot be written.
+        """
+        self._check_free(path)
+        with self._opened(path, mode) as fd:
+            os.ftruncate(fd, size)
+            yield fd
+            if mtime_ns is not None:
+                os.utime(fd, ns=(mtime_ns, mtime_ns))
+
+    def sync(self) -> None:
+        """Have all that was written come to the disk.
+
+        Raises:
+            OSError: it does not.
+        """
+        for directory in self._allowed.values():
+            fd = os.open(directory, _DIRECTORY)
+            try:
+                if _LIBC.syncfs(fd):
+                    raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), directory)
+            finally:
+                os.close(fd)
+
+    def _check_free(self, path: str) -> None:
+        if not self._force and os.path.lexists(path):
+            raise TargetError(f"{path}: is there already: --force replaces it")
+
+    @contextlib.contextmanager
+    def _opened(self, path: str, mode: int) -> Iterator[int]:
+        """Give a file without a name, where there can be one, which gets its name at the end."""
+        directory = os.open(os.path.dirname(os.path.abspath(path)), _DIRECTORY)
+        try:
+            fd = os.open(".", _UNNAMED, mode, dir_fd=directory)
+        except OSError as error:
+            os.close(directory)
+            if error.errno not in NO_UNNAMED_FILES:
+                raise
+            with new_file(path, force=self._force, mode=mode) as fd:
+                yield fd
+            return
+        try:
+            yield fd
+            self._name(fd, directory, path)
+        finally:
+            os.close(fd)
+            os.close(directory)
+
+    def _name(self, fd: int, directory: int, path: str) -> None:
+        itself, name = f"{DESCRIPTORS}/{fd}", os.path.basename(path)
+        try:
+            # With a directory to go from, Python has the link followed.
+            os.link(itself, name, dst_dir_fd=directory, follow_symlinks=True)
+        except FileExistsError:
+            self._check_free(path)
+            # What is there can be replaced by what has a name only.
+            fresh = f".imgcat-{secrets.token_hex(8)}"
+            os.link(itself, fresh, dst_dir_fd=directory, follow_symlinks=True)
+            os.rename(fresh, name, src_dir_fd=directory, dst_dir_fd=directory)
+
+    def write_map(self, path: str, outcome: Outcome, snapshot: str) -> None:
+        """Write which bytes of a file did not come back. Raises as `writing`."""
+        found = {
+            "snapshot": snapshot,
+            "path": "/" + shown(outcome.path),
+            "source": self._source.name,
+            "size": outcome.size,
+            "verdict": outcome.verdict.value,
+            "ranges": [range_fields(each) for each in outcome.ranges],
+        }
+        self._check_free(path)
+        with self._opened(path, 0o666) as fd:
+            write_all(fd, memoryview(json.dumps(found, indent=2).encode() + b"\n"), 0)
+
+    def _check_itself(self, path: str) -> None:
+        status = os.stat(path)
+        if stat.S_ISBLK(status.st_mode):
+            raise RefusedError("output", 0, f"{path}: is a device: files are not written over it")
+        if (status.st_dev, status.st_ino) in self._source.files:
+            raise self._refused(path)
+
+    def _refused(self, path: str) -> RefusedError:
+        return RefusedError(
+            "output", 0,
+            f"{path}: lies on {self._source.name}, out of which files are got back: what is written"
+            " there may take the place of their blocks: write to another disk",
+        )  # fmt: skip
+
+
+def range_fields(each: Range) -> dict[str, Any]:
+    """Return a range as JSON has it."""
+    is_others = each.cause is Cause.OTHERS
+    return {
+        "start": each.start,
+        "stop": each.stop,
+        "place": each.place if each.place >= 0 else None,
+        "cause": each.cause.value,
+        "owner": "/" + shown(each.owner) if is_others and each.owner else None,
+        "owner_inode": each.inode if is_others else None,
+    }
+
+
+def write_all(fd: int, data: memoryview, offset: int) -> None:
+    """Write all bytes at an offset.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    while data:
+        count = os.pwrite(fd, data, offset)
+        data, offset = data[count:], offset + count

@@ -2,9 +2,9 @@
 
 A hundred file systems with five generations of 100,000 files each, 50 million file-versions, go
 into a catalog through what `imgcat index` writes with; then it is measured what they take, and how
-long questions take. Names and directories are those of this machine's own files, so that their lengths
-and how they repeat are real; file systems share 60 % of names, and 5 % of files change from one
-generation to the next.
+long questions take. Names and directories are those of this machine's own files, so that their
+lengths and how they repeat are real; file systems share 60 % of names, and 5 % of files change from
+one generation to the next.
 """
 
 from __future__ import annotations

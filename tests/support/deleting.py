@@ -282,8 +282,9 @@ class Story:
             found[verdict] = found.get(verdict, 0) + 1
             bad = [_Range(**one) for one in each["ranges"]]
             for one in bad:
-                assert before[one.place : one.place + one.stop - one.start] == (
-                    data[one.start : one.stop]
+                assert (
+                    before[one.place : one.place + one.stop - one.start]
+                    == (data[one.start : one.stop])
                 ), "it lay elsewhere"
                 self._check_cause(one, now)
             for start, stop, place in _joined(bad):

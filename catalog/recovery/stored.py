@@ -111,7 +111,7 @@ def forget(catalog: Catalog, name: str) -> None:
         driver_connection(connection).execute(
             "DELETE FROM file_generations WHERE id = ?", (found.generation_id,)
         )
-    catalog.purge_leftovers()
+    catalog.purge()
 
 
 class Saved:

@@ -27,6 +27,7 @@ import row_containers_memory
 import row_containers_read
 import row_disks
 import row_files
+import row_index
 import row_ls
 import row_mount
 import row_nbd
@@ -49,7 +50,7 @@ _QUESTIONS = (
     row_mount, row_read, row_buffered, row_random, row_verify, row_add, row_ntfsclone,
     row_partimage, row_ls, row_version, row_containers_add, row_containers_read,
     row_containers_memory, row_containers_fleet, row_containers_beside, row_repack, row_sealed,
-    row_disks, row_nbd, row_files,
+    row_disks, row_nbd, row_files, row_index,
 )  # fmt: skip
 _NAMES = [name for question in _QUESTIONS for name in question.NAMES]
 

@@ -73,11 +73,11 @@ def measure(bench: Bench) -> Iterator[Row]:
     ):
         rate, beside = _MANY / taken[key], _MANY / taken["find"]
         say(f"  {name}: {rate:,.0f} files/s, wanted {wanted:,}")
-        yield limited_below(
+        yield faster(
             name,
-            f"{what} {_MANY:,} files, start of the program and all (at least {wanted:,} files/s);"
-            " beside it `find -printf` over a kernel's mount",
-            rate, beside, wanted,
+            f"{what} {_MANY:,} files, start of the program and all: the ratio is to {wanted:,}"
+            " files/s; beside it `find -printf` over a kernel's mount",
+            f"{rate:,.0f} files/s", f"{beside:,.0f} files/s", rate / wanted, 1,
         )  # fmt: skip
     yield from _memory(shop, catalog_with(first))
     first.unlink()

@@ -108,6 +108,14 @@ def parts_of(loop: Loop) -> list[tuple[str, int]]:
     return found
 
 
+def backing_file(device: int) -> Iterator[FileIdentity]:
+    """Yield the file that a loop device shows, or that the disk of its partition does."""
+    directory = os.path.realpath(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}")
+    for each in (directory, os.path.dirname(directory)):
+        with contextlib.suppress(OSError):
+            yield _identity(os.stat(_text(f"{each}/loop/backing_file")))
+
+
 class Below(NamedTuple):
     """What the bytes of a path come to lie on.
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ...filesystems.errors import RefusedError
 from ...filesystems.mounted import READ
-from ...filesystems.mounts import Mount, loops_of, mounts, mounts_of, parts_of
+from ...filesystems.mounts import Mount, backing_file, loops_of, mounts, mounts_of, parts_of
 from ...filesystems.names import shown
+from ...formats.errors import NotThisFormatError
 from ...formats.opening import open_image as open_file
 from ...formats.raw import reader as raw
 from ...formats.sources.device import DeviceSource
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ...filesystems.mounts import FileIdentity
+    from ...formats.image import Image
     from ...formats.reader import ImageReader
     from ..records import ImageRecord
     from ..store import Catalog
@@ -42,7 +44,7 @@ class Source(NamedTuple):
         reader: reads it. Of a device past what is kept of it in memory.
         mount: where its file system is mounted; None where it is not, or is read as if it were not.
         device: of a device, its number.
-        files: of an image, its files.
+        files: of an image, its files; of a loop device, the one that it shows.
         has_unused: whether it has bytes that no file uses, as of deleted files.
     """
 
@@ -113,7 +115,8 @@ def _device(path: str, *, alone: bool) -> Iterator[Source]:
         with _claimed(path, wanted=alone and mount is None and not _is_shown(number)):
             info = raw.scan(source).info
             reader = raw.open_reader(source, info.layout, None)  # type: ignore[arg-type]
-            yield Source(os.path.abspath(path), DEVICE, reader, mount, number)
+            files = frozenset(backing_file(number))
+            yield Source(os.path.abspath(path), DEVICE, reader, mount, number, files)
     finally:
         source.close()
 
@@ -174,13 +177,21 @@ def _file(path: str, *, alone: bool) -> Iterator[Source]:
         with _device(loop, alone=alone) as source:
             yield source
         return
-    with open_file(path) as image:
+    with _opened(path) as image:
         status = os.stat(path)
         files = frozenset({(status.st_dev, status.st_ino)})
         kind = image.info.format
         yield Source(
             os.path.abspath(path), kind, image.reader, files=files, has_unused=kind in _WHOLE
         )
+
+
+def _opened(path: str) -> Image:
+    """Open a file; what begins like no image is taken for a volume, whose beginning is lost."""
+    try:
+        return open_file(path)
+    except NotThisFormatError:
+        return open_file(path, is_raw=True)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import xxhash
 
 from ...filesystems.copying import OF_ONE_FILE
-from .runs import NO_HASH, PIECE
+from .runs import HASH_SIZE, NO_HASH, PIECE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -131,9 +131,14 @@ def _hash_window(
         reader.read_into(view, start)
     except OF_ONE_FILE:
         return _hash_readable(reader, window, put)
+    first, found = window[0].piece, bytearray()
     for job in window:
+        if job.piece != first + len(found) // HASH_SIZE:
+            put(first, bytes(found))
+            first, found = job.piece, bytearray()
         at = job.place - start
-        put(job.piece, hashes_of(view[at : at + job.length]))
+        found += hashes_of(view[at : at + job.length])
+    put(first, bytes(found))
     return sum(job.length for job in window), []
 
 

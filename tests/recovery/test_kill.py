@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import subprocess
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -46,7 +47,9 @@ def kill_often(program: Program, place: Path, times: int) -> None:
     scratch = place / "scratch"
     scratch.mkdir()
     program.environment |= {"TMPDIR": str(scratch), "SQLITE_TMPDIR": str(scratch)}
+    begun = time.monotonic()
     program.run("snapshot", raw, "--name", "first", "--hash")
+    seconds = time.monotonic() - begun
     before = counts(program)
     whole = dict(before)
     moments = random.Random(7)
@@ -56,7 +59,7 @@ def kill_often(program: Program, place: Path, times: int) -> None:
             "snapshot", raw, "--name", f"s{number}", "--hash", stderr=subprocess.DEVNULL
         )
         try:
-            process.wait(moments.uniform(0.1, 1.6))
+            process.wait(moments.uniform(0.2 * seconds, 1.3 * seconds))
         except subprocess.TimeoutExpired:
             os.kill(process.pid, signal.SIGKILL)
             process.wait()

@@ -25,8 +25,8 @@ _WINDOW = 4 << 20
 _GAP = PIECE
 """Bytes between two runs that are read with them: that takes less time than to begin anew."""
 
-_THREADS = 3
-"""Two read, while what another has read is hashed."""
+_THREADS = 2
+"""One reads while what the other has read is hashed."""
 
 _AHEAD = 2 * _THREADS
 

@@ -85,11 +85,15 @@ def open_source(catalog: Catalog | None, name: str, *, alone: bool = False) -> I
             yield source
         return
     image_id = None if catalog is None else _find(catalog, name)
+    is_file = status is not None and stat.S_ISREG(status.st_mode)
+    if image_id is not None and is_file and _is_at(catalog, image_id, name):
+        # It has changed since it was scanned, as disks do: what is told of it then is not asked.
+        image_id = None
     if image_id is not None:
         assert catalog is not None
         with _image(catalog, image_id, alone=alone) as source:
             yield source
-    elif status is not None and stat.S_ISREG(status.st_mode):
+    elif is_file:
         with _file(name, alone=alone) as source:
             yield source
     else:
@@ -104,6 +108,13 @@ def _find(catalog: Catalog, name: str) -> int | None:
         return catalog.resolve(name)
     except ImageNotFoundError:
         return None
+
+
+def _is_at(catalog: Catalog | None, image_id: int, path: str) -> bool:
+    """Tell whether a path leads to the file of an image, and not only its name is the same."""
+    assert catalog is not None
+    known = catalog.get(image_id).row.path
+    return known is not None and os.path.exists(known) and os.path.samefile(known, path)
 
 
 @contextlib.contextmanager

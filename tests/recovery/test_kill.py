@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from support.program import wait_until
+from support.unmounting import wait_until_free
 from support.volumes import MIB, quiet
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def kill_often(program: Program, place: Path, times: int) -> None:
             process.wait()
             killed += 1
         # Its worker ends with it.
-        wait_until(lambda: not _has_worker(raw), "its reader has ended", 30)
+        wait_until_free(raw)
         assert os.listdir(scratch) == []
         names = {each["name"] for each in program.json("snapshot")}
         if f"s{number}" in names:
@@ -82,13 +82,6 @@ def kill_often(program: Program, place: Path, times: int) -> None:
     beside = {name for name in os.listdir(program.home) if name.startswith("catalog.db")}
     assert beside <= {"catalog.db", "catalog.db-wal", "catalog.db-shm"}
     print(f"killed {killed} times, done {done} times")
-
-
-def _has_worker(raw: Path) -> bool:
-    found = subprocess.run(
-        ["fuser", raw], capture_output=True, text=True, check=False
-    ).stdout.split()
-    return bool(found)
 
 
 def test_a_snapshot_that_is_killed_leaves_nothing(program: Program, tmp_path: Path) -> None:

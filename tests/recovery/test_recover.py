@@ -382,6 +382,26 @@ def test_an_image_of_used_blocks_is_refused_and_the_older_backup_offered(
     assert not (tmp_path / "out").exists()
 
 
+def test_an_image_that_was_written_since_it_was_added(program: Program, tmp_path: Path) -> None:
+    raw = ext4(tmp_path, files={"x": BYTES})
+    program.run("add", "-q", raw)
+    program.run("snapshot", raw, "--name", "s", "--hash")
+    with loop_mounted(raw, tmp_path / "mount") as top:
+        (top / "x").unlink()
+        (top / "y").write_bytes(b"y")
+    # The catalog knows it as it was; a disk is written, or nothing would have to come back.
+    program.run("recover", "s:/x", "-o", tmp_path / "out")
+    assert (tmp_path / "out").read_bytes() == BYTES
+    assert (
+        "rescan"
+        in program.run("recover", "s:/x", "--from", "disk", "-o", tmp_path / "again", code=5).stderr
+    )
+    program.run("rescan", "-q", "disk")
+    program.run("recover", "s:/x", "--from", "disk", "-o", tmp_path / "again")
+    # What a snapshot has is found as what an image has.
+    assert [each["path"] for each in program.json("find", "x")] == ["/x"]
+
+
 @pytest.mark.parametrize("form", ["vpc", "qcow2"])
 def test_from_virtual_disks(program: Program, tmp_path: Path, form: str) -> None:
     raw = ext4(tmp_path, files={"x": BYTES, "gone": BYTES[::-1]})

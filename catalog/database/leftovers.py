@@ -24,9 +24,11 @@ _NOTED = """
 """
 _DIRECTORY_IS_USED = """
     SELECT EXISTS (SELECT 1 FROM file_directories WHERE parent_id = ?1)
-        OR EXISTS (SELECT 1 FROM file_lineages JOIN file_versions
-                   ON lineage_id = file_lineages.id AND directory_id = ?1)
+        OR EXISTS (SELECT 1 FROM file_lineages CROSS JOIN file_versions
+                   WHERE lineage_id = file_lineages.id AND directory_id = ?1)
 """
+"""CROSS: in that order, a look-up for each file system; else all versions are read."""
+
 _NAME_IS_USED = "SELECT EXISTS (SELECT 1 FROM file_versions WHERE name_id = ?)"
 _OF_DIRECTORY = "SELECT parent_id, name_id FROM file_directories WHERE id = ?"
 

@@ -23,6 +23,17 @@ def kept_name(name: bytes) -> Name:
         return name
 
 
+def kept_names(names: list[bytes]) -> list[Name]:
+    """Return names, none of which has a ``/`` in it, as the catalog has them."""
+    if not names:
+        return []
+    try:
+        # Most are UTF-8, and all at once are quicker.
+        return list(b"/".join(names).decode().split("/"))
+    except UnicodeDecodeError:
+        return [kept_name(name) for name in names]
+
+
 def raw_name(name: Name) -> bytes:
     """Return the bytes of a name out of the catalog."""
     return name.encode() if isinstance(name, str) else name

@@ -12,7 +12,7 @@ from array import array
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...filesystems.worker.wire import NO_TIME
-from ..database.file_names import hash_of, id_of, kept_name
+from ..database.file_names import hash_of, id_of, kept_names
 from .records import ROOT
 
 if TYPE_CHECKING:
@@ -119,6 +119,8 @@ class Aside:
         self._ids: dict[Name, int] = {}
         self._known = array("q", [ROOT])
         self._new_rows: list[tuple[Any, ...]] = []
+        self._new_names: list[tuple[int, int, Name]] = []
+        self._new_directories: list[tuple[int, int, int, int]] = []
         self._ended_rows: list[tuple[int, int]] = []
 
     def close(self) -> None:
@@ -129,15 +131,20 @@ class Aside:
         """Take every directory of the file system; see `walking.walk`. Raises what that does."""
         for directory in directories:
             self._compare_one(directory)
-            if len(self._new_rows) >= _AT_ONCE or len(self._ended_rows) >= _AT_ONCE:
+            laid = len(self._new_rows) + len(self._ended_rows) + len(self._new_directories)
+            if laid >= _AT_ONCE:
                 self._lay_aside()
         self._lay_aside()
 
     # -- what was found --------------------------------------------------------
 
-    def new_names(self) -> Iterator[tuple[int, int, Name]]:
-        """Yield the names that the catalog has not: the id here, from 1 on, hash and name."""
-        return self._aside.execute("SELECT id, hash, name FROM names ORDER BY id")
+    def new_names(self, above: int = 0) -> Iterator[tuple[int, int, Name]]:
+        """Yield the names that the catalog has not: id, hash and name.
+
+        Args:
+            above: what is added to ids, which are from 1 on.
+        """
+        return self._aside.execute("SELECT id + ?, hash, name FROM names ORDER BY id", (above,))
 
     def known_names(self) -> Iterator[tuple[int, int]]:
         """Yield id and hash of the names of the catalog that new rows have."""
@@ -169,6 +176,7 @@ class Aside:
         else:
             found = self._new_name(name, hashed)
         if len(self._ids) >= _MOST_NAMES:
+            self._lay_names_aside()
             self._ids.clear()
         self._ids[name] = found
         return found
@@ -178,19 +186,20 @@ class Aside:
     def _new_name(self, name: Name, hashed: int) -> int:
         if self.names >= _MOST_NAMES:
             # It may be one of those that are not at hand any more.
+            self._lay_names_aside()
             row = self._aside.execute(
                 "SELECT id FROM names WHERE hash = ? AND name = ?", (hashed, name)
             ).fetchone()
             if row is not None:
                 return -int(row[0])
         self.names += 1
-        self._aside.execute("INSERT INTO names VALUES (?, ?, ?)", (self.names, hashed, name))
+        self._new_names.append((self.names, hashed, name))
         return -self.names
 
     def _compare_one(self, directory: WalkedDirectory) -> None:
         number = directory.number
         known = self._known[number]
-        names = [kept_name(name) for name in directory.names]
+        names = kept_names(directory.names)
         self.files += len(names)
         times: list[int | None] = list(directory.times)
         if NO_TIME in times:
@@ -224,12 +233,9 @@ class Aside:
         rows = dict(self._catalog.execute(_CHILDREN, (known,))) if known else {}
         first = len(self._known)
         self._known.extend(rows.get(name, 0) for name in inside)
-        self._aside.executemany(
-            "INSERT INTO directories VALUES (?, ?, ?, ?)",
-            (
-                (first + place, number, self.name_id(name), self._known[first + place])
-                for place, name in enumerate(inside)
-            ),
+        self._new_directories += (
+            (first + place, number, self.name_id(name), self._known[first + place])
+            for place, name in enumerate(inside)
         )
 
     def _end(
@@ -252,6 +258,13 @@ class Aside:
     def _lay_aside(self) -> None:
         self.added += len(self._new_rows)
         self.ended += len(self._ended_rows)
-        self._aside.executemany("INSERT INTO added VALUES (?, ?, ?, ?, ?, ?, ?)", self._new_rows)
-        self._aside.executemany("INSERT INTO ended VALUES (?, ?)", self._ended_rows)
-        self._new_rows, self._ended_rows = [], []
+        self._lay_names_aside()
+        insert = self._aside.executemany
+        insert("INSERT INTO directories VALUES (?, ?, ?, ?)", self._new_directories)
+        insert("INSERT INTO added VALUES (?, ?, ?, ?, ?, ?, ?)", self._new_rows)
+        insert("INSERT INTO ended VALUES (?, ?)", self._ended_rows)
+        self._new_directories, self._new_rows, self._ended_rows = [], [], []
+
+    def _lay_names_aside(self) -> None:
+        self._aside.executemany("INSERT INTO names VALUES (?, ?, ?)", self._new_names)
+        self._new_names = []

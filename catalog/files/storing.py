@@ -224,13 +224,16 @@ class _Writer:
     def _write_names(self) -> array[int]:
         """Write the names that are new, and return the ids of all, by their ids aside."""
         (last,) = self._driver.execute("SELECT coalesce(max(id), 0) FROM file_names").fetchone()
+        if self._is_same:
+            names.insert(self._driver, self._aside.new_names(last))
+            return array("q", range(last, last + self._aside.names + 1))
         found = array("q", [0])
 
         def fresh() -> Iterator[tuple[int, int, names.Name]]:
             nonlocal last
             for _aside_id, hashed, name in self._aside.new_names():
                 # Others may have written it meanwhile.
-                known = None if self._is_same else names.id_of(self._driver, name)
+                known = names.id_of(self._driver, name)
                 if known is None:
                     last += 1
                     yield last, hashed, name

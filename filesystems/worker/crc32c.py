@@ -22,7 +22,8 @@ def _table() -> tuple[int, ...]:
     return tuple(found)
 
 
-_TABLE = _table()
+TABLE = _table()
+"""What each byte leaves."""
 
 
 def crc32c(seed: int, data: bytes) -> int:
@@ -33,7 +34,7 @@ def crc32c(seed: int, data: bytes) -> int:
         seed = 0
     value = seed
     for byte in data:
-        value = value >> 8 ^ _TABLE[(value ^ byte) & 0xFF]
+        value = value >> 8 ^ TABLE[(value ^ byte) & 0xFF]
     return value
 
 

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 from ..errors import DamagedError, RefusedError
 from .driver import Content, check_all_was_read
 from .ext_attributes import ExtAttributes
+from .ext_checksums import ExtChecksums
 from .ext_inode import EXTENTS_FLAG, BlockMaps, Inode
 from .ext_journal import Journal, ReplayedSource
+from .source import PAGE
 from .wire import ENCRYPTED, LOST, Entry, Times, moment
 
 if TYPE_CHECKING:
@@ -106,7 +108,12 @@ class Ext:
             self._backups = struct.unpack_from("<II", data, 0x24C)
         self._journal = int.from_bytes(data[224:228], "little")
         self._tables: dict[int, int] = {}
-        self._maps = BlockMaps(source, self.block_size, self._first_block, self.blocks)
+        self._doubtful: set[int] = set()
+        features = compat, incompat, ro_compat
+        self.checksums = ExtChecksums(data, features, self.block_size, self._inode_size)
+        self._maps = BlockMaps(
+            source, self.block_size, self._first_block, self.blocks, self.checksums
+        )
         self._attributes = ExtAttributes(self)
 
     def replayed(self, source: Source) -> ReplayedSource:
@@ -131,7 +138,7 @@ class Ext:
 
         Raises:
             FileNotFoundError: there is none of this number.
-            DamagedError: its place is outside of the volume.
+            DamagedError: its place is outside of the volume, or its checksum is wrong.
         """
         if not 0 < number <= self._inodes:
             raise FileNotFoundError(f"there is no inode {number}")
@@ -140,14 +147,25 @@ class Ext:
         if table is None:
             table = self._tables[group] = self._table(group)
         offset = table + index * self._inode_size
-        page, at = divmod(offset, 1 << 16)
+        page, at = divmod(offset, PAGE)
+        whole: memoryview | None = None
         try:
-            data = self._source.page(page)[at : at + self._inode_size]
+            whole = self._source.page(page)
+            data = whole[at : at + self._inode_size]
         except DamagedError:
             # What is missing of the page may be none of this inode.
             data = memoryview(self._source.read(offset, self._inode_size))
         if len(data) < self._inode_size:
             raise DamagedError("ext.inode", offset, f"inode {number} is outside of the volume")
+        if self.checksums.has_inodes:
+            inodes = range(table, table + self._per_group * self._inode_size)
+            try:
+                self.checksums.check_inode(number, data, offset, inodes, whole)
+            except DamagedError as error:
+                if group not in self._doubtful:
+                    raise
+                what = f"{error.detail}; the descriptor of group {group} has a wrong one too"
+                raise DamagedError(error.structure, offset, what) from None
         return Inode(number, data)
 
     def _table(self, group: int) -> int:
@@ -164,6 +182,8 @@ class Ext:
             block = first * self._blocks_per_group + self._first_block + has_super
         offset = block * self.block_size + index * self._descriptor_size
         data = self._source.read(offset, self._descriptor_size)
+        if not self.checksums.is_right_group(group, data):
+            self._doubtful.add(group)
         found = int.from_bytes(data[8:12], "little")
         if self._descriptor_size >= 64:  # noqa: PLR2004
             found |= int.from_bytes(data[40:44], "little") << 32
@@ -302,12 +322,14 @@ class Ext:
             data[start - offset : start - offset + count] = self._source.read(place, count)
         return bytes(data)
 
-    def large_value(self, number: int, size: int) -> bytes:
-        """Return the value of an attribute that has an inode of its own."""
+    def large_value(self, number: int, size: int, owner: Inode) -> bytes:
+        """Return the value of an attribute of `owner` that has an inode of its own."""
         inode = self.inode(number)
         if not inode.flags & _EA_INODE_FLAG or inode.size != size:
             raise DamagedError(f"ext.inode {number}", 0, "it is no value of an attribute")
-        return self._bytes(inode, 0, size)
+        value = self._bytes(inode, 0, size)
+        self.checksums.check_value(inode, value, owner)
+        return value
 
     def _inline(self, inode: Inode) -> bytes:
         """Return what is in the inode itself: as many bytes as there is room for."""
@@ -379,8 +401,13 @@ class Ext:
             for at in range(0, min(count, max(0, inode.size - start)), size):
                 try:
                     block = self._source.read(place + at, size)
+                    self.checksums.check_directory(inode, block, (start + at) // size, place + at)
                 except DamagedError as error:
-                    tell(f"directory {inode.number}: {error}")
+                    stop = start + at + size
+                    tell(
+                        f"directory {inode.number}: what is in [{start + at}, {stop}) is lost:"
+                        f" {error}"
+                    )
                     continue
                 yield from self._names_in(block, inode, start + at, tell)
 

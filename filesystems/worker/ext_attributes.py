@@ -70,7 +70,7 @@ class ExtAttributes:
         start = _OLD_SIZE + extra
         if start + 8 > len(data) or int.from_bytes(data[start : start + 4], "little") != _MAGIC:
             return
-        yield from self._entries(data[start + 4 :], 0, 0)
+        yield from self._entries(inode, data[start + 4 :], 0)
 
     def _in_block(self, inode: Inode) -> Iterator[tuple[int, bytes, bytes]]:
         low = int.from_bytes(inode.data[104:108], "little")
@@ -80,18 +80,21 @@ class ExtAttributes:
         block = self._volume.block(number)
         if int.from_bytes(block[:4], "little") != _MAGIC:
             raise DamagedError("ext.xattr", number * len(block), "is no block of attributes")
-        yield from self._entries(block, _HEADER, 0)
+        self._volume.checksums.check_attributes(number, block)
+        yield from self._entries(inode, block, _HEADER)
 
-    def _entries(self, data: bytes, position: int, base: int) -> Iterator[tuple[int, bytes, bytes]]:
+    def _entries(
+        self, owner: Inode, data: bytes, position: int
+    ) -> Iterator[tuple[int, bytes, bytes]]:
         while position + 16 <= len(data) and any(data[position : position + 4]):
             name_length, index, offset, inode, size, _hash = struct.unpack_from(
                 "<BBHIII", data, position
             )
             name = data[position + 16 : position + 16 + name_length]
             if inode:
-                value = self._volume.large_value(inode, size)
+                value = self._volume.large_value(inode, size, owner)
             else:
-                value = data[base + offset : base + offset + size]
+                value = data[offset : offset + size]
                 if len(value) != size:
                     raise DamagedError("ext.xattr", 0, f"the value of {name!r} is cut off")
             yield index, name, value

@@ -14,6 +14,7 @@ from .driver import Runs
 from .wire import ZEROS
 
 if TYPE_CHECKING:
+    from .ext_checksums import ExtChecksums
     from .source import VolumeSource
 
 EXTENTS_FLAG = 0x80000
@@ -73,15 +74,22 @@ class BlockMaps:
         block_size: bytes in a block.
         first_block: the block of the superblock; no file has it.
         blocks: how many there are.
+        checksums: what checks the nodes of extent trees.
     """
 
     def __init__(
-        self, source: VolumeSource, block_size: int, first_block: int, blocks: int
+        self,
+        source: VolumeSource,
+        block_size: int,
+        first_block: int,
+        blocks: int,
+        checksums: ExtChecksums,
     ) -> None:
         self._source = source
         self._size = block_size
         self._first_block = first_block
         self._blocks = blocks
+        self._checksums = checksums
 
     def runs(self, inode: Inode) -> Runs:
         """Return where a file's bytes are, in whole blocks, at least up to its size.
@@ -141,6 +149,7 @@ class BlockMaps:
         seen.add(block)
         try:
             data = self._source.read(block * self._size, self._size)
+            self._checksums.check_extents(inode, data, block * self._size)
             node = _node(inode, data, depth - 1)
         except DamagedError as error:
             self._lose(inode, found, covered.stop, f"block {block} of its extent tree: {error}")

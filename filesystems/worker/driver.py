@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ..errors import DamagedError, RefusedError
 from .wire import LOST, MOST_REASONS, moment
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     Tell = Callable[[str], None]
     """Told what cannot be read, where the rest can."""
+
+    Rows = Callable[[int, Tell], Iterator[Row]]
+    """Gives what a directory has, in short; raises as `Driver.entries`."""
 
 Run = tuple[int, int, int]
 """First byte in the file, how many, and where they lie in the volume: there, `ZEROS` or `LOST`."""
@@ -88,22 +91,17 @@ class Driver(Protocol):
         """Return the names and sizes of the other streams of a file."""
 
 
-@runtime_checkable
-class InShort(Protocol):
-    """A file system that gives what a directory has in short, quicker than whole."""
+def rows_of(driver: Driver) -> Rows:
+    """Return what gives what a directory has in short: a driver may have a quicker way to it."""
 
-    def rows(self, inode: int, tell: Tell) -> Iterator[Row]:
-        """Yield what `Driver.entries` would, in short. Raises as that."""
+    def rows(inode: int, tell: Tell) -> Iterator[Row]:
+        return (
+            (each.name, each.inode, each.size, moment(each.times.modified), each.mode, each.flags)
+            for each in driver.entries(inode, tell)
+        )
 
-
-def rows_of(driver: Driver, inode: int, tell: Tell) -> Iterator[Row]:
-    """Yield what a directory has, in short. Raises as `Driver.entries`."""
-    if isinstance(driver, InShort):
-        return driver.rows(inode, tell)
-    return (
-        (each.name, each.inode, each.size, moment(each.times.modified), each.mode, each.flags)
-        for each in driver.entries(inode, tell)
-    )
+    own: Rows | None = getattr(driver, "rows", None)
+    return own or rows
 
 
 class WithoutExtras:

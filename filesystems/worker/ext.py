@@ -147,20 +147,17 @@ class Ext:
         if table is None:
             table = self._tables[group] = self._table(group)
         offset = table + index * self._inode_size
-        page, at = divmod(offset, PAGE)
-        whole: memoryview | None = None
+        at = offset % PAGE
         try:
-            whole = self._source.page(page)
-            data = whole[at : at + self._inode_size]
+            data = self._source.page(offset // PAGE)[at : at + self._inode_size]
         except DamagedError:
             # What is missing of the page may be none of this inode.
             data = memoryview(self._source.read(offset, self._inode_size))
         if len(data) < self._inode_size:
             raise DamagedError("ext.inode", offset, f"inode {number} is outside of the volume")
         if self.checksums.has_inodes:
-            inodes = range(table, table + self._per_group * self._inode_size)
             try:
-                self.checksums.check_inode(number, data, offset, inodes, whole)
+                self.checksums.check_inode(number, data, offset)
             except DamagedError as error:
                 if group not in self._doubtful:
                     raise
@@ -357,8 +354,16 @@ class Ext:
             data = found.data
             (seconds,) = _MODIFIED.unpack_from(data, 16)
             (more,) = _MODIFIED_MORE.unpack_from(data, 136) if self._has_more_times(data) else (0,)
+            written = _moment(seconds, more)
             flags = ENCRYPTED if found.flags & _ENCRYPT_FLAG else 0
-            yield name, number, found.size, moment(_moment(seconds, more)), found.mode, flags
+            yield (
+                name,
+                number,
+                found.size,
+                moment(written) if more & 3 else written,
+                found.mode,
+                flags,
+            )
 
     def find(self, inode: int, name: bytes) -> Entry | None:
         """Return what a name in a directory leads to."""

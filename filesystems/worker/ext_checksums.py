@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 
 from ..errors import DamagedError
 from .crc32c import crc32c
-from .crc32c_lanes import column, remainders
-from .source import PAGE
 
 if TYPE_CHECKING:
     from .ext_inode import Inode
@@ -30,10 +28,12 @@ _LOW, _HIGH = 124, 130
 """Where an inode has the halves of its checksum; the second one beyond the old size."""
 
 _GENERATION = slice(100, 104)
-_LARGEST_AT_ONCE = 1024
-"""Bytes of an inode of which many are looked at together."""
+_HALF, _EXTRA = struct.Struct("<H"), struct.Struct("<HH")
+_WITH_HIGH = _HIGH + 2 - _OLD_SIZE
+"""Bytes beyond the old size with which an inode has the upper half."""
 
-_MOST_KNOWN = 4096
+_NO_HALF = bytes(2)
+_LOW_HALF = 0xFFFF
 
 _LARGEST_BLOCK = 1 << 16
 _TAIL = 12
@@ -81,8 +81,6 @@ class ExtChecksums:
             _compare("ext.superblock", _SUPERBLOCK, found, stored)
         creator = int.from_bytes(superblock[72:76], "little")
         self.has_inodes = self.is_on and creator == _IS_LINUX
-        self._before = crc32c(self._seed, bytes(8 + inode_size)) if self.has_inodes else 0
-        self._known: dict[int, bytes] = {}
 
     def is_right_group(self, group: int, descriptor: bytes) -> bool:
         """Tell whether the descriptor of a group has the checksum that is stored.
@@ -99,77 +97,33 @@ class ExtChecksums:
 
     # -- inodes --------------------------------------------------------------
 
-    def check_inode(
-        self, number: int, data: memoryview, offset: int, table: range, page: memoryview | None
-    ) -> None:
-        """Check an inode; of the others in its page, it is kept whether they are right.
+    def check_inode(self, number: int, data: memoryview, offset: int) -> None:
+        """Check an inode.
 
         Args:
             number: the inode.
             data: its bytes.
             offset: where in the volume it is.
-            table: where the inodes of its group are in the volume, in bytes.
-            page: the page of the volume that it is in; None where not all of that can be read.
 
         Raises:
             DamagedError: it has another checksum than is stored.
         """
-        if page is not None and self._inode_size <= _LARGEST_AT_ONCE:
-            start = max(table.start, offset // PAGE * PAGE)
-            wrong = self._known.get(start)
-            if wrong is None:
-                stop = min(table.stop, (offset // PAGE + 1) * PAGE)
-                records = bytes(page[start % PAGE : start % PAGE + stop - start])
-                first = number - (offset - start) // self._inode_size
-                wrong = self._keep(start, self._wrong_of(records, first))
-            if not wrong[(offset - start) // self._inode_size]:
-                return
-        # What many at once are not found to be right by may still be: it is this that decides.
-        self._check_alone(number, bytes(data), offset)
-
-    def _keep(self, start: int, wrong: bytes) -> bytes:
-        if len(self._known) >= _MOST_KNOWN:
-            self._known.clear()
-        self._known[start] = wrong
-        return wrong
-
-    def _wrong_of(self, records: bytes, first: int) -> bytes:
-        """Return a byte for each of some inodes: 0 where its checksum is as it is stored.
-
-        Of an inode that has no upper half of a checksum, it may be another one all the same.
-        """
-        size = self._inode_size
-        count = len(records) // size
-        records = records[: count * size]
-        heads = bytearray(8 * count)
-        numbers = struct.pack(f"<{count}I", *range(first, first + count))
-        for place in range(4):
-            heads[place::8] = numbers[place::4]
-            heads[4 + place :: 8] = records[_GENERATION.start + place :: size]
-        halves = [_LOW, _LOW + 1] + ([_HIGH, _HIGH + 1] if size > _OLD_SIZE else [])
-        of_heads = remainders(bytes(heads), 8, frozenset(), behind=size)
-        of_bodies = remainders(records, size, frozenset(halves))
-        ones = int.from_bytes(b"\1" * count, "little")
-        differ = 0
-        for plane, place in enumerate(halves):
-            before = ones * (self._before >> 8 * plane & 0xFF)
-            found = before ^ of_heads[plane] ^ of_bodies[plane]
-            differ |= found ^ column(records, size, place)
-        return differ.to_bytes(count, "little")
-
-    def _check_alone(self, number: int, data: bytes, offset: int) -> None:
-        mask = 0xFFFF
-        body = bytearray(data)
-        (stored,) = struct.unpack_from("<H", data, _LOW)
-        body[_LOW : _LOW + 2] = bytes(2)
-        if len(data) > _OLD_SIZE:
-            (extra,) = struct.unpack_from("<H", data, _OLD_SIZE)
-            if _OLD_SIZE + extra >= _HIGH + 2:
+        raw = bytes(data)
+        number_in_it = number.to_bytes(4, "little")
+        (stored,) = _HALF.unpack_from(raw, _LOW)
+        mask = _LOW_HALF
+        if self._inode_size > _OLD_SIZE:
+            extra, high = _EXTRA.unpack_from(raw, _OLD_SIZE)
+            if extra >= _WITH_HIGH:
+                stored |= high << 16
                 mask = _ALL
-                stored |= struct.unpack_from("<H", data, _HIGH)[0] << 16
-                body[_HIGH : _HIGH + 2] = bytes(2)
-        found = crc32c(self._seed_of(number, data), bytes(body))
-        _compare(f"ext.inode {number}", offset, found & mask, stored)
+        rest = raw[_LOW + 2 :]
+        if mask == _ALL:
+            rest = b"".join((raw[_LOW + 2 : _HIGH], _NO_HALF, raw[_HIGH + 2 :]))
+        pieces = number_in_it, raw[_GENERATION], raw[:_LOW], _NO_HALF, rest
+        found = crc32c(self._seed, b"".join(pieces)) & mask
+        if found != stored:
+            _compare(f"ext.inode {number}", offset, found, stored)
 
     def _seed_of(self, number: int, data: bytes | memoryview) -> int:
         return crc32c(self._seed, number.to_bytes(4, "little") + bytes(data[_GENERATION]))

@@ -66,6 +66,7 @@ class _Answers:
     def __init__(self, connection: socket.socket, driver: Driver) -> None:
         self._connection = connection
         self._driver = driver
+        self._in_short = rows_of(driver)
         self._batch: list[bytes] = []
         self._batched = 0
 
@@ -178,7 +179,7 @@ class _Answers:
         return {}
 
     def _send_rows(self, inode: int) -> None:
-        rows = rows_of(self._driver, self._number(inode), self._tell)
+        rows = self._in_short(self._number(inode), self._tell)
         while some := list(itertools.islice(rows, ROWS_AT_ONCE)):
             self._rows(inode, some)
             if len(some) < ROWS_AT_ONCE:

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from imgcat.filesystems.errors import DamagedError, RefusedError
-from imgcat.filesystems.worker.crc32c import crc32c
-from imgcat.filesystems.worker.crc32c_lanes import remainders
 from support.files_inside import digest, loop_mounted, volume_in
 from support.volumes import MIB, quiet
 
@@ -214,21 +212,6 @@ def _tried(what: Any, told: list[str]) -> Any:
 
 
 # -- the tests -------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("size", [8, 128, 256, 1024])
-def test_many_at_once_leave_what_each_leaves_alone(size: int) -> None:
-    chosen = random.Random(size)
-    records = [bytearray(chosen.randbytes(size)) for _ in range(37)]
-    for each in records:
-        each[size // 2 : size // 2 + 3] = bytes(3)
-    found = remainders(b"".join(records), size, frozenset({5, 6}), behind=9)
-    for number, each in enumerate(records):
-        each[5:7] = bytes(2)
-        expected = crc32c(0, bytes(each) + bytes(9))
-        assert sum((plane >> 8 * number & 0xFF) << 8 * at for at, plane in enumerate(found)) == (
-            expected
-        )
 
 
 @pytest.mark.loop

@@ -28,7 +28,7 @@ def test_what_comes_back_is_what_it_was_or_said_not_to_be(
 @pytest.mark.parametrize("seed", range(2, 8))
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_many_stories(program: Program, tmp_path: Path, kind: Kind, seed: int) -> None:
-    tell_story(program, tmp_path, kind, 3000, seed)
+    tell_story(program, tmp_path, kind, 2000, seed)
 
 
 def tell_story(program: Program, place: Path, kind: Kind, count: int, seed: int) -> None:

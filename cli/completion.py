@@ -99,6 +99,20 @@ def complete_images(ctx: typer.Context, incomplete: str) -> list[str]:
     return [name for name in names if name.startswith(incomplete)]
 
 
+def complete_snapshots(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the names of snapshots that begin with `incomplete`."""
+    from ..catalog.errors import CatalogError
+    from ..catalog.recovery.stored import snapshots
+
+    settings.db = (ctx.parent.params.get("db") if ctx.parent else None) or settings.db
+    try:
+        with open_catalog() as catalog:
+            names = [each.name for each in snapshots(catalog)]
+    except (CatalogError, OSError):
+        return []
+    return [name for name in names if name.startswith(incomplete)]
+
+
 def answer(app: typer.Typer, shell: str, arguments: Sequence[str]) -> bytes:
     """Return what completes a command line, each answer with a zero byte behind it.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .arguments import JsonOption
+from .completion import complete_snapshots
 from .exit_codes import DAMAGED, NOT_SUPPORTED, naming
 from .files import time_of
 from .settings import complain, notify, open_catalog
@@ -29,7 +30,11 @@ if TYPE_CHECKING:
 def recover(
     place: Annotated[
         str,
-        typer.Argument(metavar="NAME[:PATH]", help="A snapshot, and a file or directory in it."),
+        typer.Argument(
+            metavar="NAME[:PATH]",
+            help="A snapshot, and a file or directory in it.",
+            autocompletion=complete_snapshots,
+        ),
     ],
     source: Annotated[
         str | None,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .arguments import JsonOption
+from .completion import complete_snapshots
 from .exit_codes import DAMAGED, naming
 from .files import AsIsOption
 from .progress import byte_bar, count_bar
@@ -43,7 +44,12 @@ def snapshot(
         typer.Option("--hash", help="Read all files too, to tell later what came back as it was."),
     ] = False,
     forget: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Delete the snapshot of that name.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Delete the snapshot of that name.",
+            autocompletion=complete_snapshots,
+        ),
     ] = None,
     as_is: AsIsOption = False,
     as_json: JsonOption = False,

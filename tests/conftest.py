@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 _IN_CI = os.environ.get("CI", "") not in {"", "false", "0"}
 
 _LONGEST = (
-    "test_storm", "test_memory", "test_killed_writers", "test_permissions", "test_packaging",
+    "test_storm", "test_story", "test_recover",
+    "test_memory", "test_killed_writers", "test_permissions", "test_packaging",
     "test_export", "test_compressed", "test_blocked_device", "test_bad_images",
     "test_bad_catalogs", "test_real_volumes", "test_repack", "test_meanwhile",
     "test_real_partimage", "test_real_ntfsclone", "test_faults", "test_bad_mounts",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 from typing import TYPE_CHECKING, Any
 
+from ...filesystems.listing import is_name
 from ..database.file_names import hash_of, kept_name, raw_name
 from ..database.transaction import driver_connection
 from ..errors import CatalogError, ImageNotFoundError
@@ -196,11 +197,16 @@ class Saved:
         return [raw_name(row[0]).decode(errors="surrogateescape") for row in rows]
 
     def _entries(self, top: SavedName) -> list[SavedName]:
-        rows = self._connection.execute(_BELOW, {**self._key, "directory_id": top.directory_id})
-        return [
-            _saved_name(b"/".join(filter(None, [top.path, raw_name(name)])), rest)
-            for name, *rest in rows
-        ]
+        found = []
+        for name, *rest in self._connection.execute(
+            _BELOW, {**self._key, "directory_id": top.directory_id}
+        ):
+            part = raw_name(name)
+            if not is_name(part):
+                # Nobody vouches for a catalog, and files are written by these.
+                raise CatalogError(f"{part!r} is no name of a file: see `imgcat db check`")
+            found.append(_saved_name(b"/".join(filter(None, [top.path, part])), rest))
+        return found
 
 
 def _hashed(part: bytes) -> dict[str, Name | int]:

@@ -51,16 +51,18 @@ class Target:
             RefusedError: it does.
             OSError: its directory is not there.
         """
-        directory = os.path.dirname(os.path.abspath(path))
-        status = os.stat(directory)
         if os.path.exists(path):
             self._check_itself(path)
-        if status.st_dev in self._allowed:
-            return
-        found = below(directory)
-        if self._source.device in found.devices or self._source.files & found.files:
-            raise self._refused(path)
-        self._allowed[status.st_dev] = directory
+        # Of a link, also where it leads to.
+        for each in {os.path.abspath(path), os.path.realpath(path)}:
+            directory = os.path.dirname(each)
+            device = os.stat(directory).st_dev
+            if device in self._allowed:
+                continue
+            found = below(directory)
+            if self._source.device in found.devices or self._source.files & found.files:
+                raise self._refused(path)
+            self._allowed[device] = directory
 
     def make_directory(self, path: str) -> None:
         """Make a directory, or take one that is there.

@@ -85,7 +85,7 @@ def kill_often(program: Program, place: Path, times: int) -> None:
 
 
 def test_a_snapshot_that_is_killed_leaves_nothing(program: Program, tmp_path: Path) -> None:
-    kill_often(program, tmp_path, 12)
+    kill_often(program, tmp_path, 6)
 
 
 @pytest.mark.soak

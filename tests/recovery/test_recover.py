@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import sqlite3
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -348,6 +349,30 @@ def test_nothing_is_written_onto_what_files_are_got_back_from(
         for out in (raw, device):
             program.run("recover", "s:/x", "--from", raw, "-o", out, "--force", code=4)
     assert (tmp_path / "out").read_bytes() == BYTES
+
+
+def test_names_in_a_catalog_lead_nowhere_else(program: Program, tmp_path: Path) -> None:
+    raw = ext4(tmp_path, files={"d/x": BYTES})
+    program.run("snapshot", raw, "--name", "s", "--hash")
+    (tmp_path / "out").mkdir()
+    for name in ("../x", "..", "/etc/x"):
+        with contextlib.closing(sqlite3.connect(program.catalog)) as connection:
+            connection.execute("UPDATE file_names SET name = ? WHERE name IN ('x', '../x', '..')",
+                               (name,))  # fmt: skip
+            connection.commit()
+        told = program.run("recover", "-r", "s", "--from", raw, "-o", tmp_path / "out", code=6)
+        assert "is no name of a file" in told.stderr
+    assert sorted(path.name for path in tmp_path.rglob("x")) == []
+
+
+def test_a_link_out_of_the_target_is_not_followed(program: Program, tmp_path: Path) -> None:
+    raw = ext4(tmp_path, files={"d/x": BYTES})
+    program.run("snapshot", raw, "--name", "s", "--hash")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out" / "d").symlink_to(tmp_path / "elsewhere")
+    program.run("recover", "-r", "s", "--from", raw, "-o", tmp_path / "out", code=3)
+    assert os.listdir(tmp_path / "elsewhere") == []
 
 
 def test_nothing_is_written_through_a_driver_onto_the_image_that_it_has(

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 from support.deleting import KINDS, Kind, Story
+from support.volumes import quiet
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from support.program import Program
+
+_KEPT = 10
+"""At the least one file of so many is as it was: those that are not deleted, but for a few."""
 
 pytestmark = [pytest.mark.fuse, pytest.mark.loop]
 
@@ -28,12 +33,14 @@ def test_what_comes_back_is_what_it_was_or_said_not_to_be(
 @pytest.mark.parametrize("seed", range(2, 8))
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_many_stories(program: Program, tmp_path: Path, kind: Kind, seed: int) -> None:
-    tell_story(program, tmp_path, kind, 3000, seed)
+    tell_story(program, tmp_path, kind, 2000, seed)
 
 
 def tell_story(program: Program, place: Path, kind: Kind, count: int, seed: int) -> None:
     story = Story(kind, place, count, seed)
     story.fill()
+    if kind.name == "ext4-1k":
+        assert " 2/ 2" in quiet("debugfs", "-R", "ex /odd/deep", story.raw)
     kept = program.run("snapshot", story.raw, "--hash", "--name", "s")
     assert "clean" in kept.stdout, kept.stdout
     everything = place / "everything"
@@ -49,12 +56,11 @@ def tell_story(program: Program, place: Path, kind: Kind, count: int, seed: int)
     assert before == after, "the source was written"
     verdicts = story.check(outcomes["files"])
     print(kind.name, verdicts)
-    assert {"verified", "partial", "reallocated"} <= set(verdicts), verdicts
+    assert verdicts["verified"] > count // _KEPT
+    assert set(verdicts) & {"partial", "reallocated"}, verdicts
 
 
 def _json(program: Program, *arguments: object) -> dict[str, list[dict[str, object]]]:
-    import json
-
     found: dict[str, list[dict[str, object]]] = json.loads(
         program.run(*arguments, "--json", code=5).stdout
     )

@@ -37,6 +37,7 @@ import row_random
 import row_read
 import row_repack
 import row_sealed
+import row_snapshot
 import row_verify
 import row_version
 from bench import Bench
@@ -51,6 +52,7 @@ _QUESTIONS = (
     row_partimage, row_ls, row_version, row_containers_add, row_containers_read,
     row_containers_memory, row_containers_fleet, row_containers_beside, row_repack, row_sealed,
     row_disks, row_nbd, row_files, row_index,
+    row_snapshot,
 )  # fmt: skip
 _NAMES = [name for question in _QUESTIONS for name in question.NAMES]
 

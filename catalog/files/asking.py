@@ -150,8 +150,13 @@ class Backups:
         return [each for each in self.by_lineage[row.lineage_id] if row.stands_in(each.number)]
 
     def newest(self, lineage_id: int) -> Backup:
-        """Return the newest backup of a file system."""
-        return self.by_lineage[lineage_id][-1]
+        """Return the newest backup of a file system, of those that could be read as a whole.
+
+        What is not in one that could not is not known to be gone. Where none could, it is the
+        newest of all.
+        """
+        found = self.by_lineage[lineage_id]
+        return next((each for each in reversed(found) if not each.problems), found[-1])
 
     def versions(self, path: bytes, rows: Iterable[Row]) -> list[Version]:
         """Return the versions that rows of one file in one file system are, newest first.

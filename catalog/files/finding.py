@@ -39,7 +39,7 @@ class Wanted:
         largest: bytes at the most.
         newer_than: nanoseconds since 1970: written behind that.
         older_than: written before that.
-        deleted: only what is not in the newest backup of its file system.
+        deleted: only what is not in the newest backup of its file system; see `Backups.newest`.
     """
 
     generations: frozenset[int] | None = None

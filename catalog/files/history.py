@@ -29,7 +29,7 @@ class Past(NamedTuple):
     Attributes:
         lineage_id: the row of the file system.
         versions: newest first.
-        is_deleted: whether the newest backup has none.
+        is_deleted: whether the newest backup has none; see `Backups.newest`.
     """
 
     lineage_id: int
@@ -80,7 +80,9 @@ def history(
             continue
         versions = backups.versions(paths.of_row(rows[0]), rows)
         newest = backups.newest(lineage_id)
-        is_deleted = all(newest not in each.backups for each in versions)
+        is_deleted = all(newest not in each.backups for each in versions) and (
+            versions[0].newest.when < newest.when
+        )
         found.append(Past(lineage_id, versions, is_deleted))
     return found
 

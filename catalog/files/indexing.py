@@ -136,7 +136,6 @@ def index_image(
         if not how.force and not is_apart:
             _set_taken_at(catalog, image_id, how.taken_at)
             return None
-        _forget(catalog, image_id)
     while True:
         record = catalog.get(image_id)
         file_system = _file_system_of(catalog, record)
@@ -148,7 +147,10 @@ def index_image(
                 if volume.caveat:
                     tell(volume.caveat)
                 walking = _Walking(volume, tell, progress)
-                return store_generation(catalog, new, walking.begin, problems=walking.count)
+                return store_generation(
+                    catalog, new, walking.begin, problems=walking.count,
+                    replaces=known is not None,
+                )  # fmt: skip
             except OutdatedError:
                 # What it is now is another image, or none: then `get` says so.
                 continue
@@ -242,13 +244,4 @@ def _set_taken_at(catalog: Catalog, image_id: int, moment: str | None) -> None:
         driver_connection(connection).execute(
             "UPDATE file_generations SET taken_at = ?, taken_from = ? WHERE image_id = ?",
             (moment, TakenFrom.USER.value, image_id),
-        )
-
-
-def _forget(catalog: Catalog, image_id: int) -> None:
-    from ..database.transaction import driver_connection
-
-    with catalog.database.writing() as connection:
-        driver_connection(connection).execute(
-            "DELETE FROM file_generations WHERE image_id = ?", (image_id,)
         )

@@ -30,6 +30,12 @@ _END = """
     UPDATE file_versions SET last_generation = ?1
     WHERE lineage_id = ?2 AND directory_id = ?3 AND name_id = ?4 AND last_generation IS NULL
 """
+_REPLACED = "\0replaced"
+"""What a generation is called that is replaced, within the transaction that does it: an image has
+one at a time."""
+
+_SET_ASIDE = "UPDATE file_generations SET image_id = NULL, snapshot_name = ? WHERE image_id = ?"
+_DELETE_REPLACED = "DELETE FROM file_generations WHERE snapshot_name = ?"
 _INSERT = """
     INSERT INTO file_versions (lineage_id, directory_id, name_id, first_generation, mode,
                                size_bytes, mtime_ns, inode, flags)
@@ -55,6 +61,8 @@ def store_generation(
     walk: Callable[[], Iterable[WalkedDirectory]],
     more: Callable[[sa.Connection, int], None] = lambda _connection, _generation: None,
     problems: Callable[[], int] = lambda: 0,
+    *,
+    replaces: bool = False,
 ) -> StoredGeneration:
     """Keep a state of a file system: of what has not changed since the last, no row is written.
 
@@ -66,6 +74,7 @@ def store_generation(
         walk: begins to walk over its directories; begins anew each time that it is called.
         more: writes what belongs to it, in the same transaction, with the generation's id.
         problems: how many things could not be read.
+        replaces: whether one of the same image goes, in the same transaction.
 
     Raises:
         GenerationExistsError: there is one of the image, or a snapshot of that name.
@@ -84,7 +93,8 @@ def store_generation(
         # What follows reads nothing of that state of the catalog any more.
         try:
             with catalog.database.writing() as writing:
-                return _Writer(writing, new, aside).write(problems(), more)
+                writer = _Writer(writing, new, aside, replaces=replaces)
+                return writer.write(problems(), more)
         except _ChangedError:
             if attempt == _ATTEMPTS - 1:
                 raise _too_busy(catalog.path) from None
@@ -115,16 +125,22 @@ class _Writer:
         connection: in the transaction.
         new: the generation.
         aside: what is new in it.
+        replaces: whether one of the same image goes.
     """
 
-    def __init__(self, connection: sa.Connection, new: NewGeneration, aside: Aside) -> None:
+    def __init__(
+        self, connection: sa.Connection, new: NewGeneration, aside: Aside, *, replaces: bool
+    ) -> None:
         self._connection = connection
         self._driver = driver_connection(connection)
         self._new = new
         self._aside = aside
+        self._replaces = replaces
         self._is_same = False
 
     def write(self, problems: int, more: Callable[[sa.Connection, int], None]) -> StoredGeneration:
+        if self._replaces:
+            self._driver.execute(_SET_ASIDE, (_REPLACED, self._new.image_id))
         self._check_is_new()
         lineage_id = _known_lineage(self._driver, self._new)
         self._check_base(lineage_id)
@@ -142,6 +158,9 @@ class _Writer:
         )
         self._driver.executemany(_INSERT, self._rows(lineage_id, number, name_ids, directories))
         generation_id = self._insert_generation(lineage_id, number, problems)
+        if self._replaces:
+            # Behind the new one: what both have stays where it is.
+            self._driver.execute(_DELETE_REPLACED, (_REPLACED,))
         more(self._connection, generation_id)
         aside = self._aside
         return StoredGeneration(

@@ -212,6 +212,41 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_indexed(
     assert row["problem_count"] >= 1
 
 
+def test_what_a_damaged_backup_lacks_is_not_taken_for_deleted(
+    program: Program, shelf: Path, tmp_path: Path
+) -> None:
+    cut = tmp_path / "cut.img"
+    cut.write_bytes((shelf / "june.img").read_bytes()[:300_000])
+    program.run("add", shelf / "may.img")
+    program.run("add", cut, code=5)
+    program.run("index", "may", "--taken-at", "2024-05-01")
+    program.run("index", "cut", "--taken-at", "2024-06-01", code=5)
+    program.run("find", "thesis", "--deleted", code=3)
+    (past,) = _json(program, "history", "/home/anna/thesis.odt")
+    assert not past["deleted"]
+    result = program.run("diff", "may", "cut")
+    assert "could not be read" in result.stderr
+
+
+def test_an_index_that_fails_leaves_the_one_before(
+    program: Program, shelf: Path, tmp_path: Path
+) -> None:
+    image = tmp_path / "a.img"
+    shutil.copy(shelf / "may.img", image)
+    program.run("add", "--index", image)
+    before = program.sql("SELECT * FROM files")
+    image.rename(tmp_path / "away")
+    program.run("index", "--force", "a", code=5)
+    program.run("index", "--lineage", "x", "a", code=5)
+    assert program.sql("SELECT * FROM files") == before
+    (tmp_path / "away").rename(image)
+    assert "indexed" in program.run("index", "--force", "a").stdout
+    assert program.sql("SELECT * FROM files") == before
+    assert "indexed" in program.run("index", "--lineage", "x", "a").stdout
+    assert [row["label"] for row in program.sql("SELECT label FROM lineages")] == ["x"]
+    assert program.run("db", "check").stdout == "ok\n"
+
+
 def test_what_is_not_read_is_refused_by_name(program: Program, tmp_path: Path) -> None:
     image = tmp_path / "b.raw"
     image.touch()

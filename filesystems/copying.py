@@ -224,7 +224,7 @@ class Copier:
         if kind == stat.S_IFREG:
             self._file(directory, entry, name, path, b"")
             if self._streams:
-                for stream, _size in self._volume.streams(entry.inode):
+                for stream, _size in self._volume.streams(entry.inode, self._tell_of(path)):
                     beside = name + b":" + stream.replace(b"/", b"_")
                     self._file(directory, entry, beside, path, stream)
             elif self._volume.kind in {"ntfs", "hfsplus"} and self._volume.streams(entry.inode):

@@ -15,7 +15,8 @@ from .arguments import JsonOption
 from .completion import complete_images
 from .exit_codes import BROKEN_PIPE, DAMAGED, OF_ONE_IMAGE, code_of, message_of, naming
 from .files import AsIsOption, PlaceArgument
-from .inside import Place, parse_place, volume_of
+from .guarding import guarding, refuse_stream
+from .inside import Place, parse_place, volume_and_catalog, volume_of
 from .progress import byte_bar, is_watched
 from .settings import complain, notify, settings
 from .signals import ending_on_signals
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ..filesystems.copying import Tally
+    from ..filesystems.target import Guard
     from ..filesystems.volume import Volume
 
     Outcome = tuple[list[str], Tally] | Exception
@@ -100,7 +102,8 @@ def cp(
                 if isinstance(outcome, Exception):
                     complain(message_of(outcome))
                     code = max(code, code_of(outcome))
-                    problems, tally = [message_of(outcome)], None
+                    problems = [message_of(outcome)]
+                    tally = outcome.tally if isinstance(outcome, TargetFullError) else None
                 else:
                     problems, tally = outcome
                     report(place, tally, as_json=as_json)
@@ -150,13 +153,16 @@ def _copied(
 
     left = list(places)
     try:
-        with volume_of(image, as_is=as_is) as volume:
+        with (
+            volume_and_catalog(image, as_is=as_is) as (volume, catalog),
+            guarding(catalog) as guard,
+        ):
             while left:
                 try:
                     with naming(image):
                         into = target_of(left[0], target) if with_path else target
                         outcome: Outcome = copy_one(
-                            volume, left[0], into, recursive=recursive, streams=streams
+                            volume, left[0], into, guard, recursive=recursive, streams=streams
                         )
                 except OF_ONE_IMAGE as error:
                     # What is wrong with one of several must not end the work on the others.
@@ -169,9 +175,15 @@ def _copied(
 
 
 def copy_one(
-    volume: Volume, place: Place, target: str, *, recursive: bool, streams: bool
+    volume: Volume, place: Place, target: str, guard: Guard, *, recursive: bool, streams: bool
 ) -> tuple[list[str], Tally]:
-    """Copy one file or directory; return what could not be copied, and what was."""
+    """Copy one file or directory; return what could not be copied, and what was.
+
+    Raises:
+        TargetFullError: the target takes no more.
+        OSError: DEST cannot be opened.
+        As `Volume.resolve`.
+    """
     from ..filesystems.copying import Copier, size_below
 
     path = place.path
@@ -185,6 +197,7 @@ def copy_one(
     entry = volume.resolve(path, follow=False)
     if stat.S_ISDIR(entry.mode) and not recursive:
         raise typer.BadParameter(f"{place.image}:{os.fsdecode(path)} is a directory: use -r")
+    refuse_stream(target, entry.mode)
     name = path.rstrip(b"/").rpartition(b"/")[2]
     if name in {b".", b".."}:
         raise typer.BadParameter("a path that ends in . or .. gives no name")
@@ -195,12 +208,31 @@ def copy_one(
         name = os.fsencode(last)
     total = size_below(volume, entry) if is_watched() else 0
     with byte_bar(total, printable(place.image)) as progress:
-        copier = Copier(volume, into or ".", tell=tell, streams=streams, progress=progress)
+        copier = Copier(
+            volume, into or ".", tell=tell, guard=guard, streams=streams, progress=progress
+        )
         try:
             copier.copy(entry, name, path, recursive=recursive)
+        except OSError as error:
+            raise TargetFullError(error, copier.tally) from error
         finally:
             copier.close()
     return problems, copier.tally
+
+
+class TargetFullError(OSError):
+    """A target that takes no more.
+
+    Args:
+        error: what happened.
+        tally: what was copied before.
+    """
+
+    def __init__(self, error: OSError, tally: Tally) -> None:
+        files = f"{tally.files} file{'s' * (tally.files != 1)}"
+        said = f"{error.strerror}: nothing more is copied; {files}, {tally.size} bytes, are there"
+        super().__init__(error.errno, said, error.filename)
+        self.tally = tally
 
 
 def report(place: Place, tally: Tally, *, as_json: bool) -> None:

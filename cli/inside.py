@@ -49,7 +49,14 @@ def parse_place(text: str) -> Place:
 
 @contextlib.contextmanager
 def volume_of(image: str, *, as_is: bool) -> Iterator[Volume]:
-    """Give the files of an image: of the catalog, or straight from a file.
+    """Do as `volume_and_catalog`, and give the files alone. Raises as that."""
+    with volume_and_catalog(image, as_is=as_is) as (volume, _catalog):
+        yield volume
+
+
+@contextlib.contextmanager
+def volume_and_catalog(image: str, *, as_is: bool) -> Iterator[tuple[Volume, Catalog]]:
+    """Give the files of an image, and the catalog that has it: or one of a file, for the block.
 
     Args:
         image: its name, id or path; of a partition or volume of a disk that is not catalogued, the
@@ -74,7 +81,7 @@ def volume_of(image: str, *, as_is: bool) -> Iterator[Volume]:
             try:
                 volume = open_volume(catalog, record, opened, as_is=as_is, failures=failures)
                 try:
-                    yield volume
+                    yield volume, catalog
                 finally:
                     volume.close()
             finally:

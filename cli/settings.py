@@ -25,6 +25,8 @@ class Settings:
     verbose: bool = False
     is_temporary: bool = False
     """Whether the catalog is one that goes with this command."""
+    lasting_db: str | None = None
+    """The one that the options name, where it is not."""
 
 
 settings = Settings()

@@ -85,7 +85,7 @@ def temporary_catalog(paths: Sequence[str]) -> Iterator[Catalog]:
     with tempfile.TemporaryDirectory(prefix="imgcat-") as directory:
         before = settings.db
         settings.db = os.path.join(directory, "catalog.db")
-        settings.is_temporary = True
+        settings.is_temporary, settings.lasting_db = True, before
         try:
             with fill_catalog(settings.db, paths) as catalog:
                 yield catalog

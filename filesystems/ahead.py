@@ -40,6 +40,10 @@ class Small(NamedTuple):
     attributes: dict[bytes, bytes]
     streams: list[tuple[bytes, int]]
 
+    def names(self) -> list[bytes]:
+        """Return what its attributes and streams are called."""
+        return [*self.attributes, *(name for name, _size in self.streams)]
+
 
 def in_order(
     volume: Volume, entries: list[Entry], is_wanted: Callable[[Entry], bool]
@@ -61,6 +65,11 @@ def in_order(
     yield from (each for each in entries if not stat.S_ISREG(each.mode))
 
 
+def is_name_beside(name: bytes) -> bool:
+    """Tell whether an extended attribute, or another stream, may be called so."""
+    return bool(name) and b"\0" not in name
+
+
 def parse(frame: memoryview) -> tuple[int, Small | None]:
     """Return the number of a file, and what was told of it; None where it must be asked for alone.
 
@@ -70,9 +79,13 @@ def parse(frame: memoryview) -> tuple[int, Small | None]:
     try:
         told = json.loads(bytes(frame))
         inode, found = int(told["inode"]), told["told"]
-        return inode, None if found is None else _small(found)
+        small = None if found is None else _small(found)
     except (KeyError, TypeError, ValueError) as error:
         raise WorkerError("small file", 0, f"what is told of it is none: {error}") from None
+    if small is not None and not all(map(is_name_beside, small.names())):
+        # It is told by who asks for it alone.
+        return inode, None
+    return inode, small
 
 
 def _small(told: dict[str, Any]) -> Small:

@@ -27,6 +27,8 @@ LARGEST_INODE = (1 << 40) - 2
 _PER_ENTRY = 160
 """Bytes that an entry takes beside what was sent: its position, and its name among the names."""
 
+NO_TARGET = "where it leads has a NUL in it, which ends a path"
+
 _HEAD, _LENGTHS, _LENGTH = struct.Struct("<QQ"), struct.Struct("<HH"), struct.Struct("<H")
 """Of an entry as it was sent: number and size, which it begins with; the lengths of name and
 target, which its numbers end with; the first of these."""
@@ -50,7 +52,7 @@ class Listing:
 
         Args:
             frame: as the worker sent it.
-            tell: told what is no name.
+            tell: told what is no name, and which links lead nowhere that there can be.
 
         Raises:
             WorkerError: it is nonsense.
@@ -67,10 +69,13 @@ class Listing:
             if stop > len(frame):
                 raise WorkerError("entries", position, "a name is cut off")
             name = bytes(frame[start : start + name_length])
-            if is_name(name):
-                self._positions.append(base + position)
-            else:
+            if not is_name(name):
                 tell(f"{name!r} is no name")
+            elif target_length and b"\0" in bytes(frame[stop - target_length : stop]):
+                self.is_whole = False
+                tell(f"{name!r}: {NO_TARGET}")
+            else:
+                self._positions.append(base + position)
             position = stop
         self._data += frame
 

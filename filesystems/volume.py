@@ -13,7 +13,7 @@ from . import ahead
 from .content import FileContent, WorkerContent
 from .errors import DamagedError, RefusedError, WorkerError
 from .gate import check as check_kind
-from .listing import Listing, check, in_local_time
+from .listing import NO_TARGET, Listing, check, in_local_time
 from .paths import Walk
 from .process import Worker, Workers
 from .walking import walk
@@ -293,17 +293,34 @@ class Volume:
         if small is not None:
             return small.attributes
         told = self._worker.ask("attributes", _teller(tell), inode=inode)
-        return dict(self._pairs(told, "attributes", bytes.fromhex))
+        return dict(self._named(told, "attributes", bytes.fromhex, inode, tell))
 
-    def streams(self, inode: int) -> list[tuple[bytes, int]]:
+    def streams(self, inode: int, tell: Tell = _nothing) -> list[tuple[bytes, int]]:
         """Return names and sizes of the other streams of a file. Raises as `stat`."""
         small = self._ahead.get(inode)
         if small is not None:
             return small.streams
-        told = self._worker.ask("streams", _teller(_nothing), inode=inode)
-        return self._pairs(told, "streams", int)
+        told = self._worker.ask("streams", _teller(tell), inode=inode)
+        return self._named(told, "streams", int, inode, tell)
 
     # -- helpers ---------------------------------------------------------------
+
+    def _named(
+        self,
+        told: dict[str, Any],
+        key: str,
+        convert: Callable[[Any], _T],
+        inode: int,
+        tell: Tell,
+    ) -> list[tuple[bytes, _T]]:
+        """Return what has names that there can be; tells which others there are."""
+        found = []
+        for name, value in self._pairs(told, key, convert):
+            if ahead.is_name_beside(name):
+                found.append((name, value))
+            else:
+                tell(f"file {inode}: {name!r} is no name in its {key}")
+        return found
 
     def _pairs(
         self, told: dict[str, Any], key: str, convert: Callable[[Any], _T]
@@ -440,4 +457,6 @@ def _unpacked(data: memoryview) -> list[Entry]:
         raise WorkerError("entries", 0, str(error)) from None
     for entry in found:
         check(entry.inode, entry.size)
+        if b"\0" in entry.target:
+            raise DamagedError(f"file {entry.inode}", 0, NO_TARGET)
     return [in_local_time(entry) for entry in found]

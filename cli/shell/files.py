@@ -56,18 +56,20 @@ def cat(session: Session, words: list[str]) -> None:
 def cp(session: Session, words: list[str]) -> None:
     """Copy files out of the image."""
     from ..copy import copy_one, report
+    from ..guarding import guarding
     from ..inside import Place
 
     flags, paths = _options(words, "-r", most=1000, least=2)
     *sources, target = paths
-    for source in sources:
-        place = Place(session.name, _path(session, source))
-        problems, tally = copy_one(
-            session.volume, place, target, recursive="-r" in flags, streams=False
-        )
-        report(place, tally, as_json=False)
-        if problems:
-            session.code = max(session.code, DAMAGED)
+    with guarding(session.catalog) as guard:
+        for source in sources:
+            place = Place(session.name, _path(session, source))
+            problems, tally = copy_one(
+                session.volume, place, target, guard, recursive="-r" in flags, streams=False
+            )
+            report(place, tally, as_json=False)
+            if problems:
+                session.code = max(session.code, DAMAGED)
 
 
 def tell_of(session: Session, words: list[str]) -> None:

@@ -102,7 +102,7 @@ def test_nothing_leads_out_of_the_target(program: Program, tmp_path: Path) -> No
     os.symlink(outside, content / "link")
     for number in range(len(HOSTILE)):
         (content / f"name{number:04d}").write_text("hostile")
-    raw = made(tmp_path / "volume.raw", content)
+    raw = made(tmp_path / "volume.raw", content, "-O ^metadata_csum")
     image = bytearray(raw.read_bytes())
 
     def rename(old: bytes, new: bytes) -> None:

@@ -59,7 +59,7 @@ class Program:
     def start(self, *arguments: object, **options: Any) -> subprocess.Popen[bytes]:
         """Start the program and return the process."""
         process = subprocess.Popen(
-            [*COMMAND, *map(_text, arguments)],
+            [COMMAND[0], *options.pop("program", COMMAND[1:]), *map(_text, arguments)],
             env=options.pop("env", self.environment),
             stdout=options.pop("stdout", subprocess.PIPE),
             stderr=options.pop("stderr", subprocess.PIPE),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from support.program import Program
 from support.samples import Sample, unpack
+from support.started import end_servers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +33,7 @@ _LONGEST = (
 _MARKERS = {
     "fuse": "needs /dev/fuse and root",
     "loop": "needs loop devices and root",
+    "fresh": "Python is started for each command: about its start, its imports or its memory",
     "soak": "long by nature: run by `make soak`, not by `make test`",
 }
 
@@ -41,6 +43,10 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for name, text in _MARKERS.items():
         config.addinivalue_line("markers", f"{name}: {text}")
+
+
+def pytest_unconfigure() -> None:
+    end_servers()
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
@@ -77,10 +83,11 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
 
 
 @pytest.fixture
-def program(tmp_path: Path) -> Iterator[Program]:
+def program(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Program]:
     """The program with a home, a catalog and a run-time directory of its own.
 
     Whatever it has mounted is unmounted at the end, and its daemons are gone.
     """
-    with Program(tmp_path / "home") as found:
+    fresh = request.node.get_closest_marker("fresh") is not None
+    with Program(tmp_path / "home", fresh=fresh) as found:
         yield found

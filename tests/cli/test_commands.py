@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import imgcat
 import pytest
 from imgcat.catalog.database import schema
-from imgcat.cli.main import make_app
+from imgcat.cli.main import _COMMANDS, make_app
 from imgcat.cli.render import human_size
 
 if TYPE_CHECKING:
@@ -71,6 +71,13 @@ def test_asking_loads_nothing_heavy(
     assert last == b"0 []"
     # Where no other test has mounted anything just now, `mounts` says so.
     assert told in ([], [b"imgcat: nothing is mounted"])
+
+
+@pytest.mark.fresh
+@pytest.mark.parametrize("command", sorted(_COMMANDS))
+def test_each_command_starts_by_itself(command: str, program: Program) -> None:
+    """Its modules import what they need, whatever another command would have imported before."""
+    assert program.run(command, "--help").stdout.startswith("Usage: imgcat ")
 
 
 def test_add_says_a_line_for_each_and_skips_the_unchanged(

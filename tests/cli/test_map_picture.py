@@ -211,6 +211,7 @@ def test_colours_are_for_terminals(
     assert [len(line) for line in plain[1:5]] == [40] * 4
 
 
+@pytest.mark.fresh
 def test_pillow_is_only_for_pictures(program: Program, tmp_path: Path) -> None:
     path = tmp_path / "one.qcow2"
     qemu_img("create", "-f", "qcow2", path, "64M")

@@ -99,23 +99,25 @@ def test_without_root(laptop: SavedDisk, photo: bytes, open_place: Path) -> None
         ways = [way for way in shown["routes"] if not way["root"]]
         assert all(way["missing"] is None for way in ways), ways
         assert shown["mounted"] == str(home / "images" / name)
-        tried = set()
-        for way in ways:
-            place = home / "place"
-            shutil.rmtree(place, ignore_errors=True)
+        places = [home / f"place{way}" for way in range(len(ways))]
+        script = f"{STORY}set -x"
+        for way, place in zip(ways, places, strict=True):
             (place / "to").mkdir(parents=True)
             command = filled_in(way["command"], home / "images", place)
             # What mounts at `to` goes again, and 7z takes out to where one is.
-            script = f"{STORY}cd place\n{command}{'' if '>' in command else ' > said'}\n{KEEP}"
-            done = run_as_somebody(home, script, laptop.directory, extra, name)
-            assert done.returncode == 0, (command, done.stdout, done.stderr)
+            said = "" if ">" in command else " > said"
+            script += f"\ncd {shlex.quote(str(place))}\n{command}{said}\n{KEEP}"
+        done = run_as_somebody(home, script, laptop.directory, extra, name)
+        assert done.returncode == 0, (done.stdout, done.stderr)
+        tried = set()
+        for way, place in zip(ways, places, strict=True):
             tried.add(way["purpose"])
             if way["purpose"] in {"mount", "copy one", "copy all"}:
-                assert found_in(place, photo), command
+                assert found_in(place, photo), way["command"]
             elif way["purpose"].startswith("list"):
                 listed = (place / "said").read_text(errors="replace").lower()
                 # The short names of FAT have their ending apart.
-                assert PHOTO in listed or "file3    txt" in listed, command
+                assert PHOTO in listed or "file3    txt" in listed, way["command"]
         assert {"check", "copy one"} <= tried or {"check", "copy all"} <= tried
 
 

@@ -85,9 +85,12 @@ def test_killed_in_the_middle_nothing_is_lost(program: Program, tmp_path: Path) 
     program.run("add", image)
     before = program.json("show", "large")
     out = tmp_path / "out.zst"
-    for delay in (0.3, 0.6, 0.9, 1.2):
+    begun = time.monotonic()
+    program.run("repack", "large", tmp_path / "whole.zst")
+    lasts = time.monotonic() - begun
+    for part in (0.2, 0.4, 0.6, 0.8):
         repacking = program.start("repack", "large", out, "--replace", "--remove-old")
-        time.sleep(delay)
+        time.sleep(part * lasts)
         os.kill(repacking.pid, signal.SIGKILL)
         repacking.communicate()
         if out.exists():

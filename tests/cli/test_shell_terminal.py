@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from support.program import Program
 
 
+@pytest.mark.fresh
 def test_prompt_toolkit_is_only_for_terminals(
     qcow2: Path, program: Program, tmp_path: Path
 ) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from support.program import Program
 
-pytestmark = pytest.mark.fuse
+pytestmark = [pytest.mark.fuse, pytest.mark.fresh]
 
 MIB = 1 << 20
 _IN_CI = os.environ.get("CI", "") not in {"", "false", "0"}

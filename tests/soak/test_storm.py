@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from support.program import Program
 
-pytestmark = pytest.mark.fuse
+pytestmark = [pytest.mark.fuse, pytest.mark.fresh]
 
 BLOCK = 4096
 BLOCKS = 256

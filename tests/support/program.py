@@ -11,17 +11,25 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from . import started
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-COMMAND = [sys.executable, "-m", "imgcat"]
+COMMAND = started.COMMAND
 
 
 class Program:
-    """`imgcat` with a home directory, and so a catalog, of its own."""
+    """`imgcat` with a home directory, and so a catalog, of its own.
 
-    def __init__(self, home: Path) -> None:
+    Args:
+        home: the directory, made if need be.
+        fresh: start Python for each command; else a server forks, which has imported the program.
+    """
+
+    def __init__(self, home: Path, *, fresh: bool = False) -> None:
         self.home = home
+        self._fresh = fresh
         home.mkdir(parents=True, exist_ok=True)
         (home / "run").mkdir(exist_ok=True)
         self.catalog = home / "catalog.db"
@@ -58,8 +66,9 @@ class Program:
 
     def start(self, *arguments: object, **options: Any) -> subprocess.Popen[bytes]:
         """Start the program and return the process."""
-        process = subprocess.Popen(
-            [COMMAND[0], *options.pop("program", COMMAND[1:]), *map(_text, arguments)],
+        process = started.popen(
+            [_text(argument) for argument in arguments],
+            fresh=self._fresh,
             env=options.pop("env", self.environment),
             stdout=options.pop("stdout", subprocess.PIPE),
             stderr=options.pop("stderr", subprocess.PIPE),
@@ -72,13 +81,12 @@ class Program:
         self, *arguments: object, code: int = 0, **options: Any
     ) -> subprocess.CompletedProcess[str]:
         """Run the program and assert its exit code."""
-        result = subprocess.run(
-            [*COMMAND, *map(_text, arguments)],
+        result = started.run(
+            [_text(argument) for argument in arguments],
+            fresh=self._fresh,
             env=options.pop("env", self.environment),
-            capture_output=True,
             encoding="utf-8",
             errors="surrogateescape",
-            check=False,
             timeout=options.pop("timeout", 120),
             **options,
         )

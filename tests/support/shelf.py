@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import random
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 from .ntfsclone_writer import Recipe as NtfsRecipe
@@ -67,8 +65,8 @@ def guests(program: Program) -> dict[str, str]:
 
 
 def exported(program: Program, name: str) -> bytes:
-    result = subprocess.run(
-        ["sh", "-c", '"$0" -m imgcat export "$1" -', sys.executable, name],
-        env=program.environment, capture_output=True, check=True,
-    )  # fmt: skip
-    return result.stdout
+    with program.start("export", name, "-") as process:
+        assert process.stdout is not None
+        out = process.stdout.read()
+    assert process.returncode == 0
+    return out

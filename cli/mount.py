@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import enum
 import os
+import shlex
 import shutil
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..formats.text import printable
+from ..fusefs.errors import MountError
 from .arguments import JsonOption, parse_memory
 from .completion import complete_images
 from .exit_codes import code_of, message_of
@@ -22,6 +24,7 @@ from .settings import complain, notify, open_catalog, settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ..fusefs.mounts import Mount
     from ..fusefs.request import MountRequest
 
 _LOOK_SECONDS = 2.0
@@ -213,15 +216,15 @@ def _start(
         request, compare=check is Check.ON, memory=memory, is_temporary=is_temporary,
         files=files or real_modes, real_modes=real_modes, index=index,
     )  # fmt: skip
-    if images is None and _is_mounted_already(request):
-        if as_json:
-            _tell_json(request, already=True, images=None, missing=None)
-        else:
-            notify(f"{request.mount_point}: is mounted already, with this catalog")
+    if _is_done(request, as_json=as_json):
         return
     was_made = _make_mount_point(directory, request.mount_point)
     try:
         _launch(request, foreground=foreground, as_json=as_json)
+    except MountError:
+        # Somebody else may have mounted it meanwhile.
+        if not _is_done(request, as_json=as_json):
+            raise
     except BaseException:
         if was_made:
             with contextlib.suppress(OSError):
@@ -229,15 +232,32 @@ def _start(
         raise
 
 
-def _is_mounted_already(request: MountRequest) -> bool:
-    """Tell whether all images of the same catalog are mounted there, by a daemon that lives."""
+def _is_done(request: MountRequest, *, as_json: bool) -> bool:
+    """Tell whether there is nothing to do, for it is mounted already; the user is told that too.
+
+    Raises:
+        MountError: it is, but does not show what is asked for.
+    """
+    running = _mounted_already(request) if request.images is None else None
+    if running is None:
+        return False
+    _check_shows_files(request, running)
+    if as_json:
+        _tell_json(request, already=True, images=None, missing=None)
+    else:
+        notify(f"{request.mount_point}: is mounted already, with this catalog")
+    return True
+
+
+def _mounted_already(request: MountRequest) -> Mount | None:
+    """Return the mount of all images of the same catalog there, if its daemon lives."""
     from ..fusefs.mounts import mounts as running_mounts
 
     try:
         running = running_mounts()
     except OSError:
         # Mounting says what is wrong with the place of the records.
-        return False
+        return None
     there = [
         each
         for each in running
@@ -245,10 +265,32 @@ def _is_mounted_already(request: MountRequest) -> bool:
     ]
     if not there:
         # Before a daemon is started, nothing is loaded that might start a thread.
-        return False
+        return None
     from ..catalog.store import default_path
 
-    return there[-1].catalog == (request.catalog_path or default_path())
+    return there[-1] if there[-1].catalog == (request.catalog_path or default_path()) else None
+
+
+def _check_shows_files(request: MountRequest, running: Mount) -> None:
+    """Refuse to leave a mount as it is that does not show what is asked for.
+
+    Raises:
+        MountError: it is without the files in the images, or without their modes.
+    """
+    lacking = [
+        option
+        for option, is_wanted, is_there in (
+            ("--files", request.files, running.files),
+            ("--real-modes", request.real_modes, running.real_modes),
+        )
+        if is_wanted and not is_there
+    ]
+    if lacking:
+        path = shlex.quote(request.mount_point)
+        raise MountError(
+            f"{request.mount_point}: is mounted already, without {' and '.join(lacking)}:"
+            f" `imgcat unmount {path}`, and mount it again"
+        )
 
 
 def _make_mount_point(directory: str, path: str) -> bool:
@@ -351,7 +393,6 @@ def unmount(
       imgcat unmount /mnt/images
       imgcat unmount --all
     """
-    from ..fusefs.errors import MountError
     from ..fusefs.mounts import mounts as running_mounts
     from ..fusefs.mounts import unmount as end_mount
     from .render import write_json

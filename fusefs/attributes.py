@@ -19,7 +19,7 @@ LONG, SHORT = 3600.0, 1.0
 
 _BLOCK = 512
 _GENERATION_MASK = (1 << 63) - 1
-_READ = 0o444
+_READ, _GROUP, _OTHERS = 0o444, 0o040, 0o004
 
 
 def of_image(inode: int, entry: MountEntry, access: Answer) -> pyfuse3.EntryAttributes:
@@ -34,11 +34,40 @@ def of_image(inode: int, entry: MountEntry, access: Answer) -> pyfuse3.EntryAttr
 
 
 def of_volume(inode: int, entry: MountEntry, access: Answer) -> pyfuse3.EntryAttributes:
-    """Return those of the directory of an image's files, as far as nobody has looked into it."""
+    """Return those of the directory of an image's files, as far as it is not known what it has."""
     attributes = _of(inode, entry, access)
     attributes.st_mode = pyfuse3.ModeT(stat.S_IFDIR | searchable(access.permissions.mode))
     # One: nobody has counted how many directories there are.
     attributes.st_nlink = 1
+    return attributes
+
+
+def of_root(
+    inode: int, image: MountEntry, access: Answer, root: Entry, *, is_real: bool
+) -> pyfuse3.EntryAttributes:
+    """Return those of the directory of an image's files, by the root of its file system.
+
+    Here it is judged who may read the image: nobody else comes to its files, whatever modes those
+    have. So of the root's own mode there is what is allowed to nobody who may not.
+
+    Args:
+        inode: its number in the mount.
+        image: the image.
+        access: who may read it.
+        root: the directory in the file system.
+        is_real: whether owner and mode are those that the file system has.
+    """
+    attributes = OfFiles(image, access, is_real=False).of(inode, root)
+    mode = stat.S_IMODE(root.mode)
+    allowed = access.permissions
+    if not is_real or (allowed.uid != root.uid and not allowed.mode & _OTHERS):
+        return attributes
+    if not allowed.mode & _OTHERS:
+        mode &= ~0o007
+        if allowed.gid != root.gid or not allowed.mode & _GROUP:
+            mode &= ~0o070
+    attributes.st_mode = pyfuse3.ModeT(stat.S_IFDIR | mode)
+    attributes.st_uid, attributes.st_gid = root.uid, root.gid
     return attributes
 
 

@@ -134,6 +134,8 @@ def _serve_on(
             "log_file": request.log_file,
             "started_at": utc_now(),
             "images": None if request.images is None else list(request.images),
+            "files": request.files,
+            "real_modes": request.real_modes,
         }
         with mounts.daemon_record(mount_point, facts):
             with catalog.pins.held(notify) as pinned:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import collections
 import errno
+import logging
 import os
 import stat
+import time
 import weakref
 from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
 
@@ -17,7 +19,8 @@ import pyfuse3
 import trio
 
 from ..filesystems.paths import inside_link, needs_place
-from .attributes import OfFiles
+from .access import MOST_WAIT
+from .attributes import OfFiles, of_root
 from .places import Places
 from .volumes import ROOT, InsideFile, inode_in, number_of
 
@@ -37,7 +40,12 @@ if TYPE_CHECKING:
 _R = TypeVar("_R")
 _Args = TypeVarTuple("_Args")
 
+log = logging.getLogger("imgcat.mount")
+
 _THREADS_PER_IMAGE = 4
+
+_SILENT_SECONDS = 30.0
+"""Seconds for which a file system is not asked for its root again, where it could not tell."""
 
 _LISTED_AFTER = 3
 """Names that are looked up in a directory one by one; from then on, all of it is read at once."""
@@ -92,6 +100,7 @@ class Insides:
         self._entries: _Kept[Entry] = _Kept(_MOST_ENTRIES)
         self._places = Places()
         self._attributes: _Kept[dict[bytes, bytes]] = _Kept(_MOST_ATTRIBUTED)
+        self._silent: _Kept[float] = _Kept(_MOST_ENTRIES)
         self._missed: _Kept[int] = _Kept(_MOST_ENTRIES)
         self._has_owners: _Kept[bool] = _Kept(_MOST_ENTRIES)
         self._listed: _Kept[_Listed] = _Kept(_MOST_LISTED)
@@ -133,6 +142,24 @@ class Insides:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         self._remember(image, parent, entry)
         self._entries.put((image.content_key, entry.inode), entry)
+        return await self._attributes_of(image, entry)
+
+    async def root(self, image: MountEntry) -> pyfuse3.EntryAttributes | None:
+        """Return what `stat` tells of the root directory; None where that cannot be told, or soon.
+
+        What is wrong with a file system is told to whoever looks into it.
+        """
+        key = (image.content_key, ROOT)
+        entry = self._entries.get(key)
+        if entry is None and time.monotonic() >= (self._silent.get(key) or 0):
+            with trio.move_on_after(MOST_WAIT):
+                try:
+                    entry = await self.entry(image, inode_in(image, ROOT))
+                except Exception as error:  # noqa: BLE001 - it is met again by who looks into it
+                    log.info("%s: its root directory: %s", image.name, error)
+        if entry is None:
+            self._silent.put(key, time.monotonic() + _SILENT_SECONDS)
+            return None
         return await self._attributes_of(image, entry)
 
     async def getattr(self, image: MountEntry, inode: int) -> pyfuse3.EntryAttributes:
@@ -229,6 +256,9 @@ class Insides:
 
     async def _attributes_of(self, image: MountEntry, entry: Entry) -> pyfuse3.EntryAttributes:
         answer: Answer = await self._access.current(image)
+        if entry.inode == ROOT:
+            is_real = await self._shows_real(image)
+            return of_root(inode_in(image, ROOT), image, answer, entry, is_real=is_real)
         making = OfFiles(image, answer, is_real=await self._shows_real(image))
         return making.of(inode_in(image, entry.inode), entry)
 

@@ -52,7 +52,8 @@ class MountPoint:
 class Mount:
     """An imgcat mount. `alive` is False for one whose daemon died without unmounting.
 
-    `images` are those that were asked for, None where it is all of the catalog.
+    `images` are those that were asked for, None where it is all of the catalog. `files` tells
+    whether the files in them are shown too, `real_modes` whether with the modes that they have.
     """
 
     path: str
@@ -62,6 +63,8 @@ class Mount:
     log_file: str | None
     started_at: str | None
     images: list[str] | None = None
+    files: bool = False
+    real_modes: bool = False
 
 
 def mount_points() -> list[MountPoint]:
@@ -98,6 +101,8 @@ def mounts() -> list[Mount]:
                 log_file=facts.get("log_file"),
                 started_at=facts.get("started_at"),
                 images=facts.get("images"),
+                files=bool(facts.get("files")),
+                real_modes=bool(facts.get("real_modes")),
             )
         )
     return found

@@ -538,6 +538,10 @@ class Operations(pyfuse3.Operations):
         """Return what `stat` tells, also of a file of which it must be found out."""
         if node.entry is None:
             return self._attributes(node)
+        if node.is_volume and self._insides is not None:
+            found = await self._insides.root(node.entry)
+            if found is not None:
+                return found
         answer = await self._access.current(node.entry)
         making = attributes_of.of_volume if node.is_volume else attributes_of.of_image
         return making(node.inode, node.entry, answer)

@@ -19,6 +19,7 @@ from .driver import Content, Run, check_all_was_read, join
 from .ntfs_index import Index
 from .ntfs_reparse import LINKS, check_tag, target_of
 from .ntfs_runs import Clusters, runs_of
+from .ntfs_volume import ERRORS, TskVolume, damaged
 from .wire import COMPRESSED, ENCRYPTED, REPARSE, ZEROS, Entry, Times
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from .source import Source
 
 _FIRST_USER_FILE = 16
+_UNIT = 16
+"""Clusters that are compressed together."""
+
 _STANDARD_SIZE = 36
 
 _MODES = {
@@ -46,29 +50,6 @@ _LONGEST_INTERIX = 8 + 2 * 4096
 _TICKS_TO_1970 = 116_444_736_000_000_000
 
 
-class _Volume(pytsk3.Img_Info):  # type: ignore[misc]
-    """The volume as the library reads it."""
-
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        self.failure: Exception | None = None
-        super().__init__(url="", type=pytsk3.TSK_IMG_TYPE_EXTERNAL)
-
-    def read(self, offset: int, size: int) -> bytes:
-        try:
-            return self._source.up_to(offset, size)
-        except DamagedError as error:
-            # The library only knows that it failed.
-            self.failure = error
-            raise
-
-    def get_size(self) -> int:
-        return self._source.size
-
-    def close(self) -> None:
-        """Do nothing: the volume is the parent's."""
-
-
 class Ntfs:
     """An NTFS.
 
@@ -78,11 +59,14 @@ class Ntfs:
 
     def __init__(self, source: Source, _kind: str, _options: Mapping[str, Any]) -> None:
         self._source = source
-        self._volume = _Volume(source)
+        self._volume = TskVolume(source)
         try:
             self._fs = pytsk3.FS_Info(self._volume, type=pytsk3.TSK_FS_TYPE_NTFS)
-        except OSError as error:
-            raise self._damaged("volume", error) from None
+        except ERRORS as error:
+            for why in self._volume.told():
+                raise DamagedError("ntfs.volume", 0, why) from None
+            raise damaged("ntfs.volume", error) from None
+        self._problems = list(self._volume.told())
         info = self._fs.info
         self.root = int(info.root_inum)
         self._last = int(info.last_inum)
@@ -93,6 +77,8 @@ class Ntfs:
         boot = self._source.read(0, 512)
         (per_record,) = struct.unpack_from("<b", boot, 64)
         size = 1 << -per_record if per_record < 0 else per_record * self.block_size
+        (first,) = struct.unpack_from("<Q", boot, 48)
+        self._volume.check_place("ntfs.mft", first * self.block_size, size)
         table = self._runs(self._attribute(self._open(0), records.DATA, b""))
         starts = [start for start, _length, _place in table]
 
@@ -116,13 +102,13 @@ class Ntfs:
         if not 0 <= inode <= self._last:
             raise FileNotFoundError(f"there is no file {inode}")
         try:
-            return self._fs.open_meta(inode=inode)
-        except OSError as error:
-            raise self._damaged(f"ntfs.file {inode}", error) from None
-
-    def _damaged(self, structure: str, error: Exception) -> DamagedError:
-        failure, self._volume.failure = self._volume.failure, None
-        return DamagedError(structure, 0, str(failure or error).split("\n")[0])
+            file = self._fs.open_meta(inode=inode)
+        except ERRORS as error:
+            raise damaged(f"ntfs.file {inode}", error) from None
+        if self._volume.missing and inode:
+            # The library may have zeros in place of its record.
+            self._records.attributes(inode)
+        return file
 
     def _check_number(self, inode: int) -> None:
         if inode < _FIRST_USER_FILE and inode != self.root:
@@ -232,6 +218,8 @@ class Ntfs:
 
     def entries(self, inode: int, tell: Tell) -> Iterator[Entry]:
         """Yield what a directory has."""
+        for why in self._problems if inode == self.root else ():
+            tell(why)
         for each in self._names(inode, tell):
             try:
                 yield self._named(each)
@@ -356,7 +344,7 @@ class Ntfs:
             return first.value[offset : offset + length]
         file = self._open(inode)
         attribute = self._attribute(file, records.DATA, stream)
-        return self._bytes(file, attribute, offset, length)
+        return self._bytes(file, attribute, offset, length, unit=_UNIT * self.block_size)
 
     def _whole(self, inode: int, kind: int) -> bytes:
         """Return the first attribute of a kind of a file, whole."""
@@ -366,7 +354,15 @@ class Ntfs:
             raise DamagedError(f"ntfs.file {inode}", 0, f"its attribute 0x{kind:x} is not there")
         return self._bytes(file, attribute, 0, int(attribute.info.size))
 
-    def _bytes(self, file: Any, attribute: Any, offset: int, length: int) -> bytes:  # noqa: ANN401
+    def _bytes(
+        self,
+        file: Any,  # noqa: ANN401
+        attribute: Any,  # noqa: ANN401
+        offset: int,
+        length: int,
+        unit: int = 1,
+    ) -> bytes:
+        """Return bytes of an attribute, which are stored in units of `unit` bytes."""
         length = max(0, min(length, int(attribute.info.size) - offset))
         data = b""
         try:
@@ -377,8 +373,12 @@ class Ntfs:
                 if not more:
                     raise DamagedError("file", 0, f"its bytes end at {offset + len(data)}")
                 data += more
-        except OSError as error:
-            raise self._damaged(f"ntfs.file {file.info.meta.addr}", error) from None
+        except ERRORS as error:
+            raise damaged(f"ntfs.file {file.info.meta.addr}", error) from None
+        if self._volume.missing:
+            structure = f"ntfs.file {file.info.meta.addr}"
+            start, stop = offset // unit * unit, -(-(offset + length) // unit) * unit
+            self._volume.check(structure, self._runs(attribute), start, stop)
         return data
 
     def attributes(self, inode: int, _tell: Tell) -> list[tuple[bytes, bytes]]:

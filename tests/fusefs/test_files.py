@@ -75,12 +75,16 @@ def test_every_file_of_ext(kind: str, real: bool, program: Program, tmp_path: Pa
         grow(original, 5)
     with loop_mounted(raw, tmp_path / "mount", "ro") as original:
         expected = of_mount(original)
+        told = os.stat(original)
+        of_root = (told.st_mtime_ns, told.st_ctime_ns, told.st_nlink)
     catalogue(program, raw)
     mount = program.mount_all(tmp_path / "all", "--files", *(["--real-modes"] if real else []))
     top = mount / "files" / "volume"
     found = of_mount(top)
     assert comparable(found, modes=real) == comparable(expected, modes=real)
     check_numbers(found, expected)
+    root = os.stat(top)
+    assert (root.st_mtime_ns, root.st_ctime_ns, root.st_nlink) == of_root
     for path, facts in expected.items():
         where = os.path.join(os.fsencode(top), path)
         mode = os.getxattr(where, "imgcat.mode", follow_symlinks=False)
@@ -284,6 +288,11 @@ def test_a_link_with_names_at_several_depths_leads_nowhere(
     assert "has names at several depths" in log_of(program)
 
 
+def _of(path: Path) -> tuple[int, int, int]:
+    status = path.stat()
+    return status.st_mode, status.st_uid, status.st_gid
+
+
 def test_who_may_read_the_image_may_read_its_files_and_nobody_else(tmp_path: Path) -> None:
     umask = os.umask(0o022)
     with contextlib.ExitStack() as stack:
@@ -298,16 +307,25 @@ def test_who_may_read_the_image_may_read_its_files_and_nobody_else(tmp_path: Pat
         os.chmod(content / "private", 0o700)
         (place / "images").mkdir()
         raw = made_from(content, place / "images" / "a.raw")
+        for field in ("mode 041775", "gid 2345"):
+            quiet("debugfs", "-w", "-R", f"set_inode_field / {field}", raw)
         catalogue(program, raw)
         mount = program.mount_all(place / "mount", "--files", "--allow-other=on")
         real = program.mount_all(place / "real", "--files", "--real-modes", "--allow-other=on")
         secret = mount / "files" / "a" / "private" / "shadow"
         # The image can be read by everybody, and so all that is in it.
         assert read_as(raw) == raw.read_bytes()[:65536]
+        assert _of(real / "files" / "a") == (0o041775, 0, 2345)
+        assert _of(mount / "files" / "a")[0] == 0o040555
         assert read_as(secret) == b"secret"
         assert read_as(real / "files" / "a" / "public") == b"hello"
         assert read_as(real / "files" / "a" / "private" / "shadow") is None
         os.chmod(raw, 0o600)
+        # Nobody else comes to it, whatever its root is.
+        wait_until(
+            lambda: _of(real / "files" / "a") == (0o041700, 0, 2345),
+            "the root opens to nobody who may not read the image", 15,
+        )  # fmt: skip
         wait_until(
             lambda: read_as(mount / "files" / "a" / "public") is None,
             "what nobody may read any more is not read", 15,

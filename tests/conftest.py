@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 _IN_CI = os.environ.get("CI", "") not in {"", "false", "0"}
 
 _LONGEST = (
-    "test_storm", "test_story", "test_recover",
-    "test_memory", "test_killed_writers", "test_permissions", "test_packaging",
-    "test_export", "test_compressed", "test_blocked_device", "test_bad_images",
+    "test_storm", "test_story", "test_recover", "test_random_trees", "test_one_photo",
+    "test_moved_shelf", "test_blocked_device", "test_files", "test_ext", "test_hostile",
+    "test_stages", "test_carried", "test_usage", "test_xfs", "test_memory", "test_killed_writers",
+    "test_permissions", "test_packaging", "test_export", "test_compressed", "test_bad_images",
     "test_bad_catalogs", "test_real_volumes", "test_repack", "test_meanwhile",
     "test_real_partimage", "test_real_ntfsclone", "test_faults", "test_bad_mounts",
     "test_replaced_catalog", "test_completion", "test_kill", "test_inspect", "test_commands",

@@ -334,15 +334,15 @@ def test_on_a_full_disk_nothing_is_lost_and_reading_goes_on(
 @pytest.mark.loop
 def test_a_disk_that_becomes_full_in_the_middle_of_an_add(program: Program, tmp_path: Path) -> None:
     # Random bitmaps do not compress: each image takes 16 KiB of catalog, and as much of its log.
-    paths = [tmp_path / f"i{number:02d}.img" for number in range(20)]
+    paths = [tmp_path / f"i{number:02d}.img" for number in range(40)]
     for number, path in enumerate(paths):
         path.write_bytes(patchy(number, 1 << 17, block_size=1).image)
-    with small_disk(tmp_path, "tmpfs", 512 << 10) as disk:
+    with small_disk(tmp_path, "tmpfs", 1 << 20) as disk:
         database = disk / "catalog.db"
         result = program.run("--db", database, "add", *paths, code=6)
         assert "full" in result.stderr
         added = [line.split()[1].rstrip(":") for line in result.stdout.splitlines()]
-        assert 2 < len(added) < 20
+        assert 2 < len(added) < 40
         copy = tmp_path / "copy.db"
         for each in disk.glob("catalog.db*"):
             if not each.name.endswith(("-shm", ".lock")):

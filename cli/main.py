@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from .arranging import FLAGS, arranged
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from typer import Typer
 
@@ -25,15 +25,20 @@ def run() -> int:
     _use_utf8_names()
     sys.argv[1:] = arranged(sys.argv[1:], _COMMANDS)
     if sys.argv[1:] == ["--version"]:
-        _print_version()
-        return 0
+        return _flushed(_print_version)
     # numpy is used for bits and bytes: the threads of its linear algebra would only cost memory.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     _set_up_streams()
-    code = _run_app()
-    # The work is done: an interrupt could only spoil the interpreter's own end.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return _flushed(_run_app)
+
+
+def _flushed(run_it: Callable[[], int]) -> int:
+    """Return the exit code of what is run, and of writing out what it has written."""
+    code = 0
     try:
+        code = run_it()
+        # The work is done: an interrupt could only spoil the interpreter's own end.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         sys.stdout.flush()
     except BrokenPipeError:
         _drop_output()
@@ -219,7 +224,8 @@ def _write_bytes(data: bytes) -> None:
     sys.stdout.buffer.write(data)
 
 
-def _print_version() -> None:
+def _print_version() -> int:
     from .. import __version__
 
     sys.stdout.write(f"imgcat {__version__}\n")
+    return 0

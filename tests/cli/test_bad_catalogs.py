@@ -594,6 +594,16 @@ def test_an_endless_query_can_be_interrupted(program: Program, image: Path) -> N
         process.communicate()
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_version_that_cannot_be_written(program: Program, unbuffered: str) -> None:
+    environment = {**program.environment, "PYTHONUNBUFFERED": unbuffered}
+    with open("/dev/full", "wb") as full:
+        process = program.start("--version", stdout=full, env=environment)
+        _out, errors = process.communicate(timeout=60)
+    assert process.returncode == 5
+    assert errors == b"imgcat: standard output: No space left on device\n"
+
+
 def test_a_full_disk_behind_the_output_is_told(program: Program, image: Path) -> None:
     assert image.exists()
     environment = {k: v for k, v in program.environment.items() if k != "PYTHONUNBUFFERED"}

@@ -183,7 +183,7 @@ def _serving() -> Iterator[Finding]:
 
 
 _PACKAGES = (
-    "numpy", "sqlalchemy", "alembic", "pyfuse3", "trio", "tqdm", "zstandard", "lz4",
+    "numpy", "sqlalchemy", "alembic", "pyfuse3", "trio", "tqdm", "zstandard", "lz4", "pytsk3",
     "isal", "xxhash",
 )  # fmt: skip
 

@@ -225,7 +225,22 @@ def cat(place: PlaceArgument, as_is: AsIsOption = False) -> None:
         entry = volume.resolve(path)
         if stat.S_ISDIR(entry.mode):
             raise typer.BadParameter(f"{place} is a directory: `imgcat files` lists it")
+        refuse_special(entry)
         write_content(volume.content(entry.inode))
+
+
+def refuse_special(entry: Entry) -> None:
+    """Refuse what holds nothing in the image.
+
+    Raises:
+        RefusedError: it is a device, a fifo or a socket.
+    """
+    from ..filesystems.errors import RefusedError
+    from ..filesystems.target import SPECIAL
+
+    what = SPECIAL.get(stat.S_IFMT(entry.mode))
+    if what is not None:
+        raise RefusedError(f"file {entry.inode}", 0, f"it is {what}, which holds nothing")
 
 
 def write_content(content: FileContent | WorkerContent) -> None:

@@ -6,12 +6,15 @@ import unicodedata
 
 
 def printable(text: str) -> str:
-    """Return `text` with control characters escaped, so that a name cannot drive the terminal."""
-    if text.isprintable():
-        return text
-    return "".join(
-        char if unicodedata.category(char) not in {"Cc", "Cf"} else char.encode(
-            "unicode_escape"
-        ).decode()
-        for char in text
-    )  # fmt: skip
+    """Return `text` with control characters escaped, so that a name cannot drive the terminal.
+
+    What of a name is not UTF-8 is escaped byte by byte, so that it can be written to anything.
+    """
+    return text if text.isprintable() else "".join(map(_printable, text))
+
+
+def _printable(char: str) -> str:
+    kind = unicodedata.category(char)
+    if kind == "Cs" and "\udc80" <= char <= "\udcff":
+        return f"\\x{ord(char) & 0xFF:02x}"
+    return char.encode("unicode_escape").decode() if kind in {"Cc", "Cf", "Cs"} else char

@@ -44,12 +44,13 @@ def cd(session: Session, words: list[str]) -> None:
 
 def cat(session: Session, words: list[str]) -> None:
     """Write what a file holds."""
-    from ..files import write_content
+    from ..files import refuse_special, write_content
 
     _flags, paths = _options(words, least=1)
     entry = session.volume.resolve(_path(session, paths[0]))
     if stat.S_ISDIR(entry.mode):
         raise UsageError(f"{paths[0]} is a directory")
+    refuse_special(entry)
     write_content(session.volume.content(entry.inode))
 
 

@@ -98,6 +98,12 @@ def test_a_device_a_fifo_and_a_socket_are_not_replaced(program: Program, raw: Pa
     assert sorted(os.listdir(place)) == ["device", "fifo", "link"]
 
 
+def test_what_holds_nothing_is_not_written_out(program: Program, raw: Path) -> None:
+    said = program.run("cat", f"{raw}:/shelf/fifo", code=4).stderr
+    assert "it is a fifo, which holds nothing" in said
+    assert "it is a fifo" in program.run("shell", "-c", "cat /shelf/fifo", raw, code=4).stderr
+
+
 def test_what_is_the_same_is_left_alone(program: Program, raw: Path, tmp_path: Path) -> None:
     into = tmp_path / "into"
     into.mkdir()

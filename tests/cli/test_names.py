@@ -147,7 +147,7 @@ def test_what_is_named_after_a_disk_follows_it(program: Program, qcow2: Path) ->
 
 
 @pytest.mark.parametrize(
-    "name", ["a\nb", "tab\there", "bell\a", "\u200bzero", "back\\slash", "\\n"]
+    "name", ["a\nb", "tab\there", "bell\a", "\u200bzero", "back\\slash", "\\n", "odd\udcff"]
 )
 def test_a_name_can_be_typed_as_it_is_printed(program: Program, tmp_path: Path, name: str) -> None:
     (tmp_path / f"{name}.img").write_bytes(make(tmp_path / "x.img").read_bytes())

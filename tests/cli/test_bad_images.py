@@ -411,8 +411,11 @@ def test_a_name_that_is_not_utf8_survives_everything(program: Program, tmp_path:
     with open(path, "wb") as file:
         file.write(written.image)
     name = os.fsdecode(NOT_UTF8.removesuffix(b".img"))
-    assert f" {name}: " in program.run("add", path).stdout
-    assert name in program.run("ls").stdout
+    # What is shown can be written to anything, and typed.
+    shown = "".join(f"\\x{ord(c) & 0xFF:02x}" if "\udc80" <= c <= "\udcff" else c for c in name)
+    assert f" {shown}: " in program.run("add", path).stdout
+    assert shown in program.run("ls").stdout
+    assert program.json("show", shown)["id"] == 1
     listed = program.json("ls")
     assert [row["name"] for row in listed] == [name]
     assert os.fsencode(listed[0]["path"]) == path

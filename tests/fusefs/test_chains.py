@@ -86,9 +86,11 @@ def _check_map(program: Program, path: Path) -> None:
 
 
 @pytest.mark.parametrize("is_raw", [True, False])
-def test_a_data_file_has_the_data(is_raw: bool, program: Program, tmp_path: Path) -> None:
+def test_a_data_file_has_the_data(
+    is_raw: bool, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "disk.qcow2"
-    os.chdir(tmp_path)
+    monkeypatch.chdir(tmp_path)
     how = f"data_file=disk.data,data_file_raw={'on' if is_raw else 'off'},preallocation=off"
     qemu_img("create", "-f", "qcow2", "-o", how, path, SIZE)
     qemu_io(path, "qcow2", changes(SIZE, 3, 12))
@@ -238,11 +240,13 @@ def test_a_name_that_leads_elsewhere_is_refused(
         assert set(statuses(program).values()) == {"ready"}
 
 
-def test_a_data_file_that_lies_elsewhere_is_refused(program: Program, tmp_path: Path) -> None:
+def test_a_data_file_that_lies_elsewhere_is_refused(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     home = tmp_path / "images"
     home.mkdir()
     path = home / "disk.qcow2"
-    os.chdir(home)
+    monkeypatch.chdir(home)
     qemu_img("create", "-f", "qcow2", "-o", "data_file=aaaa.raw", path, SIZE)
     data = path.read_bytes()
     assert data.count(b"aaaa.raw") == 1

@@ -134,7 +134,9 @@ def test_what_is_said_of_the_disk(disk: Disk, program: Program) -> None:
     program.run("add", "--strict", "--force", disk.path, code=5)
 
 
-def test_straight_from_the_file(disk: Disk, program: Program, tmp_path: Path) -> None:
+def test_straight_from_the_file(
+    disk: Disk, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "vm.img"
     os.link(disk.path, path)
     for place in ("p1.vg-root", "p1.vg-my--home", "pool-wide"):
@@ -144,7 +146,7 @@ def test_straight_from_the_file(disk: Disk, program: Program, tmp_path: Path) ->
     assert "it has vm.p1, vm.p1.vg-my--home, vm.p1.vg-root, vm.p2" in said
     # What the catalog knows by that name comes first.
     program.run("add", disk.volumes["disk.p1.vg-root"], "--name", "vm.img.p1.vg-none")
-    os.chdir(tmp_path)
+    monkeypatch.chdir(tmp_path)
     assert "hostname" in program.run("files", "vm.img.p1.vg-none:/etc").stdout
 
 

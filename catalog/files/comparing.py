@@ -161,8 +161,12 @@ class Aside:
         return self._aside.execute("SELECT directory_id, name_id FROM ended")
 
     def new_rows(self) -> Iterator[tuple[Any, ...]]:
-        """Yield the new versions: number of the directory, name, mode, size, time, inode, flags."""
-        return self._aside.execute("SELECT * FROM added")
+        """Yield the new versions: number of the directory, name, mode, size, time, inode, flags.
+
+        Those of a directory together; the directories in the order of their numbers, for that is
+        the order of their rows where they are new.
+        """
+        return self._aside.execute("SELECT * FROM added ORDER BY directory")
 
     def name_id(self, name: Name) -> int:
         """Return the id of a name: of one that the catalog has not, one below 0."""

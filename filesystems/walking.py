@@ -1,7 +1,9 @@
 """All directories of a file system, one after the other: what is in each, in short.
 
 Many are asked for at once, and while the worker reads some of them, what it found in others is
-used: a whole file system is walked in the time that its worker takes.
+used: a whole file system is walked in the time that its worker takes. Those that were met last are
+walked first, so that what lies close together is read together: file systems lay what is in a
+directory near to it.
 """
 
 from __future__ import annotations
@@ -45,8 +47,9 @@ class WalkedDirectory(NamedTuple):
     """What is in a directory: columns of one length, in the order in which the directory has them.
 
     Attributes:
-        number: its place in the order in which directories are met: 0 is the root; every entry
-            that is a directory has the next number, over all that were walked before.
+        number: its place in the order in which directories are met, not that in which they are
+            walked: 0 is the root; every entry that is a directory has the next number, over all
+            that were walked before.
         names: each once, as bytes.
         inodes: the numbers of the files.
         sizes: bytes.
@@ -116,8 +119,9 @@ class _Walker:
         self._worker = worker
         self._root = root
         self._todo: array[int] = array("Q", [0])
+        self._places: array[int] = array("Q", [0])
+        self._met = 1
         self._seen: set[int] = set()
-        self._number = 0
         self._parts: _Parts | None = None
         self._found: list[WalkedDirectory] = []
         self.results: queue.Queue[_Result] = queue.Queue(_AHEAD)
@@ -133,15 +137,16 @@ class _Walker:
             self._give(None)
 
     def _ask_all(self) -> None:
-        while self._number < len(self._todo) and self.is_wanted:
-            some = self._todo[self._number : self._number + MOST_AT_ONCE]
+        while self._todo and self.is_wanted:
+            some, places = self._todo[-MOST_AT_ONCE:], self._places[-MOST_AT_ONCE:]
+            del self._todo[-MOST_AT_ONCE:], self._places[-MOST_AT_ONCE:]
             # What is in itself, or has two names, is walked once.
             asked = array("Q")
             for each in some:
                 if each not in self._seen:
                     asked.append(each)
                     self._seen.add(each)
-            self._parts = _Parts(some, frozenset(asked))
+            self._parts = _Parts(some, places, frozenset(asked))
             self._give_known(self._parts)
             self._give_found()
             self._worker.ask("walk", self._take, inodes=list(asked))
@@ -179,15 +184,16 @@ class _Walker:
         for inode, mode in zip(parts.numbers, parts.modes, strict=True):
             if mode & _TYPE == stat.S_IFDIR:
                 self._todo.append(inode)
-        if len(self._todo) > MOST_DIRECTORIES:
+                self._places.append(self._met)
+                self._met += 1
+        if self._met > MOST_DIRECTORIES:
             raise RefusedError("file system", 0, f"it has more than {MOST_DIRECTORIES} directories")
         self._found.append(
             WalkedDirectory(
-                self._number, parts.names, parts.numbers, parts.sizes, parts.times, parts.modes,
+                parts.place, parts.names, parts.numbers, parts.sizes, parts.times, parts.modes,
                 parts.flags,
             )
         )  # fmt: skip
-        self._number += 1
         parts.go_on()
 
     def _give_found(self) -> None:
@@ -207,8 +213,9 @@ class _Walker:
 class _Parts:
     """The directory that is being told of, out of some that were asked for."""
 
-    def __init__(self, inodes: array[int], asked: frozenset[int]) -> None:
+    def __init__(self, inodes: array[int], places: array[int], asked: frozenset[int]) -> None:
         self.inodes = inodes
+        self._places = places
         self.position = 0
         self._left = set(asked)
         self._clear()
@@ -218,6 +225,11 @@ class _Parts:
         self._has_nul = False
         self.numbers, self.sizes = array("Q"), array("Q")
         self.times, self.modes, self.flags = array("q"), array("I"), array("I")
+
+    @property
+    def place(self) -> int:
+        """Its place in the order in which directories are met."""
+        return self._places[self.position]
 
     def go_on(self) -> None:
         """Begin with the next."""

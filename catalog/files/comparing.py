@@ -1,13 +1,17 @@
 """What is new in a file system beside what the catalog has of it: found without a lock.
 
-What is found is laid aside in a temporary database, so that it takes no more memory of a large file
-system than of a small one. `storing` writes it, in one transaction.
+What is found is laid aside in a temporary database and, of what there is most, in a file; so it
+takes no more memory of a large file system than of a small one. `storing` writes it, in one
+transaction.
 """
 
 from __future__ import annotations
 
+import marshal
+import os
 import sqlite3
 import stat
+import tempfile
 from array import array
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,7 +20,7 @@ from ..database.file_names import hash_of, id_of, kept_names
 from .records import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ...filesystems.walking import WalkedDirectory
     from ..database.file_names import Name
@@ -31,14 +35,12 @@ _AT_ONCE = 20_000
 
 _ASIDE = """
     CREATE TABLE names (id INTEGER PRIMARY KEY, hash INTEGER, name);
-    CREATE INDEX by_hash ON names (hash);
     CREATE TABLE known_names (id INTEGER PRIMARY KEY, hash INTEGER);
     CREATE TABLE directories (number INTEGER PRIMARY KEY, parent INTEGER, name_id INTEGER,
                               known INTEGER);
     CREATE TABLE ended (directory_id INTEGER, name_id INTEGER);
-    CREATE TABLE added (directory INTEGER, name_id INTEGER, mode INTEGER, size INTEGER,
-                        mtime INTEGER, inode INTEGER, flags INTEGER);
 """
+_BY_HASH = "CREATE INDEX IF NOT EXISTS by_hash ON names (hash)"
 
 _CURRENT = """
     SELECT name, mode, size_bytes, mtime_ns
@@ -60,6 +62,10 @@ _BELOW = """
 """
 
 _NEWEST = "SELECT max(number), id FROM file_generations WHERE lineage_id = ?"
+
+
+NewRow = tuple[int, int, int, int | None, int, int]
+"""A new version in a directory: name, mode, size, time, inode and flags."""
 
 
 class Base(NamedTuple):
@@ -91,7 +97,7 @@ def base_of(connection: sqlite3.Connection, lineage_id: int | None) -> Base:
 
 
 class Aside:
-    """What is new, laid aside in a temporary database. Of one thread.
+    """What is new, laid aside. Of one thread.
 
     Args:
         connection: reads the catalog, in one transaction.
@@ -116,9 +122,10 @@ class Aside:
         self._aside.execute("PRAGMA synchronous = OFF")
         self._aside.executescript(_ASIDE)
         self._aside.execute("BEGIN")
+        self._rows = tempfile.TemporaryFile()  # noqa: SIM115 - closed with this
+        self._numbers, self._offsets = array("q"), array("q")
         self._ids: dict[Name, int] = {}
         self._known = array("q", [ROOT])
-        self._new_rows: list[tuple[Any, ...]] = []
         self._new_names: list[tuple[int, int, Name]] = []
         self._new_directories: list[tuple[int, int, int, int]] = []
         self._ended_rows: list[tuple[int, int]] = []
@@ -126,12 +133,13 @@ class Aside:
     def close(self) -> None:
         """Throw it away."""
         self._aside.close()
+        self._rows.close()
 
     def compare(self, directories: Iterable[WalkedDirectory]) -> None:
         """Take every directory of the file system; see `walking.walk`. Raises what that does."""
         for directory in directories:
             self._compare_one(directory)
-            laid = len(self._new_rows) + len(self._ended_rows) + len(self._new_directories)
+            laid = len(self._new_names) + len(self._ended_rows) + len(self._new_directories)
             if laid >= _AT_ONCE:
                 self._lay_aside()
         self._lay_aside()
@@ -160,9 +168,20 @@ class Aside:
         """Yield directory and name of the versions that stand no longer."""
         return self._aside.execute("SELECT directory_id, name_id FROM ended")
 
-    def new_rows(self) -> Iterator[tuple[Any, ...]]:
-        """Yield the new versions: number of the directory, name, mode, size, time, inode, flags."""
-        return self._aside.execute("SELECT * FROM added")
+    def new_rows(self, rows: Sequence[int]) -> Iterator[tuple[int, list[NewRow]]]:
+        """Yield the new versions of each directory that has any, with the row of that.
+
+        Args:
+            rows: the row of each directory, by its number. What is yielded is in their order,
+                for that is the order in which it is written.
+        """
+        numbers, offsets = self._numbers, self._offsets
+        stop = self._rows.seek(0, os.SEEK_END)
+        for place in sorted(range(len(numbers)), key=lambda each: rows[numbers[each]]):
+            start = self._rows.seek(offsets[place])
+            behind = offsets[place + 1] if place + 1 < len(offsets) else stop
+            data = self._rows.read(behind - start)
+            yield rows[numbers[place]], marshal.loads(data)  # noqa: S302 - written below
 
     def name_id(self, name: Name) -> int:
         """Return the id of a name: of one that the catalog has not, one below 0."""
@@ -187,6 +206,7 @@ class Aside:
         if self.names >= _MOST_NAMES:
             # It may be one of those that are not at hand any more.
             self._lay_names_aside()
+            self._aside.execute(_BY_HASH)
             row = self._aside.execute(
                 "SELECT id FROM names WHERE hash = ? AND name = ?", (hashed, name)
             ).fetchone()
@@ -213,12 +233,17 @@ class Aside:
         if True not in fresh:
             return
         name_id = self._ids.get
-        for is_fresh, (name, mode, size, time), inode, flags in zip(
-            fresh, found, directory.inodes, directory.flags, strict=True
-        ):
-            if is_fresh:
-                an_id = name_id(name) or self.name_id(name)
-                self._new_rows.append((number, an_id, mode, size, time, inode, flags))
+        rows = [
+            (name_id(name) or self.name_id(name), mode, size, time, inode, flags)
+            for is_fresh, (name, mode, size, time), inode, flags in zip(
+                fresh, found, directory.inodes, directory.flags, strict=True
+            )
+            if is_fresh
+        ]
+        self.added += len(rows)
+        self._numbers.append(number)
+        self._offsets.append(self._rows.tell())
+        self._rows.write(marshal.dumps(rows))
 
     def _before(self, known: int) -> set[tuple[Any, ...]]:
         if not known or self.base.generation_id is None:
@@ -256,14 +281,12 @@ class Aside:
                     self._ended_rows += self._catalog.execute(_BELOW, below)
 
     def _lay_aside(self) -> None:
-        self.added += len(self._new_rows)
         self.ended += len(self._ended_rows)
         self._lay_names_aside()
         insert = self._aside.executemany
         insert("INSERT INTO directories VALUES (?, ?, ?, ?)", self._new_directories)
-        insert("INSERT INTO added VALUES (?, ?, ?, ?, ?, ?, ?)", self._new_rows)
         insert("INSERT INTO ended VALUES (?, ?)", self._ended_rows)
-        self._new_directories, self._new_rows, self._ended_rows = [], [], []
+        self._new_directories, self._ended_rows = [], []
 
     def _lay_names_aside(self) -> None:
         self._aside.executemany("INSERT INTO names VALUES (?, ?, ?)", self._new_names)

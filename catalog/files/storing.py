@@ -290,14 +290,10 @@ class _Writer:
         self, lineage_id: int, number: int, name_ids: array[int], directories: array[int]
     ) -> Iterator[tuple[Any, ...]]:
         """Yield the rows of new versions, those of a directory in the order of the table."""
-        rows: list[tuple[Any, ...]] = []
-        current = 0
-        for directory, name_id, *rest in self._aside.new_rows():
-            if directory != current:
-                rows.sort()
-                yield from rows
-                rows, current = [], directory
-            an_id = name_ids[-name_id] if name_id < 0 else name_id
-            rows.append((lineage_id, directories[directory], an_id, number, *rest))
-        rows.sort()
-        yield from rows
+        for directory_id, found in self._aside.new_rows(directories):
+            rows = [
+                (lineage_id, directory_id, name_ids[-an_id] if an_id < 0 else an_id, number, *rest)
+                for an_id, *rest in found
+            ]
+            rows.sort()
+            yield from rows

@@ -15,6 +15,9 @@ PAGE = 64 << 10
 """Bytes that are asked for at once. No structure that a file system aligns crosses their ends."""
 
 _MOST_PAGES = 512
+_AHEAD = 4
+"""Pages that are asked for together where the one before them is known: each question waits for the
+parent, and tables are read from their beginning on."""
 
 
 class VolumeSource(Protocol):
@@ -52,9 +55,32 @@ class Source:
         if known is not None:
             self._pages.move_to_end(number)
             return known
+        if number - 1 in self._pages and self._read_ahead(number):
+            return self._pages[number]
         start = number * PAGE
         length = max(0, min(PAGE, self.size - start))
-        data = self._ask(start, length) if length else memoryview(b"")
+        return self._keep(number, self._ask(start, length) if length else memoryview(b""))
+
+    def _read_ahead(self, number: int) -> bool:
+        """Read a page and those behind it up to one that is known; tell whether that went well."""
+        stop = number + 1
+        while stop < number + _AHEAD and stop not in self._pages:
+            stop += 1
+        start, length = number * PAGE, (stop - number) * PAGE
+        if length == PAGE or start + length > self.size:
+            return False
+        try:
+            data = self._ask(start, length)
+        except DamagedError:
+            # What is missing may be behind the page.
+            return False
+        for each in reversed(range(number, stop)):
+            at = (each - number) * PAGE
+            # A copy: what is kept of one page is not to keep the others.
+            self._keep(each, memoryview(bytes(data[at : at + PAGE])))
+        return True
+
+    def _keep(self, number: int, data: memoryview) -> memoryview:
         self._pages[number] = data
         if len(self._pages) > _MOST_PAGES:
             self._pages.popitem(last=False)

@@ -113,8 +113,8 @@ def listed(
     tell: Any,  # noqa: ANN401
 ) -> Iterator[tuple[bytes, Entry]]:
     """Yield paths and files, each directory before what is in it, names in order."""
-    from ..filesystems.copying import OF_ONE_FILE
     from ..filesystems.names import shown
+    from ..filesystems.of_one_file import OF_ONE_FILE
 
     todo = [(path, directory, frozenset[int]())]
     is_first = True
@@ -269,8 +269,8 @@ def _read_up_to(
     content: FileContent | WorkerContent, view: memoryview, offset: int
 ) -> tuple[int, Exception | None]:
     """Fill `view` as far as it can be read; return how far, and why the next byte cannot."""
-    from ..filesystems.copying import OF_ONE_FILE
     from ..filesystems.errors import WorkerError
+    from ..filesystems.of_one_file import OF_ONE_FILE
 
     try:
         content.read_into(view, offset)

@@ -9,8 +9,8 @@ import tarfile
 from typing import TYPE_CHECKING, Any
 
 from . import ahead
-from .copying import OF_ONE_FILE
 from .names import shown
+from .of_one_file import OF_ONE_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

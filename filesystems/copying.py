@@ -9,12 +9,11 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from ..formats.errors import FormatError
 from ..formats.files.new_file import TargetError, naming
-from ..formats.index.rank_chunk import ChunkMissingError
 from . import ahead
 from .content import FileContent
 from .names import shown
+from .of_one_file import OF_ONE_FILE
 from .target import FULL, Target
 from .worker.wire import ZEROS
 
@@ -31,9 +30,6 @@ if TYPE_CHECKING:
 _PIECE = 1 << 20
 _DEVICES = (stat.S_IFCHR, stat.S_IFBLK)
 _SPECIAL_BITS = {stat.S_ISUID: "setuid", stat.S_ISGID: "setgid", stat.S_ISVTX: "sticky"}
-
-OF_ONE_FILE = (FormatError, ChunkMissingError, OSError, TargetError)
-"""What can be wrong with one file, and must not end the work on the others."""
 
 
 @dataclasses.dataclass(slots=True)

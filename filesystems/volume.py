@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import struct
-from array import array
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..formats.errors import FormatError
 from ..formats.superblocks.find import find_file_system
 from . import ahead
+from .checked_runs import CheckedRuns
 from .content import FileContent, WorkerContent
 from .errors import DamagedError, RefusedError, WorkerError
 from .gate import check as check_kind
 from .listing import NO_TARGET, Listing, check, in_local_time
+from .mapping import Mapped, map_all
 from .paths import Walk
 from .process import Worker, Workers
 from .walking import walk
-from .worker.wire import LOST, MOST_REASONS, RUN, ZEROS, Entry, Kind, unpack_entries
+from .worker.wire import Entry, Kind, unpack_entries
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from ..formats.reader import ImageReader
     from ..formats.superblocks.file_system import FileSystem
@@ -34,7 +35,6 @@ _T = TypeVar("_T")
 MOST_ENTRIES = 1 << 22
 """Entries that a directory may have."""
 
-_MOST_RUNS = 1 << 23
 _SECTOR = 512
 
 _ALL = Workers()
@@ -227,6 +227,15 @@ class Volume:
         """Tell whether a file was asked for by `look_ahead`, and all of it is known."""
         return inode in self._ahead
 
+    def map(self, inodes: Sequence[int], tell: Tell = _nothing) -> Iterator[Mapped]:
+        """Yield where each of some files lies, in their order; see `mapping.map_all`.
+
+        Args:
+            inodes: any number of files. Nothing else can be asked until all were yielded.
+            tell: told which bytes of a file are lost, and why, in the thread of who takes them.
+        """
+        return map_all(self._worker, self.content, self._reader.size, inodes, tell)
+
     def content(
         self, inode: int, stream: bytes = b"", tell: Tell = _nothing
     ) -> FileContent | WorkerContent:
@@ -243,7 +252,7 @@ class Volume:
             FileNotFoundError: there is no such file, or stream.
             As `stat`.
         """
-        runs = _Runs(self._reader.size)
+        runs = CheckedRuns(self._reader.size)
         name = f"{self.kind}.file {inode}"
         small = None if stream else self._ahead.get(inode)
         if small is not None:
@@ -361,89 +370,6 @@ def found_in(reader: ImageReader) -> FileSystem | None:
     if found is None and missing:
         raise missing[0]
     return found
-
-
-class _Runs:
-    """The runs of a file, as they come from the worker: checked, for nobody vouches for them.
-
-    Args:
-        limit: bytes of the volume.
-
-    Attributes:
-        starts: where each begins in the file.
-        places: where it lies; see `FileContent`.
-        whys: why runs are lost: the first of those that are, the second, and so on.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._behind = 0
-        self._lost = array("Q")
-        self.starts = array("Q")
-        self.places = array("q")
-        self.whys: list[str] = []
-
-    def take(self, kind: Kind, data: memoryview) -> None:
-        """Take a frame of the answer: runs, or why one is lost.
-
-        Raises:
-            WorkerError: it is none that can be.
-        """
-        if kind is not Kind.PROBLEM:
-            self._add(data)
-        elif len(self.whys) < MOST_REASONS:
-            self.whys.append(bytes(data).decode(errors="replace"))
-        else:
-            raise WorkerError("runs", 0, "too many are lost with a reason")
-
-    def reasons(self) -> dict[int, str]:
-        """Return why runs are lost, by their numbers."""
-        return dict(zip(self._lost, self.whys, strict=False))
-
-    def problems(self, size: int) -> Iterator[str]:
-        """Yield which bytes of a file of `size` are lost; of many only how many others there are.
-
-        Yields:
-            `MOST_REASONS` texts and one.
-        """
-        lost = [number for number in self._lost if self.starts[number] < size]
-        for number, why in zip(lost, self.whys, strict=False):
-            behind = self.starts[number + 1] if number + 1 < len(self.starts) else size
-            yield f"bytes [{self.starts[number]}, {min(size, behind)}) are lost: {why}"
-        others = len(lost) - len(self.whys)
-        if others > 0:
-            yield f"{others} other stretch{'es' * (others != 1)} of its bytes are lost too"
-
-    def _add(self, data: memoryview) -> None:
-        """Add the runs in a frame.
-
-        Raises:
-            WorkerError: they do not follow each other, or are not in the volume.
-        """
-        if len(data) % RUN.size or len(self.starts) > _MOST_RUNS:
-            raise WorkerError("runs", 0, "there are too many")
-        for start, length, place in RUN.iter_unpack(data):
-            self.add_one(start, length, place)
-
-    def add_one(self, start: int, length: int, place: int) -> None:
-        """Add a run. Raises as `add`."""
-        is_there = place in {ZEROS, LOST} or 0 <= place <= self._limit - length
-        if start != self._behind or not 0 < length < 1 << 63 or not is_there:
-            raise WorkerError("runs", 0, f"{length} bytes at {start}, in the volume at {place}")
-        if place == LOST:
-            self._lost.append(len(self.starts))
-        self.starts.append(start)
-        self.places.append(place)
-        self._behind = start + length
-
-    def end(self, size: int) -> None:
-        """Check that they go up to the end of the file.
-
-        Raises:
-            WorkerError: they do not.
-        """
-        if self._behind < size:
-            raise WorkerError("runs", 0, f"they end at {self._behind} of {size} bytes")
 
 
 def _teller(tell: Tell) -> Callable[[Kind, memoryview], None]:

@@ -8,13 +8,12 @@ directory near to it.
 
 from __future__ import annotations
 
-import queue
 import stat
-import threading
 from array import array
 from typing import TYPE_CHECKING, NamedTuple
 
 from .errors import RefusedError, WorkerError
+from .in_thread import in_thread
 from .listing import LARGEST_INODE, is_name
 from .worker.wire import DIRECTORY, NO_TIME, ROWS_AT_ONCE, Kind
 
@@ -32,11 +31,6 @@ MOST_DIRECTORIES = 1 << 26
 """Directories of a file system that are walked."""
 
 _MOST_ENTRIES = 1 << 22
-_AHEAD = 16
-"""Frames of directories that are kept for whoever is slower than the worker."""
-
-_NOT_WHOLE = 1.0
-"""Seconds after which one looks whether the other side is still there."""
 
 _TYPE = 0o170000
 
@@ -85,59 +79,46 @@ def walk(worker: Worker, root: Callable[[], int], tell: Tell) -> Iterator[Walked
         OSError: the image cannot be read.
         FormatError: the same.
     """
-    walker = _Walker(worker, root)
-    thread = threading.Thread(target=walker.run, name="walk", daemon=True)
-    thread.start()
-    try:
-        while True:
-            found = walker.results.get()
-            if isinstance(found, list):
-                yield from found
-            elif isinstance(found, str):
-                tell(found)
-            elif found is None:
-                return
-            else:
-                raise found
-    finally:
-        walker.is_wanted = False
-        thread.join()
+
+    def ask(give: Callable[[_Found], None]) -> None:
+        _Walker(worker, root, give).run()
+
+    for found in in_thread(ask, "walk"):
+        if isinstance(found, str):
+            tell(found)
+        else:
+            yield from found
 
 
-_Result = list[WalkedDirectory] | str | Exception | None
+_Found = list[WalkedDirectory] | str
+"""Directories, or a text about what cannot be read."""
 
 
 class _Walker:
     """The side that asks, in a thread of its own.
 
-    Attributes:
-        results: directories; texts about what cannot be read; at last an error, or None.
-        is_wanted: whether anybody takes them.
+    Args:
+        worker: of the file system.
+        root: as `walk` has it.
+        give: takes what is found.
     """
 
-    def __init__(self, worker: Worker, root: Callable[[], int]) -> None:
+    def __init__(
+        self, worker: Worker, root: Callable[[], int], give: Callable[[_Found], None]
+    ) -> None:
         self._worker = worker
         self._root = root
+        self._give = give
         self._todo: array[int] = array("Q", [0])
         self._places: array[int] = array("Q", [0])
         self._met = 1
         self._seen: set[int] = set()
         self._parts: _Parts | None = None
         self._found: list[WalkedDirectory] = []
-        self.results: queue.Queue[_Result] = queue.Queue(_AHEAD)
-        self.is_wanted = True
 
     def run(self) -> None:
         """Ask until there is nothing left."""
-        try:
-            self._ask_all()
-        except Exception as error:  # noqa: BLE001 - raised where the directories are taken
-            self._give(error)
-        else:
-            self._give(None)
-
-    def _ask_all(self) -> None:
-        while self._todo and self.is_wanted:
+        while self._todo:
             some, places = self._todo[-MOST_AT_ONCE:], self._places[-MOST_AT_ONCE:]
             del self._todo[-MOST_AT_ONCE:], self._places[-MOST_AT_ONCE:]
             # What is in itself, or has two names, is walked once.
@@ -200,14 +181,6 @@ class _Walker:
         if self._found:
             self._give(self._found)
             self._found = []
-
-    def _give(self, what: _Result) -> None:
-        while self.is_wanted:
-            try:
-                self.results.put(what, timeout=_NOT_WHOLE)
-            except queue.Full:
-                continue
-            return
 
 
 class _Parts:

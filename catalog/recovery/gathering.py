@@ -6,30 +6,33 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from ...filesystems import ahead
-from ...filesystems.content import FileContent
-from ...filesystems.copying import OF_ONE_FILE
-from ...filesystems.errors import RefusedError, WorkerError
+from ...filesystems.errors import RefusedError
 from ...filesystems.fiemap import UnsettledError
 from ...filesystems.names import shown
-from ...formats.reader import read_bytes
-from .hashing import hash_runs, hashes_of
-from .runs import PIECE, merged
+from ...filesystems.of_one_file import OF_ONE_FILE
+from ...filesystems.worker.wire import FEW_BYTES
+from .hashing import hashes_of
+from .runs import PIECE, count_pieces, merged
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ...filesystems.mapping import Mapped
     from ...filesystems.mounted import MountedVolume, Opened
     from ...filesystems.volume import Volume
     from ...filesystems.walking import WalkedDirectory
-    from ...formats.reader import ImageReader
+    from ...filesystems.worker.driver import Run
+    from .hashing import Hasher
     from .spool import Spool
 
     Tell = Callable[[str], None]
     Progress = Callable[[int], None]
 
-MOST_DATA = 4096
-"""Bytes of a file that are kept themselves, where they lie nowhere as they are."""
+_MAPPED_AT_ONCE = 1 << 14
+_HASHED_AT_ONCE = 1 << 28
+"""Bytes of files that are read in the order of the disk: so many that a head seldom goes back."""
+
+_COMPRESSED = "it is stored compressed: its bytes lie nowhere as they are"
 
 _ATTEMPTS = 3
 _PIECES_AT_ONCE = 64
@@ -45,65 +48,71 @@ def regular(directory: WalkedDirectory) -> list[int]:
     ]
 
 
-def gather(volume: Volume, spool: Spool, tell: Tell, progress: Progress) -> None:
+def gather(
+    volume: Volume, spool: Spool, hasher: Hasher | None, tell: Tell, progress: Progress
+) -> None:
     """Lay aside the directories and files of a volume.
 
     Args:
         volume: the file system, which nobody writes.
         spool: where to.
+        hasher: is given where files lie as that is known; None where they are not hashed.
         tell: told what cannot be read.
         progress: told how many files are done.
 
     Raises:
-        As `Volume.walk`.
+        As `Volume.walk`, `Volume.map` and `Hasher.add`.
     """
     for directory in volume.walk(tell):
         spool.add_directory(directory)
         spool.note(regular(directory))
     behind = -1
-    while inodes := spool.noted(behind, ahead.MOST):
-        volume.look_ahead(inodes)
-        for inode in inodes:
-            _gather_one(volume, inode, spool, tell)
+    while inodes := spool.noted(behind, _MAPPED_AT_ONCE):
+        found = _Batch(hasher)
+        for file in volume.map(inodes, tell):
+            _lay_aside(file, spool, found)
+        found.flush()
         behind = inodes[-1]
         progress(spool.files)
+    if hasher is not None:
+        hasher.finish()
 
 
-def _gather_one(volume: Volume, inode: int, spool: Spool, tell: Tell) -> None:
-    size = 0
-    try:
-        content = volume.content(inode, tell=tell)
-        size = content.size
-        if isinstance(content, FileContent):
-            spool.add_runs(inode, size, merged(runs_of(content), size))
-        elif size <= MOST_DATA:
-            spool.add_data(inode, read_bytes(content, 0, size))
-        else:
-            spool.add_lost(
-                inode, size, "it is stored compressed: its bytes lie nowhere as they are"
-            )
-    except WorkerError:
-        raise
-    except OF_ONE_FILE as error:
-        tell(str(error))
-        spool.add_lost(inode, size, str(error))
+class _Batch:
+    """Runs that are hashed together, in the order of the disk."""
+
+    def __init__(self, hasher: Hasher | None) -> None:
+        self._hasher = hasher
+        self._runs: list[tuple[int, int, int]] = []
+        self._size = 0
+
+    def add(self, runs: list[Run], first_piece: int) -> None:
+        """Add the runs of a file."""
+        if self._hasher is None:
+            return
+        for _start, length, place in runs:
+            if place >= 0:
+                self._runs.append((place, length, first_piece))
+                first_piece += count_pieces(length)
+                self._size += length
+        if self._size >= _HASHED_AT_ONCE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Let them be hashed."""
+        if self._hasher is not None:
+            self._hasher.add(sorted(self._runs))
+        self._runs, self._size = [], 0
 
 
-def runs_of(content: FileContent) -> list[tuple[int, int, int]]:
-    """Return the runs of a file."""
-    return [(start, stop - start, place) for start, stop, place in content.runs(0, content.size)]
-
-
-def hash_all(reader: ImageReader, spool: Spool, tell: Tell, progress: Progress) -> None:
-    """Hash all that was laid aside. Raises as `hash_runs`.
-
-    Args:
-        reader: reads the volume.
-        spool: where the runs are, and the hashes go.
-        tell: told what cannot be read.
-        progress: told the bytes that are done.
-    """
-    hash_runs(reader, spool.runs(), spool.put_hashes, tell, progress)
+def _lay_aside(file: Mapped, spool: Spool, found: _Batch) -> None:
+    if file.runs is not None:
+        runs = merged(file.runs, file.size)
+        found.add(runs, spool.add_runs(file.inode, file.size, runs))
+    elif file.data is not None:
+        spool.add_data(file.inode, file.data)
+    else:
+        spool.add_lost(file.inode, file.size, file.why or _COMPRESSED)
 
 
 class MountedGatherer:
@@ -167,7 +176,7 @@ class MountedGatherer:
 
     def _lay_aside(self, opened: Opened, inode: int) -> None:
         if opened.runs is None:
-            if opened.size > MOST_DATA:
+            if opened.size > FEW_BYTES:
                 raise RefusedError("file", 0, "its bytes lie nowhere as they are")
             data = os.pread(opened.fd, opened.size, 0)
             self._spool.add_data(inode, data)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import xxhash
 
-from ...filesystems.copying import OF_ONE_FILE
+from ...filesystems.of_one_file import OF_ONE_FILE
 from .runs import HASH_SIZE, NO_HASH, PIECE
 
 if TYPE_CHECKING:
@@ -47,48 +47,51 @@ def hashes_of(data: memoryview) -> bytes:
     return b"".join(hash_of(data[at : at + PIECE]) for at in range(0, len(data), PIECE))
 
 
-def hash_runs(
-    reader: ImageReader,
-    runs: Iterable[tuple[int, int, int]],
-    put: Put,
-    tell: Tell,
-    progress: Callable[[int], None] = lambda _done: None,
-) -> None:
-    """Hash all runs of a volume.
+class Hasher:
+    """Hashes runs of a volume, while whoever has them looks for more.
 
     Args:
         reader: reads the volume; of any number of threads.
-        runs: place, length and number of the first piece of each, by their places.
         put: takes the hashes of some pieces, by the number of the first; of any thread.
         tell: told what cannot be read; those pieces have `NO_HASH`.
-        progress: told the bytes that are done.
-
-    Raises:
-        Exception: what reading raises that is not about some bytes only.
     """
-    local = threading.local()
-    pending: collections.deque[Future[tuple[int, list[str]]]] = collections.deque()
-    done = 0
 
-    def take() -> None:
-        nonlocal done
-        count, problems = pending.popleft().result()
-        done += count
-        progress(done)
-        for each in problems:
-            tell(each)
+    def __init__(self, reader: ImageReader, put: Put, tell: Tell) -> None:
+        self._reader = reader
+        self._put = put
+        self._tell = tell
+        self._local = threading.local()
+        self._pending: collections.deque[Future[list[str]]] = collections.deque()
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="hash")
 
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="hash") as pool:
-        try:
-            for window in _windows(_jobs(runs)):
-                pending.append(pool.submit(_hash_window, reader, window, put, local))
-                if len(pending) >= _AHEAD:
-                    take()
-            while pending:
-                take()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    def add(self, runs: Iterable[tuple[int, int, int]]) -> None:
+        """Hash some runs; waits for those before, if they are many.
+
+        Args:
+            runs: place, length and number of the first piece of each, by their places.
+
+        Raises:
+            Exception: what reading raises that is not about some bytes only.
+        """
+        for window in _windows(_jobs(runs)):
+            self._pending.append(
+                self._pool.submit(_hash_window, self._reader, window, self._put, self._local)
+            )
+            if len(self._pending) >= _AHEAD:
+                self._take()
+
+    def finish(self) -> None:
+        """Wait until all are hashed. Raises as `add`."""
+        while self._pending:
+            self._take()
+
+    def close(self) -> None:
+        """End the threads; what is not hashed yet will not be."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def _take(self) -> None:
+        for problem in self._pending.popleft().result():
+            self._tell(problem)
 
 
 def _jobs(runs: Iterable[tuple[int, int, int]]) -> Iterator[_Job]:
@@ -120,8 +123,8 @@ def _windows(jobs: Iterable[_Job]) -> Iterator[list[_Job]]:
 
 def _hash_window(
     reader: ImageReader, window: list[_Job], put: Put, local: threading.local
-) -> tuple[int, list[str]]:
-    """Hash what is read at once; return its bytes, and what cannot be read of it."""
+) -> list[str]:
+    """Hash what is read at once; return what cannot be read of it."""
     start = window[0].place
     stop = max(job.place + job.length for job in window)
     if not hasattr(local, "buffer"):
@@ -139,11 +142,11 @@ def _hash_window(
         at = job.place - start
         found += hashes_of(view[at : at + job.length])
     put(first, bytes(found))
-    return sum(job.length for job in window), []
+    return []
 
 
-def _hash_readable(reader: ImageReader, window: list[_Job], put: Put) -> tuple[int, list[str]]:
-    """Hash what can be read of a window, piece by piece."""
+def _hash_readable(reader: ImageReader, window: list[_Job], put: Put) -> list[str]:
+    """Hash what can be read of a window, piece by piece; return what cannot."""
     problems = []
     view = memoryview(bytearray(PIECE))
     for job in window:
@@ -156,4 +159,4 @@ def _hash_readable(reader: ImageReader, window: list[_Job], put: Put) -> tuple[i
                 put(job.piece + at // PIECE, NO_HASH)
             else:
                 put(job.piece + at // PIECE, hash_of(piece))
-    return sum(job.length for job in window), problems
+    return problems

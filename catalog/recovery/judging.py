@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ...filesystems.copying import OF_ONE_FILE
+from ...filesystems.of_one_file import OF_ONE_FILE
 from ...filesystems.worker.wire import LOST
 from .hashing import hash_of
 from .records import Cause, Range, Verdict

@@ -8,19 +8,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ...filesystems import ahead
-from ...filesystems.content import FileContent
-from ...filesystems.copying import OF_ONE_FILE
-from ...filesystems.errors import RefusedError, WorkerError
+from ...filesystems.errors import RefusedError
 from ...filesystems.gate import check
 from ...filesystems.mounted import MountedVolume
+from ...filesystems.of_one_file import OF_ONE_FILE
 from ...filesystems.volume import Volume, found_in
 from ...filesystems.walking import time_or_none
-from .gathering import regular, runs_of
+from .gathering import regular
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
     from ...filesystems.walking import WalkedDirectory
     from ...filesystems.worker.driver import Run
@@ -32,6 +30,9 @@ _NAMES = """
                         size INTEGER, mtime INTEGER, PRIMARY KEY (directory, name)) WITHOUT ROWID;
     CREATE TABLE directories (number INTEGER PRIMARY KEY, parent INTEGER, name BLOB);
 """
+
+
+_MAPPED_AT_ONCE = 1 << 14
 
 
 class Now(NamedTuple):
@@ -253,10 +254,10 @@ def _look_at_volume(
         if wanted is None or not inodes:
             return
         every = np.unique(np.concatenate(inodes))
-        for start in range(0, len(every), ahead.MOST):
-            _give(
-                volume, wanted, [int(each) for each in every[start : start + ahead.MOST]], telling
-            )
+        for start in range(0, len(every), _MAPPED_AT_ONCE):
+            some = [int(each) for each in every[start : start + _MAPPED_AT_ONCE]]
+            for file in volume.map(some, telling.tell):
+                wanted.give(file.inode, file.runs or ())
             telling.files(start)
     finally:
         volume.close()
@@ -269,16 +270,3 @@ def _is_as_is(source: Source) -> bool:
     except RefusedError:
         return True
     return False
-
-
-def _give(volume: Volume, wanted: Wanted, inodes: Sequence[int], telling: Telling) -> None:
-    volume.look_ahead(list(inodes))
-    for inode in inodes:
-        try:
-            content = volume.content(inode)
-            if isinstance(content, FileContent):
-                wanted.give(inode, runs_of(content))
-        except WorkerError:
-            raise
-        except OF_ONE_FILE as error:
-            telling.tell(f"file {inode}: {error}")

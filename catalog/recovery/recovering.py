@@ -7,8 +7,8 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from ...filesystems.copying import OF_ONE_FILE
 from ...filesystems.errors import RefusedError
+from ...filesystems.of_one_file import OF_ONE_FILE
 from ...filesystems.volume import found_in
 from ..files.indexing import telling_uuid
 from .judging import read_file, verdict_of, with_owners

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 _ASIDE = """
     CREATE TABLE files (inode INTEGER PRIMARY KEY, size INTEGER, runs BLOB, data BLOB, why TEXT,
                         first_piece INTEGER, piece_count INTEGER);
-    CREATE TABLE runs (place INTEGER, length INTEGER, first_piece INTEGER);
 """
 _TYPES = "QQqII"
 _INSERT = """
@@ -104,9 +103,6 @@ class Spool:
         first = self.pieces
         for _start, length, place in runs:
             if place >= 0:
-                self._aside.execute(
-                    "INSERT INTO runs VALUES (?, ?, ?)", (place, length, self.pieces)
-                )
                 self.pieces += count_pieces(length)
                 self.size += length
         self._add(inode, size, pack(runs), None, None, first, self.pieces - first)
@@ -119,10 +115,6 @@ class Spool:
     def add_lost(self, inode: int, size: int, why: str) -> None:
         """Lay aside that a file cannot be got back."""
         self._add(inode, size, None, None, why, self.pieces, 0)
-
-    def runs(self) -> Iterator[tuple[int, int, int]]:
-        """Yield place, length and first piece of all runs, in the order of the disk."""
-        return self._aside.execute("SELECT place, length, first_piece FROM runs ORDER BY place")
 
     def put_hashes(self, piece: int, hashes: bytes) -> None:
         """Lay aside the hashes of some pieces. Any thread may."""

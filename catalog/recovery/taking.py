@@ -23,7 +23,8 @@ from ..files.indexing import telling_uuid
 from ..files.records import NewGeneration, TakenFrom
 from ..files.storing import GenerationExistsError, store_generation
 from ..names import check_name, name_of_file
-from .gathering import MountedGatherer, gather, hash_all
+from .gathering import MountedGatherer, gather
+from .hashing import Hasher
 from .naming import write_names
 from .records import State
 from .spool import Spool
@@ -199,13 +200,13 @@ def _gather(
             " the snapshot was taken may be missing, or be there in part"
         )
     volume = Volume(source.reader, as_is=as_is, on_failure=telling.failure)
+    hasher = Hasher(source.reader, spool.put_hashes, telling.tell) if with_hashes else None
     try:
-        gather(volume, spool, telling.tell, telling.files)
-        if with_hashes:
-            telling.size(spool.size)
-            hash_all(source.reader, spool, telling.tell, telling.done)
+        gather(volume, spool, hasher, telling.tell, telling.files)
         return _state_of(found, volume.caveat, as_is=as_is)
     finally:
+        if hasher is not None:
+            hasher.close()
         volume.close()
 
 

@@ -20,12 +20,16 @@ from .confine import confine
 from .driver import rows_of
 from .source import Source
 from .wire import (
+    ALONE,
+    CONTENT,
     FEW_BYTES,
     FEW_RUNS,
+    MANY_RUNS,
     MOST,
     ROWS_AT_ONCE,
     RUN,
     Kind,
+    pack_content,
     pack_entry,
     pack_rows,
     receive,
@@ -35,7 +39,7 @@ from .wire import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .driver import Driver
+    from .driver import Content, Driver
     from .wire import Entry, Row
 
 _BATCH = 64 << 10
@@ -67,6 +71,7 @@ class _Answers:
         self._connection = connection
         self._driver = driver
         self._in_short = rows_of(driver)
+        self._kind = Kind.ENTRIES
         self._batch: list[bytes] = []
         self._batched = 0
 
@@ -77,16 +82,22 @@ class _Answers:
         self._send(Kind.PROBLEM, text.encode(errors="backslashreplace")[: MOST >> 4])
 
     def _entry(self, entry: Entry) -> None:
-        packed = pack_entry(entry)
+        self._keep(Kind.ENTRIES, pack_entry(entry))
+
+    def _keep(self, kind: Kind, packed: bytes) -> None:
+        """Keep a part of a frame back, to send more at once; all parts are of one kind."""
+        if self._batched + len(packed) > MOST:
+            self.flush()
+        self._kind = kind
         self._batch.append(packed)
         self._batched += len(packed)
         if self._batched >= _BATCH:
             self.flush()
 
     def flush(self) -> None:
-        """Send what was kept back, to send more at once."""
+        """Send what was kept back."""
         if self._batch:
-            self._send(Kind.ENTRIES, b"".join(self._batch))
+            self._send(self._kind, b"".join(self._batch))
             self._batch, self._batched = [], 0
 
     def answer(self, question: dict[str, Any]) -> dict[str, Any]:
@@ -101,6 +112,7 @@ class _Answers:
             "attributes": self._attributes,
             "streams": self._streams,
             "files": self._files,
+            "contents": self._contents,
             "walk": self._walk,
         }
         return answers[what](**question)
@@ -167,6 +179,23 @@ class _Answers:
             self._send(Kind.FILE, json.dumps({"inode": inode, "told": told}).encode())
         return {}
 
+    def _contents(self, inodes: list[int]) -> dict[str, Any]:
+        """Send where each of some files lies, or that it must be asked for alone."""
+        for inode in inodes:
+            try:
+                told = self._in_few(inode, MANY_RUNS)
+            except EOFError:
+                raise
+            except Exception:  # noqa: BLE001 - it is met again, and told, by who asks for this file
+                told = None
+            if told is None:
+                self._keep(Kind.CONTENTS, CONTENT.pack(inode, 0, 0, ALONE))
+                continue
+            content, data = told
+            packed = pack_content(inode, content.size, content.runs, data or b"")
+            self._keep(Kind.CONTENTS, packed)
+        return {}
+
     def _walk(self, inodes: list[int]) -> dict[str, Any]:
         """Send what some directories have, in short, each in a frame or more."""
         for inode in inodes:
@@ -175,7 +204,6 @@ class _Answers:
             except (DamagedError, RefusedError, NotADirectoryError, FileNotFoundError) as error:
                 self._tell(f"directory {inode}: {error}")
                 self._rows(inode, [])
-        self._flush_rows()
         return {}
 
     def _send_rows(self, inode: int) -> None:
@@ -187,43 +215,38 @@ class _Answers:
         self._rows(inode, [])
 
     def _rows(self, inode: int, rows: list[Row]) -> None:
-        packed = pack_rows(inode, rows)
-        if self._batched + len(packed) > MOST:
-            self._flush_rows()
-        self._batch.append(packed)
-        self._batched += len(packed)
-        if self._batched >= _BATCH:
-            self._flush_rows()
-
-    def _flush_rows(self) -> None:
-        if self._batch:
-            self._send(Kind.DIRECTORIES, b"".join(self._batch))
-            self._batch, self._batched = [], 0
+        self._keep(Kind.DIRECTORIES, pack_rows(inode, rows))
 
     def _small(self, inode: int) -> dict[str, Any] | None:
         """Return all that there is to know of a file, None where that is too much, or damaged."""
         problems: list[str] = []
-        content = self._driver.content(inode, b"")
-        if content.reasons:
+        told = self._in_few(inode, FEW_RUNS)
+        if told is None:
             return None
-        runs, data = content.runs, None
-        if runs is None and content.size <= FEW_BYTES:
-            data = self._driver.read(inode, b"", 0, content.size) if content.size else b""
-            if len(data) != content.size:
-                return None
-        elif runs is None or len(runs) > FEW_RUNS:
-            return None
+        content, data = told
         attributes = self._driver.attributes(inode, problems.append)
         streams = self._driver.streams(inode)
         if problems or sum(len(value) for _name, value in attributes) > FEW_BYTES:
             return None
         return {
             "size": content.size,
-            "runs": None if runs is None else list(runs),
+            "runs": None if content.runs is None else list(content.runs),
             "data": None if data is None else data.hex(),
             "attributes": [[name.hex(), value.hex()] for name, value in attributes],
             "streams": [[name.hex(), size] for name, size in streams],
         }
+
+    def _in_few(self, inode: int, most_runs: int) -> tuple[Content, bytes | None] | None:
+        """Return where a file lies, or what is in it; None where that is too much, or damaged."""
+        content = self._driver.content(inode, b"")
+        if content.reasons:
+            return None
+        if content.runs is not None:
+            return None if len(content.runs) > most_runs else (content, None)
+        if content.size > FEW_BYTES:
+            return None
+        data = self._driver.read(inode, b"", 0, content.size) if content.size else b""
+        return (content, data) if len(data) == content.size else None
 
 
 def _failure(error: Exception) -> tuple[Kind, dict[str, Any]]:

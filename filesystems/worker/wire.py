@@ -41,6 +41,8 @@ class Kind(enum.IntEnum):
     FILE: all of a small file, of many that were asked for at once; JSON.
     DIRECTORIES: what some directories have, of many that were asked for at once, or parts of that,
         each as `pack_rows` packs it.
+    CONTENTS: where some files lie, of many that were asked for at once, each as `pack_content`
+        packs it.
     """
 
     ASK = 1
@@ -58,10 +60,13 @@ class Kind(enum.IntEnum):
     NO_DIRECTORY = 13
     FILE = 14
     DIRECTORIES = 15
+    CONTENTS = 16
 
 
 FEW_RUNS, FEW_BYTES = 16, 4096
 """Of a file that is told whole in one frame: its runs, or its bytes where they have no place."""
+
+_Run = tuple[int, int, int]
 
 READ = struct.Struct("<QI")
 """A guest offset, and how many bytes."""
@@ -84,6 +89,15 @@ NO_TIME = -(1 << 63)
 
 DIRECTORY = struct.Struct("<QII")
 """The number of a directory, how many of its entries follow, and bytes of all their names."""
+
+CONTENT = struct.Struct("<QQIi")
+"""The number of a file, its bytes, how many runs follow, and how many bytes behind those: of a file
+that lies where its runs are `NO_DATA`, of one that must be asked for alone `ALONE`."""
+
+NO_DATA, ALONE = -1, -2
+
+MANY_RUNS = 1024
+"""Runs that a file has at most which is told of beside others."""
 
 ROWS_AT_ONCE = 8192
 """Entries of a directory that go into one frame: with names of 255 bytes they have room in it."""
@@ -222,6 +236,21 @@ def pack_rows(inode: int, rows: Sequence[Row]) -> bytes:
             joined,
         )
     )
+
+
+def pack_content(inode: int, size: int, runs: Sequence[_Run] | None, data: bytes) -> bytes:
+    """Return what a file holds as a frame has it.
+
+    Args:
+        inode: the file.
+        size: bytes.
+        runs: where they lie, `MANY_RUNS` at most; None where they lie nowhere as they are.
+        data: the bytes, `FEW_BYTES` at most, where there are no runs.
+    """
+    if runs is None:
+        return CONTENT.pack(inode, size, 0, len(data)) + data
+    head = CONTENT.pack(inode, size, len(runs), NO_DATA)
+    return head + b"".join([RUN.pack(*run) for run in runs])
 
 
 def send(connection: socket.socket, kind: Kind, data: bytes | memoryview = b"") -> None:

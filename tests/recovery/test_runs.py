@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 from imgcat.catalog.errors import CatalogError
-from imgcat.catalog.recovery.hashing import hash_runs
+from imgcat.catalog.recovery.hashing import Hasher
 from imgcat.catalog.recovery.judging import read_file, verdict_of, with_owners
 from imgcat.catalog.recovery.present import Wanted
 from imgcat.catalog.recovery.records import Cause, Range, SavedFile, Verdict
 from imgcat.catalog.recovery.runs import NO_HASH, PIECE, merged, pack, pieces_of, unpack
 from imgcat.formats.errors import CorruptImageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Run = tuple[int, int, int]
 
@@ -94,6 +99,20 @@ def hashed(data: bytes, runs: list[Run]) -> SavedFile:
     return SavedFile(size, runs, None, hashes, None)
 
 
+def hash_all(
+    volume: Memory,
+    runs: list[tuple[int, int, int]],
+    put: Callable[[int, bytes], None],
+    tell: Callable[[str], None],
+) -> None:
+    hasher = Hasher(volume, put, tell)  # type: ignore[arg-type]
+    try:
+        hasher.add(runs)
+        hasher.finish()
+    finally:
+        hasher.close()
+
+
 DATA = b"".join(b"%016d" % number for number in range(0, 1 << 20, 16))
 
 
@@ -106,7 +125,7 @@ def test_hashes_are_of_the_bytes_of_the_file_and_read_in_the_order_of_the_disk()
         for at in range(0, len(hashes), 16):
             found[piece + at // 16] = hashes[at : at + 16]
 
-    hash_runs(volume, iter(sorted(runs)), put, pytest.fail)  # type: ignore[arg-type]
+    hash_all(volume, sorted(runs), put, pytest.fail)
     for place, length, piece in runs:
         for at in range(0, length, PIECE):
             data = DATA[place + at : place + min(length, at + PIECE)]
@@ -120,10 +139,9 @@ def test_what_cannot_be_read_has_no_hash_and_the_rest_has() -> None:
     volume = Memory(DATA, range(70_000, 70_001))
     found: dict[int, bytes] = {}
     told: list[str] = []
-    hash_runs(
-        volume, iter([(0, 3 * PIECE, 0)]), lambda piece, data: found.update({piece: data}),
-        told.append,
-    )  # type: ignore[arg-type]  # fmt: skip
+    hash_all(
+        volume, [(0, 3 * PIECE, 0)], lambda piece, data: found.update({piece: data}), told.append
+    )
     assert len(told) == 1
     assert found == {
         0: xxhash.xxh3_128(DATA[:PIECE]).digest(),

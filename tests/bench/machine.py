@@ -24,7 +24,7 @@ def facts(peer: Peer | None) -> dict[str, str]:
         "Memory": _memory(),
         "Kernel": f"{platform.system()} {platform.release()}",
         "Python": platform.python_version(),
-        "imgcat": f"{importlib.metadata.version('imgcat')}, {_libraries()}",
+        "imgcat": f"{importlib.metadata.version('imgcat-backups')}, {_libraries()}",
     }
     if peer is not None:
         found[PACKAGE] = f"{_of_peer(peer, PACKAGE)}, pyfuse3 {_of_peer(peer, 'pyfuse3')}"

@@ -16,8 +16,13 @@ from typing import NamedTuple
 _SETTLED_NS = 50_000_000
 """A file that was written more recently than that may just be being overwritten."""
 
+_HALF_WRITTEN_NS = 2_000_000_000
+"""A file without a key that was written more recently may be half of what its log had for it: it
+says then that it is longer than it is, and whoever writes the rest waits for the disk, or a turn.
+"""
+
 _MOST_WAITS = 400
-"""Of so long each: who adds many images while others ask may write for seconds on end."""
+"""Of `_SETTLED_NS` each: who adds many images while others ask may write for seconds on end."""
 
 
 class Identity(NamedTuple):
@@ -88,6 +93,9 @@ class Original:
             self._is_stored = True
             after = os.stat(self._path)
             if (after.st_mtime_ns, after.st_size) != state:
+                continue
+            if key is None and 0 <= age < _HALF_WRITTEN_NS:
+                time.sleep(_SETTLED_NS / 1e9)
                 continue
             if key != self.identity.key:
                 # Not remembered: the next one who asks must be told so too.

@@ -94,6 +94,38 @@ def test_everybody_who_asks_is_told(two: Two, tmp_path: Path) -> None:
         follower.close()
 
 
+def test_a_file_that_has_half_of_what_its_log_had_is_no_other(two: Two, tmp_path: Path) -> None:
+    """Its first page, which comes first, tells of pages that are written after it."""
+    path = tmp_path / "catalog.db"
+    shutil.copyfile(two.databases[0], path)
+    whole = path.read_bytes()
+    page = int.from_bytes(whole[16:18], "big")
+    with Catalog.open(str(path), write=False) as catalog:
+        follower = catalog.follow()
+        before = follower.version()
+        half = len(whole) // page // 2 * page
+        with path.open("r+b") as file:
+            file.truncate(half)
+        found = []
+        thread = threading.Thread(target=lambda: found.append(follower.version()))
+        thread.start()
+        # Longer than a file takes to be thought settled.
+        time.sleep(0.4)
+        assert thread.is_alive()
+        with path.open("r+b") as file:
+            file.seek(half)
+            file.write(whole[half:])
+        thread.join(30)
+        assert found == [before]
+        for chunk in two.chunks[0]:
+            found_chunk = catalog.load_chunk(chunk.index_id, 0, content_key=chunk.content_key)
+            assert found_chunk.bitmap == chunk.bitmap
+        path.write_bytes(bytes(page))
+        with pytest.raises(CatalogReplacedError):
+            follower.version()
+        follower.close()
+
+
 def test_a_writer_writes_into_no_other(two: Two, tmp_path: Path) -> None:
     path = tmp_path / "catalog.db"
     shutil.copyfile(two.databases[0], path)

@@ -81,7 +81,7 @@ def _fill(point: Path) -> None:
         place = point / f"directory{directory:03}"
         place.mkdir()
         for number in range(_SMALL + _LARGE):
-            size = _MANY if number < _LARGE else random.randint(*_FEW)  # noqa: S311
+            size = _MANY if number < _LARGE else random.randint(*_FEW)
             (place / f"file{number:04}").write_bytes(os.urandom(size))
 
 

@@ -34,7 +34,7 @@ bench: $(VENV)/ready
 
 # The index of files over a hundred machines: some ten minutes, and a gigabyte in TMPDIR.
 scale: $(VENV)/ready
-	$(VENV)/bin/python tests/bench/scale_index.py
+	$(VENV)/bin/python tests/bench/scale_index.py --markdown docs/scale.md
 
 clean:
 	rm -rf $(VENV) build *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 _AT_ONCE = 256
 """Files that are asked for at once."""
 
+_MOST_RUNS = 8192
+"""Runs of them that are kept for whoever is slower than the worker, some times over."""
+
 
 class Mapped(NamedTuple):
     """Where a file lies.
@@ -70,8 +73,14 @@ def map_all(
             if len(answers.found) < len(some):
                 raise WorkerError("reader", 0, "it has not told of all files")
             found: list[Mapped | str] = []
-            for each, is_alone in answers.found:
-                found += _alone(content, each.inode) if is_alone else (each,)
+            runs = 0
+            for known, is_alone in answers.found:
+                for each in _alone(content, known.inode) if is_alone else (known,):
+                    found.append(each)
+                    runs += 1 if isinstance(each, str) else len(each.runs or ())
+                if runs >= _MOST_RUNS:
+                    give(found)
+                    found, runs = [], 0
             give(found)
 
     for some in in_thread(ask, "map"):

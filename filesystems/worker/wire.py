@@ -96,7 +96,7 @@ that lies where its runs are `NO_DATA`, of one that must be asked for alone `ALO
 
 NO_DATA, ALONE = -1, -2
 
-MANY_RUNS = 1024
+MANY_RUNS = 64
 """Runs that a file has at most which is told of beside others."""
 
 ROWS_AT_ONCE = 8192

@@ -22,6 +22,12 @@ _MARKS = " !#$%&'()+,-;=@[]^_`{}~."
 _BEYOND_ASCII = "äöüßÄÖÜéèñçøå日本語文字カナ한글עברית"
 _UNUSUAL = "ıİſк\u0301\u0308\ufffd\ue000"
 _ASTRAL = "\U0001f600\U00020000\U0001f468"
+_DEVICES_OF_DOS = frozenset(
+    [b"CON", b"AUX", b"NUL", b"PRN", b"CLOCK$"]
+    + [b"%s%d" % (name, number) for name in (b"COM", b"LPT") for number in range(10)]
+)
+"""mtools makes no file that is called so, whatever its extension, and does not say why."""
+
 _FORBIDDEN_BY_DOS = '"*/:<>?\\|'
 
 
@@ -160,6 +166,7 @@ class RandomTree:
             if folded not in self._taken and not folded.endswith((b".", b" ")) and (
                 # A name of mcopy's for standard input, too.
                 not folded.startswith((b" ", b".", b"-"))
+                and folded.partition(b".")[0] not in _DEVICES_OF_DOS
             ):  # fmt: skip
                 self._taken.add(folded)
                 return name

@@ -16,7 +16,7 @@ import pyfuse3
 import trio
 
 from ..catalog.database.moment import utc_now
-from ..catalog.database.runtime import held
+from ..catalog.database.runtime import held, remove
 from ..catalog.errors import CatalogError
 from ..catalog.opening.open import open_watched
 from ..catalog.opening.permissions import KnownPermissions
@@ -53,8 +53,12 @@ _MAX_BACKGROUND = 256
 """Read-ahead requests in flight for the whole mount: a slow image must not use up all of them."""
 
 _GRACE_SECONDS = 0.8
-"""How long requests that are under way have, when the daemon is told to end, and then the closing
-of files: what waits for a device that does not answer would wait for ever."""
+"""How long requests that are under way have, when the daemon is told to end: what waits for a
+device that does not answer would wait for ever."""
+
+_CLOSING_SECONDS = 3.0
+"""How long the closing of files has then, for the same reason. Indexes of files that are left open
+stay in the catalog until somebody changes it."""
 
 _MAX_TASKS = 1024
 """Requests that are served at the same time; those of a disk that hangs are among them."""
@@ -150,7 +154,10 @@ def _serve_on(
                 with _indexing(catalog, request):
                     _mount_and_run(catalog, target, only, serving)
             # Before the record goes: who waits for the end of this daemon finds it done.
-            _purge(request.catalog_path)
+            if request.is_temporary:
+                remove(os.path.dirname(catalog.path))
+            else:
+                _purge(request.catalog_path)
 
 
 def _indexing(catalog: Catalog, request: MountRequest) -> contextlib.AbstractContextManager[None]:
@@ -258,7 +265,7 @@ def _close_files(operations: Operations) -> bool:
     """Close what is open, and tell whether that was done in time: a device may not answer."""
     closing = threading.Thread(target=operations.close_files, name="closing", daemon=True)
     closing.start()
-    closing.join(_GRACE_SECONDS)
+    closing.join(_CLOSING_SECONDS)
     return not closing.is_alive()
 
 

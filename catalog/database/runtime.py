@@ -76,8 +76,13 @@ def held(directory: str) -> Iterator[None]:
         fcntl.flock(fd, fcntl.LOCK_SH)
         yield
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
+        remove(directory)
         os.close(fd)
+
+
+def remove(directory: str) -> None:
+    """Remove a directory of `new_directory`; harmless where it is gone already."""
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def _remove_left(parent: str, prefix: str) -> None:

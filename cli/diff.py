@@ -14,7 +14,9 @@ from .exit_codes import BROKEN_PIPE
 from .settings import complain, open_catalog, settings
 
 if TYPE_CHECKING:
-    from ..catalog.files.asking import Backup
+    import sqlite3
+
+    from ..catalog.files.asking import Backup, Row
     from ..catalog.files.differing import Difference
     from ..catalog.store import Catalog
     from .found import Getting
@@ -62,13 +64,14 @@ def diff(
                 )
             if each.caveat:
                 complain(f"{each.name}: {each.caveat}")
+        getting = Getting(catalog)
         with catalog.database.reading() as connection:
             found = differences(connection, first, second, typed(path))
-        getting = Getting(catalog)
+            told = [_fields(connection, each, first, second, getting) for each in found if as_json]
         if as_json:
             from .render import write_json
 
-            write_json([_fields(each, first, second, getting) for each in found])
+            write_json(told)
         else:
             _write(found, first, second, getting)
 
@@ -110,16 +113,26 @@ def _command(each: Difference, first: Backup, second: Backup, getting: Getting) 
     return getting.command(second, each.path, each.new)
 
 
-def _fields(each: Difference, first: Backup, second: Backup, getting: Getting) -> dict[str, Any]:
+def _fields(
+    connection: sqlite3.Connection,
+    each: Difference,
+    first: Backup,
+    second: Backup,
+    getting: Getting,
+) -> dict[str, Any]:
+    from ..catalog.files.hashes import hash_of
     from ..filesystems.names import shown
     from .found import fields_of, place_of
+
+    def fields(backup: Backup, path: bytes, row: Row | None) -> dict[str, Any] | None:
+        return None if row is None else fields_of(path, row, hash_of(connection, backup, row))
 
     return {
         "change": each.change.value,
         "path": shown(each.path),
         "old_path": None if each.old_path is None else shown(each.old_path),
-        "old": None if each.old is None else fields_of(each.old_path or each.path, each.old),
-        "new": None if each.new is None else fields_of(each.path, each.new),
+        "old": fields(first, each.old_path or each.path, each.old),
+        "new": fields(second, each.path, each.new),
         "image": second.name if each.old_path is None else first.name,
         "place": place_of(second, each.path)
         if each.old_path is None

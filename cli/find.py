@@ -14,10 +14,12 @@ from .exit_codes import BROKEN_PIPE, NOT_FOUND
 from .settings import notify, open_catalog
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Iterator
 
     from ..catalog.files.asking import Version
     from ..catalog.files.finding import Wanted
+    from .found import Getting
 
 _TYPES = {"f": 8, "d": 4, "l": 10, "p": 1, "s": 12, "c": 2, "b": 6}
 _SECOND = 1_000_000_000
@@ -97,7 +99,7 @@ def find(
             if as_json:
                 from .render import write_json_rows
 
-                count = write_json_rows(_fields(each, getting) for each in found)
+                count = write_json_rows(_fields(connection, each, getting) for each in found)
             else:
                 count = _write(found, getting)
     if not count:
@@ -120,11 +122,12 @@ def _write(found: Iterator[Version], getting: Any) -> int:  # noqa: ANN401
     return count
 
 
-def _fields(version: Version, getting: Any) -> dict[str, Any]:  # noqa: ANN401
+def _fields(connection: sqlite3.Connection, version: Version, getting: Getting) -> dict[str, Any]:
+    from ..catalog.files.hashes import hash_of
     from .found import backup_fields, fields_of, place_of
 
     return {
-        **fields_of(version.path, version.row),
+        **fields_of(version.path, version.row, hash_of(connection, version.newest, version.row)),
         "lineage": version.row.lineage_id,
         "image": version.newest.name,
         "place": place_of(version.newest, version.path),

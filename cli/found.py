@@ -49,8 +49,8 @@ def line_of(row: Row) -> str:
     return f"{stat.filemode(row.mode)} {size:>7} {time_of(row.modified, ' '):<19}"
 
 
-def fields_of(path: bytes, row: Row) -> dict[str, Any]:
-    """Return what a version is, as JSON has it."""
+def fields_of(path: bytes, row: Row, sha256: bytes | None) -> dict[str, Any]:
+    """Return what a version is in a backup, as JSON has it."""
     return {
         "path": shown(path),
         "type": TYPES.get(stat.S_IFMT(row.mode)),
@@ -58,7 +58,7 @@ def fields_of(path: bytes, row: Row) -> dict[str, Any]:
         "size": row.size,
         "modified": json_time(row.modified),
         "inode": row.inode,
-        "sha256": None if row.sha256 is None else row.sha256.hex(),
+        "sha256": None if sha256 is None else sha256.hex(),
     }
 
 

@@ -14,7 +14,7 @@ from .exit_codes import BROKEN_PIPE, NOT_FOUND, OF_ONE_IMAGE, code_of, message_o
 from .settings import complain, notify, open_catalog, settings
 
 if TYPE_CHECKING:
-    from ..catalog.files.asking import Version
+    from ..catalog.files.asking import Backup, Version
     from ..catalog.files.history import Past, Verdict
     from ..catalog.store import Catalog
     from .found import Getting
@@ -33,7 +33,12 @@ def history(
         ),
     ] = None,
     with_hash: Annotated[
-        bool, typer.Option("--hash", help="The SHA-256 of each version; it is kept.")
+        bool,
+        typer.Option("--hash", help="The SHA-256 of each version, in one backup; it is kept."),
+    ] = False,
+    each_backup: Annotated[
+        bool,
+        typer.Option("--each", help="With --hash: in each backup that has it, for it may differ."),
     ] = False,
     with_last_good: Annotated[
         bool,
@@ -48,18 +53,22 @@ def history(
     """Tell the versions of a file, the newest first, with the backups that each is in.
 
     Noise is what is encrypted, or compressed: 7.9 bits a byte or more in the first 64 KiB, where
-    the version before had less.
+    the version before had less. A file that was written anew with its size and time of before is
+    one version in both backups: --hash --each tells them apart.
 
     \b
     Examples:
       imgcat history /home/anna/thesis.odt
       imgcat history /home/anna/thesis.odt --hash
+      imgcat history /home/anna/thesis.odt --hash --each
       imgcat history /home/anna/thesis.odt --last-good
     """
     from ..catalog.files.history import history as versions_of
     from ..filesystems.names import typed
     from .found import Getting, backups_like, check_is_indexed
 
+    if each_backup and not with_hash:
+        raise typer.BadParameter("--each goes with --hash")
     raw = typed(path)
     with open_catalog() as catalog:
         check_is_indexed(catalog)
@@ -75,7 +84,7 @@ def history(
         for past in found:
             telling = _Telling(catalog, past, getting)
             if with_hash:
-                telling.add_hashes()
+                telling.add_hashes(of_each=each_backup)
             if with_last_good:
                 telling.judge()
             told.append(telling.tell(as_json=as_json, only_good=with_last_good))
@@ -102,28 +111,58 @@ class _Telling:
         self._catalog = catalog
         self._past = past
         self._getting = getting
-        self._hashes: dict[int, str] = {}
+        self._hashes: dict[int, dict[str, list[str]]] = {}
         self._verdict: Verdict | None = None
         self.code = 0
 
-    def add_hashes(self) -> None:
-        """Have the hash of each version, and keep it where the catalog can be written."""
+    def add_hashes(self, *, of_each: bool) -> None:
+        """Have the hash of each version, and keep it where the catalog can be written.
+
+        Args:
+            of_each: in each backup that has it; else in one, of which it is known if it is.
+        """
         import stat
 
+        from ..filesystems.names import shown
+
         for number, version in enumerate(self._past.versions):
-            row = version.row
-            if row.sha256 is not None:
-                self._hashes[number] = row.sha256.hex()
-                continue
-            if not stat.S_ISREG(row.mode):
+            if not stat.S_ISREG(version.row.mode):
                 continue
             try:
-                found = _hash_of(version)
+                found = self._hashes_of(version, of_each=of_each)
             except OF_ONE_IMAGE as error:
                 self._fail(version, error)
                 continue
-            self._hashes[number] = found.hex()
-            _keep(self._catalog.path, version, found)
+            self._hashes[number] = found
+            if len(found) > 1:
+                complain(
+                    f"{shown(version.path)}: its size and time are the same in"
+                    f" {len(version.backups)} backups, and what it holds is not"
+                )
+
+    def _hashes_of(self, version: Version, *, of_each: bool) -> dict[str, list[str]]:
+        """Return the names of backups by the hash of what they have of a version."""
+        from ..catalog.files.hashes import hash_of
+
+        with self._catalog.database.asking() as connection:
+            known = [(each, hash_of(connection, each, version.row)) for each in version.backups]
+        if not of_each:
+            known = [pair for pair in known if pair[1] is not None] or [(_to_read(version), None)]
+            del known[:-1]
+        found: dict[str, list[str]] = {}
+        for backup, sha256 in known:
+            if sha256 is None and backup.image_id is None:
+                # A snapshot has no bytes.
+                continue
+            told = sha256 or self._read_hash(version, backup)
+            found.setdefault(told.hex(), []).append(backup.name)
+        return found
+
+    def _read_hash(self, version: Version, backup: Backup) -> bytes:
+        hasher = hashlib.sha256()
+        _read(version, backup, hasher.update, None)
+        _keep(self._catalog.path, version, backup, hasher.digest())
+        return hasher.digest()
 
     def judge(self) -> None:
         """Find the last good version."""
@@ -174,8 +213,8 @@ class _Telling:
             command = self._getting.command(version.newest, version.path, version.row)
             words = in_words(version.backups)
             sys.stdout.write(f"{line_of(version.row)}  {command}  # {words}\n")
-            if number in self._hashes:
-                sys.stdout.write(f"    sha256 {self._hashes[number]}\n")
+            for sha256, names in self._hashes.get(number, {}).items():
+                sys.stdout.write(f"    sha256 {sha256}  # in {', '.join(names)}\n")
 
     def _fields(self) -> dict[str, Any]:
         from .found import backup_fields, fields_of, place_of
@@ -183,8 +222,12 @@ class _Telling:
         past = self._past
         versions = []
         for number, version in enumerate(past.versions):
-            fields = fields_of(version.path, version.row)
-            fields["sha256"] = self._hashes.get(number, fields["sha256"])
+            hashes = self._hashes.get(number, {})
+            only = bytes.fromhex(next(iter(hashes))) if len(hashes) == 1 else None
+            fields = fields_of(version.path, version.row, only)
+            fields["hashes"] = [
+                {"sha256": sha256, "backups": names} for sha256, names in hashes.items()
+            ]
             fields["backups"] = [backup_fields(each) for each in version.backups]
             fields["image"] = version.newest.name
             fields["place"] = place_of(version.newest, version.path)
@@ -208,25 +251,28 @@ def read_version(version: Version, most: int) -> bytes:
         As `inside.volume_of`, and `Volume.resolve`.
     """
     pieces: list[bytes] = []
-    _read(version, pieces.append, most)
+    _read(version, _to_read(version), pieces.append, most)
     return b"".join(pieces)
 
 
-def _hash_of(version: Version) -> bytes:
-    hasher = hashlib.sha256()
-    _read(version, hasher.update, None)
-    return hasher.digest()
+def _to_read(version: Version) -> Backup:
+    """Return the newest image that has a version.
 
-
-def _read(version: Version, take: Any, most: int | None) -> None:  # noqa: ANN401
+    Raises:
+        ImageNotFoundError: none has.
+    """
     from ..catalog.errors import ImageNotFoundError
-    from .inside import volume_of
 
     images = [each for each in version.backups if each.image_id is not None]
     if not images:
         raise ImageNotFoundError("what it holds is in no image, only where it lay in a snapshot")
-    newest = images[-1]
-    with volume_of(str(newest.image_id), as_is=newest.caveat is not None) as volume:
+    return images[-1]
+
+
+def _read(version: Version, backup: Backup, take: Any, most: int | None) -> None:  # noqa: ANN401
+    from .inside import volume_of
+
+    with volume_of(str(backup.image_id), as_is=backup.caveat is not None) as volume:
         entry = volume.resolve(version.path, follow=False)
         content = volume.content(entry.inode)
         size = content.size if most is None else min(most, content.size)
@@ -237,13 +283,13 @@ def _read(version: Version, take: Any, most: int | None) -> None:  # noqa: ANN40
             take(bytes(view))
 
 
-def _keep(path: str, version: Version, found: bytes) -> None:
+def _keep(path: str, version: Version, backup: Backup, sha256: bytes) -> None:
     from ..catalog.errors import CatalogError
     from ..catalog.files.hashes import keep_hash
     from ..catalog.store import Catalog
 
     try:
         with Catalog.open(path) as catalog:
-            keep_hash(catalog, version.row, found)
+            keep_hash(catalog, backup, version.row, sha256)
     except CatalogError as error:
         notify(f"the hash is not kept: {error}")

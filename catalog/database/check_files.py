@@ -60,6 +60,15 @@ _FAULTS = {
                 AND (last_generation IS NULL OR number <= last_generation)
         )
     """,
+    "a hash is of a file that its backup has not": """
+        SELECT generation_id || '/' || directory_id || '/' || name_id FROM file_hashes AS here
+        WHERE NOT EXISTS (
+            SELECT 1 FROM file_generations JOIN file_versions USING (lineage_id)
+            WHERE file_generations.id = generation_id AND directory_id = here.directory_id
+                AND name_id = here.name_id AND first_generation <= number
+                AND (last_generation IS NULL OR last_generation >= number)
+        )
+    """,
     "a file system has no backup": """
         SELECT id FROM file_lineages AS here
         WHERE NOT EXISTS (SELECT 1 FROM file_generations WHERE lineage_id = here.id)

@@ -545,7 +545,22 @@ file_versions = sa.Table(
     sa.Column("mtime_ns", sa.BigInteger),
     sa.Column("inode", sa.BigInteger, nullable=False),
     sa.Column("flags", sa.Integer, nullable=False),
-    sa.Column("sha256", sa.LargeBinary),
+    sqlite_with_rowid=False,
+)
+
+file_hashes = sa.Table(
+    "file_hashes",
+    metadata,
+    sa.Column(
+        "generation_id",
+        sa.Integer,
+        sa.ForeignKey("file_generations.id", ondelete="CASCADE"),
+        primary_key=True,
+        nullable=False,
+    ),
+    sa.Column("directory_id", sa.Integer, primary_key=True, nullable=False),
+    sa.Column("name_id", sa.Integer, primary_key=True, nullable=False),
+    sa.Column("sha256", sa.LargeBinary, nullable=False),
     sqlite_with_rowid=False,
 )
 

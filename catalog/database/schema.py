@@ -31,6 +31,7 @@ REVISIONS: tuple[str, ...] = (
     "0010",
     "0011",
     "0012",
+    "0013",
 )
 """Every revision of the schema, oldest first."""
 

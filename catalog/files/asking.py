@@ -32,7 +32,7 @@ _ABOVE = """
 _CHILD = "SELECT id FROM file_directories WHERE parent_id = ? AND name_id = ?"
 
 COLUMNS = """lineage_id, directory_id, name_id, first_generation, last_generation, mode,
-    size_bytes, mtime_ns, inode, flags, sha256"""
+    size_bytes, mtime_ns, inode, flags"""
 """The columns of `file_versions` that a `Row` has."""
 
 _MOST_PATHS = 1 << 16
@@ -86,7 +86,6 @@ class Row(NamedTuple):
     mtime_ns: int | None
     inode: int
     flags: int
-    sha256: bytes | None
 
     def stands_in(self, number: int) -> bool:
         """Tell whether it stands in a generation of its file system."""

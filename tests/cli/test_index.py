@@ -121,6 +121,40 @@ def test_machines_that_share_a_uuid_are_kept_apart(program: Program, shelf: Path
     assert len(past) == 2
 
 
+def test_a_hash_is_of_the_backup_that_was_read(program: Program, tmp_path: Path) -> None:
+    """A file that was written anew with its old size and time is one version, of two contents."""
+    content = tmp_path / "content"
+    content.mkdir()
+    sums = {}
+    for name, text in (("may", "one"), ("june", "two"), ("july", "two")):
+        (content / "file").write_text(text)
+        os.utime(content / "file", (1_700_000_000, 1_700_000_000))
+        raw = _volume(tmp_path / f"{name}.raw", content)
+        program.run("add", "--index", raw)
+        sums[name] = quiet("sha256sum", content / "file").split()[0]
+    program.run("index", "--all")
+    (past,) = _json(program, "history", "/file", "--hash")
+    (version,) = past["versions"]
+    assert version["hashes"] == [{"sha256": sums["july"], "backups": ["july"]}]
+    assert version["sha256"] == sums["july"]
+    sql = "SELECT backup, sha256 FROM files WHERE path = '/file' ORDER BY backup"
+    told = {row["backup"]: row["sha256"] for row in program.sql(sql)}
+    assert told == {"july": sums["july"], "june": None, "may": None}
+    done = program.run("history", "/file", "--hash", "--each")
+    assert f"    sha256 {sums['may']}  # in may\n" in done.stdout
+    assert f"    sha256 {sums['july']}  # in june, july\n" in done.stdout
+    assert "/file: its size and time are the same in 3 backups" in done.stderr
+    told = {row["backup"]: row["sha256"] for row in program.sql(sql)}
+    assert told == sums
+    (row,) = program.sql("SELECT sha256 FROM file_history WHERE path = '/file'")
+    assert row["sha256"] is None
+    program.run("rm", "may")
+    (row,) = program.sql("SELECT sha256 FROM file_history WHERE path = '/file'")
+    assert row["sha256"] == sums["july"]
+    program.run("rm", "june", "july")
+    assert program.sql("SELECT count(*) AS n FROM file_hashes") == [{"n": 0}]
+
+
 def test_when_a_backup_was_taken(program: Program, shelf: Path) -> None:
     program.run("add", shelf / "may.img", shelf / "june.img")
     program.run("index", "may", "--taken-at", "2024-05-01T10:00:00+00:00")

@@ -26,9 +26,11 @@ _FAULTS = {
     "a version of a file lies in no directory": "DELETE FROM file_directories WHERE id = 2",
     "the root directory is not there": "DELETE FROM file_directories WHERE id = 1",
     "a file has two versions at once": "INSERT INTO file_versions"
-    " SELECT lineage_id, directory_id, name_id, 2, NULL, mode, 9, 9, inode, flags, sha256"
+    " SELECT lineage_id, directory_id, name_id, 2, NULL, mode, 9, 9, inode, flags"
     " FROM file_versions",
     "ends before it begins": "UPDATE file_versions SET last_generation = 0",
+    "a hash is of a file that its backup has not": "INSERT INTO file_hashes"
+    " VALUES (1, 1, 99, zeroblob(32))",
     "stands in no backup": "UPDATE file_versions SET first_generation = 7",
     "a file system has no backup": "INSERT INTO file_lineages VALUES (9, 'ext', 'x', '')",
     "is not found by its trigrams": "INSERT INTO file_name_trigrams"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import random
+import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -38,11 +39,18 @@ PARTCLONE = {
 KINDS = (*PARTCLONE, "partimage", "raw", "gzip", "qcow2", "vhd")
 
 
-@pytest.fixture(params=KINDS)
-def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    made = tmp_path / f"{request.param}.img"
+@pytest.fixture(scope="module", params=KINDS)
+def original(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("original") / f"{request.param}.img"
     make(request.param, made)
     return made
+
+
+@pytest.fixture
+def path(original: Path, tmp_path: Path) -> Path:
+    copied = tmp_path / original.name
+    shutil.copy2(original, copied)
+    return copied
 
 
 def make(kind: str, path: Path) -> None:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.fuse, pytest.mark.loop]
 
 OF_A_VOLUME = 10
-FEW = 5
+FEW = 3
 MANY = 100
 
 many = pytest.mark.parametrize(

@@ -26,11 +26,11 @@ pytestmark = [pytest.mark.fuse, pytest.mark.loop]
 def test_what_comes_back_is_what_it_was_or_said_not_to_be(
     program: Program, tmp_path: Path, kind: Kind
 ) -> None:
-    tell_story(program, tmp_path, kind, 2000, 1)
+    tell_story(program, tmp_path, kind, 2000 if kind.name == "ext4-1k" else 600, 1)
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("seed", range(2, 8))
+@pytest.mark.parametrize("seed", range(1, 8))
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_many_stories(program: Program, tmp_path: Path, kind: Kind, seed: int) -> None:
     tell_story(program, tmp_path, kind, 2000, seed)

@@ -236,7 +236,7 @@ def refuse_special(entry: Entry) -> None:
         RefusedError: it is a device, a fifo or a socket.
     """
     from ..filesystems.errors import RefusedError
-    from ..filesystems.target import SPECIAL
+    from ..formats.files.new_file import SPECIAL
 
     what = SPECIAL.get(stat.S_IFMT(entry.mode))
     if what is not None:

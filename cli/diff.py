@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -14,7 +14,7 @@ from .exit_codes import BROKEN_PIPE
 from .settings import complain, open_catalog, settings
 
 if TYPE_CHECKING:
-    from ..catalog.files.asking import Backup
+    from ..catalog.files.asking import Backup, Backups, Row
     from ..catalog.files.differing import Difference
     from ..catalog.store import Catalog
     from .found import Getting
@@ -48,6 +48,7 @@ def diff(
       imgcat diff laptop-may laptop-june /home/anna
       imgcat diff laptop-may laptop-june --json
     """
+    from ..catalog.files.asking import Backups
     from ..catalog.files.differing import differences
     from ..filesystems.names import typed
     from .found import Getting
@@ -64,13 +65,14 @@ def diff(
                 complain(f"{each.name}: {each.caveat}")
         with catalog.database.reading() as connection:
             found = differences(connection, first, second, typed(path))
-        getting = Getting(catalog)
+            backups = Backups(connection)
+        sources = _Sources(first, second, backups, Getting(catalog))
         if as_json:
             from .render import write_json
 
-            write_json([_fields(each, first, second, getting) for each in found])
+            write_json([_fields(each, sources) for each in found])
         else:
-            _write(found, first, second, getting)
+            _write(found, sources)
 
 
 def _backup(catalog: Catalog, token: str) -> Backup:
@@ -83,7 +85,49 @@ def _backup(catalog: Catalog, token: str) -> Backup:
     return found[0]
 
 
-def _write(found: list[Difference], first: Backup, second: Backup, getting: Getting) -> None:
+class _Source(NamedTuple):
+    """What a difference is got from: what it was, or, of what was added, what it is."""
+
+    backup: Backup
+    path: bytes
+    row: Row
+
+
+class _Sources:
+    """Tells what differences are got from.
+
+    Args:
+        first: the first backup.
+        second: the second.
+        backups: all that there are: others may have the same, and can be read.
+        getting: tells which of them are best.
+    """
+
+    def __init__(self, first: Backup, second: Backup, backups: Backups, getting: Getting) -> None:
+        self._first, self._second = first, second
+        self._backups = backups
+        self._getting = getting
+
+    def of(self, each: Difference) -> _Source:
+        """Return what a difference is got from."""
+        if each.old is not None and each.old_path is not None:
+            return self._best(self._first, each.old_path, each.old)
+        assert each.new is not None
+        return self._best(self._second, each.path, each.new)
+
+    def command(self, source: _Source) -> str:
+        """Return the command that gets it."""
+        return self._getting.command(*source)
+
+    def _best(self, backup: Backup, path: bytes, row: Row) -> _Source:
+        if not self._getting.is_best(backup):
+            # Of equals, the one that was asked about.
+            others = [each for each in self._backups.having(row) if each != backup]
+            backup = self._getting.best([*others, backup])
+        return _Source(backup, path, row)
+
+
+def _write(found: list[Difference], sources: _Sources) -> None:
     from ..filesystems.names import shown
 
     try:
@@ -93,7 +137,7 @@ def _write(found: list[Difference], first: Backup, second: Backup, getting: Gett
                 words = f"{shown(each.old_path)} -> {words}"
             if each.old is not None and each.new is not None and each.old.size != each.new.size:
                 words += f" ({each.old.size} -> {each.new.size} bytes)"
-            command = _command(each, first, second, getting)
+            command = sources.command(sources.of(each))
             sys.stdout.write(f"{each.change:<9} {words}  # {command}\n")
         if not settings.quiet:
             counts = Counter(each.change.value for each in found)
@@ -103,26 +147,18 @@ def _write(found: list[Difference], first: Backup, second: Backup, getting: Gett
         raise typer.Exit(BROKEN_PIPE) from error
 
 
-def _command(each: Difference, first: Backup, second: Backup, getting: Getting) -> str:
-    if each.old is not None and each.old_path is not None:
-        return getting.command(first, each.old_path, each.old)
-    assert each.new is not None
-    return getting.command(second, each.path, each.new)
-
-
-def _fields(each: Difference, first: Backup, second: Backup, getting: Getting) -> dict[str, Any]:
+def _fields(each: Difference, sources: _Sources) -> dict[str, Any]:
     from ..filesystems.names import shown
     from .found import fields_of, place_of
 
+    source = sources.of(each)
     return {
         "change": each.change.value,
         "path": shown(each.path),
         "old_path": None if each.old_path is None else shown(each.old_path),
         "old": None if each.old is None else fields_of(each.old_path or each.path, each.old),
         "new": None if each.new is None else fields_of(each.path, each.new),
-        "image": second.name if each.old_path is None else first.name,
-        "place": place_of(second, each.path)
-        if each.old_path is None
-        else place_of(first, each.old_path),
-        "command": _command(each, first, second, getting),
+        "image": source.backup.name,
+        "place": place_of(source.backup, source.path),
+        "command": sources.command(source),
     }

@@ -112,7 +112,7 @@ def _write(found: Iterator[Version], getting: Any) -> int:  # noqa: ANN401
     try:
         for version in found:
             count += 1
-            command = getting.command(version.newest, version.path, version.row)
+            command = getting.command(getting.best(version.backups), version.path, version.row)
             words = in_words(version.backups)
             sys.stdout.write(f"{line_of(version.row)}  {command}  # {words}\n")
     except BrokenPipeError as error:
@@ -123,13 +123,14 @@ def _write(found: Iterator[Version], getting: Any) -> int:  # noqa: ANN401
 def _fields(version: Version, getting: Any) -> dict[str, Any]:  # noqa: ANN401
     from .found import backup_fields, fields_of, place_of
 
+    best = getting.best(version.backups)
     return {
         **fields_of(version.path, version.row),
         "lineage": version.row.lineage_id,
-        "image": version.newest.name,
-        "place": place_of(version.newest, version.path),
+        "image": best.name,
+        "place": place_of(best, version.path),
         "backups": [backup_fields(each) for each in version.backups],
-        "command": getting.command(version.newest, version.path, version.row),
+        "command": getting.command(best, version.path, version.row),
     }
 
 

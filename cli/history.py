@@ -14,7 +14,7 @@ from .exit_codes import BROKEN_PIPE, NOT_FOUND, OF_ONE_IMAGE, code_of, message_o
 from .settings import complain, notify, open_catalog, settings
 
 if TYPE_CHECKING:
-    from ..catalog.files.asking import Version
+    from ..catalog.files.asking import Backup, Version
     from ..catalog.files.history import Past, Verdict
     from ..catalog.store import Catalog
     from .found import Getting
@@ -118,7 +118,7 @@ class _Telling:
             if not stat.S_ISREG(row.mode):
                 continue
             try:
-                found = _hash_of(version)
+                found = _hash_of(self._image_of(version), version)
             except OF_ONE_IMAGE as error:
                 self._fail(version, error)
                 continue
@@ -133,13 +133,29 @@ class _Telling:
 
         def beginning(version: Version) -> bytes:
             if version.row.what not in known:
-                known[version.row.what] = read_version(version, NOISE_BYTES)
+                image = self._image_of(version)
+                known[version.row.what] = read_version(image, version, NOISE_BYTES)
             return known[version.row.what]
 
         try:
             self._verdict = last_good(self._past, beginning)
         except OF_ONE_IMAGE as error:
             self._fail(self._past.versions[0], error)
+
+    def _image_of(self, version: Version) -> Backup:
+        """Return the image that a version is read from.
+
+        Raises:
+            ImageNotFoundError: it is in none.
+        """
+        from ..catalog.errors import ImageNotFoundError
+
+        images = [each for each in version.backups if each.image_id is not None]
+        if not images:
+            raise ImageNotFoundError(
+                "what it holds is in no image, only where it lay in a snapshot"
+            )
+        return self._getting.best(images)
 
     def _fail(self, version: Version, error: Exception) -> None:
         complain(f"{version.newest.name}: {message_of(error)}")
@@ -161,7 +177,7 @@ class _Telling:
         past = self._past
         if self._verdict is not None:
             good, bad, why = self._verdict
-            command = self._getting.command(good.newest, good.path, good.row)
+            command = self._command(good)
             sys.stdout.write(f"{line_of(good.row)}  {command}  # {in_words(good.backups)}\n")
             if bad is not None and not settings.quiet:
                 sys.stdout.write(f"    behind it, in {bad.backups[0].name}: {why}\n")
@@ -171,11 +187,15 @@ class _Telling:
         state = ", deleted since" if past.is_deleted else ""
         sys.stdout.write(f"{shown(newest.path)}{state}\n")
         for number, version in enumerate(past.versions):
-            command = self._getting.command(version.newest, version.path, version.row)
+            command = self._command(version)
             words = in_words(version.backups)
             sys.stdout.write(f"{line_of(version.row)}  {command}  # {words}\n")
             if number in self._hashes:
                 sys.stdout.write(f"    sha256 {self._hashes[number]}\n")
+
+    def _command(self, version: Version) -> str:
+        best = self._getting.best(version.backups)
+        return self._getting.command(best, version.path, version.row)
 
     def _fields(self) -> dict[str, Any]:
         from .found import backup_fields, fields_of, place_of
@@ -186,9 +206,10 @@ class _Telling:
             fields = fields_of(version.path, version.row)
             fields["sha256"] = self._hashes.get(number, fields["sha256"])
             fields["backups"] = [backup_fields(each) for each in version.backups]
-            fields["image"] = version.newest.name
-            fields["place"] = place_of(version.newest, version.path)
-            fields["command"] = self._getting.command(version.newest, version.path, version.row)
+            best = self._getting.best(version.backups)
+            fields["image"] = best.name
+            fields["place"] = place_of(best, version.path)
+            fields["command"] = self._command(version)
             versions.append(fields)
         found: dict[str, Any] = {
             "lineage": past.lineage_id, "deleted": past.is_deleted, "versions": versions,
@@ -201,32 +222,27 @@ class _Telling:
         return found
 
 
-def read_version(version: Version, most: int) -> bytes:
-    """Return the first bytes of a version, out of the newest image that has it.
+def read_version(image: Backup, version: Version, most: int) -> bytes:
+    """Return the first bytes of a version, out of an image that has it.
 
     Raises:
         As `inside.volume_of`, and `Volume.resolve`.
     """
     pieces: list[bytes] = []
-    _read(version, pieces.append, most)
+    _read(image, version, pieces.append, most)
     return b"".join(pieces)
 
 
-def _hash_of(version: Version) -> bytes:
+def _hash_of(image: Backup, version: Version) -> bytes:
     hasher = hashlib.sha256()
-    _read(version, hasher.update, None)
+    _read(image, version, hasher.update, None)
     return hasher.digest()
 
 
-def _read(version: Version, take: Any, most: int | None) -> None:  # noqa: ANN401
-    from ..catalog.errors import ImageNotFoundError
+def _read(image: Backup, version: Version, take: Any, most: int | None) -> None:  # noqa: ANN401
     from .inside import volume_of
 
-    images = [each for each in version.backups if each.image_id is not None]
-    if not images:
-        raise ImageNotFoundError("what it holds is in no image, only where it lay in a snapshot")
-    newest = images[-1]
-    with volume_of(str(newest.image_id), as_is=newest.caveat is not None) as volume:
+    with volume_of(str(image.image_id), as_is=image.caveat is not None) as volume:
         entry = volume.resolve(version.path, follow=False)
         content = volume.content(entry.inode)
         size = content.size if most is None else min(most, content.size)

@@ -10,7 +10,6 @@ import typer
 
 from .arguments import JsonOption
 from .completion import complete_images
-from .exit_codes import BROKEN_PIPE
 from .settings import complain, open_catalog, settings
 
 if TYPE_CHECKING:
@@ -130,21 +129,18 @@ class _Sources:
 def _write(found: list[Difference], sources: _Sources) -> None:
     from ..filesystems.names import shown
 
-    try:
-        for each in found:
-            words = shown(each.path)
-            if each.old_path is not None and each.old_path != each.path:
-                words = f"{shown(each.old_path)} -> {words}"
-            if each.old is not None and each.new is not None and each.old.size != each.new.size:
-                words += f" ({each.old.size} -> {each.new.size} bytes)"
-            command = sources.command(sources.of(each))
-            sys.stdout.write(f"{each.change:<9} {words}  # {command}\n")
-        if not settings.quiet:
-            counts = Counter(each.change.value for each in found)
-            told = ", ".join(f"{count} {what}" for what, count in sorted(counts.items()))
-            sys.stdout.write(f"{told or 'no differences'}\n")
-    except BrokenPipeError as error:
-        raise typer.Exit(BROKEN_PIPE) from error
+    for each in found:
+        words = shown(each.path)
+        if each.old_path is not None and each.old_path != each.path:
+            words = f"{shown(each.old_path)} -> {words}"
+        if each.old is not None and each.new is not None and each.old.size != each.new.size:
+            words += f" ({each.old.size} -> {each.new.size} bytes)"
+        command = sources.command(sources.of(each))
+        sys.stdout.write(f"{each.change:<9} {words}  # {command}\n")
+    if not settings.quiet:
+        counts = Counter(each.change.value for each in found)
+        told = ", ".join(f"{count} {what}" for what, count in sorted(counts.items()))
+        sys.stdout.write(f"{told or 'no differences'}\n")
 
 
 def _fields(each: Difference, sources: _Sources) -> dict[str, Any]:

@@ -95,11 +95,8 @@ def files(
 
             write_json([_fields(shown(name), entry) for name, entry in found])
         else:
-            try:
-                for name, entry in found:
-                    sys.stdout.write(line_of(shown(name), entry, long=long) + "\n")
-            except BrokenPipeError as error:
-                raise typer.Exit(BROKEN_PIPE) from error
+            for name, entry in found:
+                sys.stdout.write(line_of(shown(name), entry, long=long) + "\n")
     if problems:
         raise typer.Exit(DAMAGED)
 

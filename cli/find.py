@@ -10,7 +10,7 @@ import typer
 
 from .arguments import JsonOption, parse_size
 from .completion import complete_images
-from .exit_codes import BROKEN_PIPE, NOT_FOUND
+from .exit_codes import NOT_FOUND
 from .settings import notify, open_catalog
 
 if TYPE_CHECKING:
@@ -109,14 +109,11 @@ def _write(found: Iterator[Version], getting: Any) -> int:  # noqa: ANN401
     from .found import in_words, line_of
 
     count = 0
-    try:
-        for version in found:
-            count += 1
-            command = getting.command(getting.best(version.backups), version.path, version.row)
-            words = in_words(version.backups)
-            sys.stdout.write(f"{line_of(version.row)}  {command}  # {words}\n")
-    except BrokenPipeError as error:
-        raise typer.Exit(BROKEN_PIPE) from error
+    for version in found:
+        count += 1
+        command = getting.command(getting.best(version.backups), version.path, version.row)
+        words = in_words(version.backups)
+        sys.stdout.write(f"{line_of(version.row)}  {command}  # {words}\n")
     return count
 
 

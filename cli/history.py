@@ -10,7 +10,7 @@ import typer
 
 from .arguments import JsonOption
 from .completion import complete_images
-from .exit_codes import BROKEN_PIPE, NOT_FOUND, OF_ONE_IMAGE, code_of, message_of
+from .exit_codes import NOT_FOUND, OF_ONE_IMAGE, code_of, message_of
 from .settings import complain, notify, open_catalog, settings
 
 if TYPE_CHECKING:
@@ -164,10 +164,7 @@ class _Telling:
     def tell(self, *, as_json: bool, only_good: bool) -> dict[str, Any]:
         """Write it, unless it is to be one document; return it as JSON has it."""
         if not as_json:
-            try:
-                self._write(only_good=only_good)
-            except BrokenPipeError as error:
-                raise typer.Exit(BROKEN_PIPE) from error
+            self._write(only_good=only_good)
         return self._fields()
 
     def _write(self, *, only_good: bool) -> None:

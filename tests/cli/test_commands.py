@@ -301,7 +301,7 @@ def test_every_command_has_help_with_an_example(program: Program) -> None:
         assert f"imgcat {' '.join(map(str, name))}" in text, name
 
 
-def test_a_closed_pipe_is_no_error(program: Program, samples: list[Sample]) -> None:
+def test_a_closed_pipe_makes_no_noise(program: Program, samples: list[Sample]) -> None:
     program.run("add", samples[0].path)
     many = (
         "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM n LIMIT 50000) SELECT x FROM n"

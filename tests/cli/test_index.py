@@ -184,6 +184,24 @@ def test_the_names_of_what_is_found_go_on_to_cp(
         program.run("cp", "--from-find", "-", out, input=wrong, code=2)
 
 
+@pytest.mark.parametrize("form", [[], ["--json"]], ids=["text", "json"])
+def test_who_stops_reading_is_told_by_the_exit_code(
+    form: list[str], program: Program, shelf: Path
+) -> None:
+    program.run("add", "--index", shelf / "may.img", shelf / "june.img")
+    for words in (
+        ["files", "-R", "june"], ["find", "*"], ["diff", "may", "june"],
+        ["history", "/home/anna/thesis.odt"], ["ls"], ["show", "june"], ["map", "june"],
+        ["sql", "SELECT * FROM files"], ["index", "may"], ["doctor"],
+    ):  # fmt: skip
+        reading, writing = os.pipe()
+        os.close(reading)
+        process = program.start(*words, *form, stdout=writing)
+        os.close(writing)
+        assert process.communicate()[1] == b"", words
+        assert process.returncode == 141, words
+
+
 @pytest.fixture
 def with_snapshot(program: Program, shelf: Path, tmp_path: Path) -> Program:
     """May, June, and a snapshot of June's volume, in which there is one file more."""

@@ -13,7 +13,7 @@ import typer
 from ..formats.text import printable
 from .arguments import JsonOption
 from .completion import complete_images
-from .exit_codes import BROKEN_PIPE, DAMAGED, OF_ONE_IMAGE, code_of, message_of, naming
+from .exit_codes import BROKEN_PIPE, DAMAGED, OF_ONE_IMAGE, USAGE, code_of, message_of, naming
 from .files import AsIsOption, PlaceArgument
 from .guarding import guarding, refuse_stream
 from .inside import Place, parse_place, volume_and_catalog, volume_of
@@ -66,7 +66,7 @@ def cp(
     Owners are kept where root copies. What could not be kept is said. A file comes to be under its
     name when it is whole; what was copied before, of the same size and time, is left as it is, so
     that a copy that was interrupted goes on. Nothing is written outside of DEST. What --from-find
-    names goes to DEST/IMAGE/PATH.
+    names goes to DEST/IMAGE/PATH; directories are made where files go into them.
 
     Exit code 5: something could not be copied, and is named; the rest is there.
 
@@ -79,12 +79,11 @@ def cp(
     """
     *sources, target = places
     found = [_with_path(each) for each in sources]
+    refused: list[tuple[Place, Outcome]] = []
     if from_find is not None:
-        from .from_find import read_places
-
         if sources:
             raise typer.BadParameter("DEST alone, where --from-find names the files")
-        found = read_places(from_find)
+        found, refused = _from_find(from_find, recursive=recursive)
         os.makedirs(target, exist_ok=True)
     elif not sources:
         raise typer.BadParameter("two at the least: IMAGE:/PATH... DEST")
@@ -94,27 +93,64 @@ def cp(
     told: list[dict[str, Any]] = []
     code = 0
     with ending_on_signals():
-        for image, places_in_it in itertools.groupby(found, key=lambda place: place.image):
-            for place, outcome in _copied(
+        outcomes = (
+            _copied(
                 image, list(places_in_it), target, recursive=recursive, streams=streams,
                 as_is=as_is, with_path=from_find is not None,
-            ):  # fmt: skip
-                if isinstance(outcome, Exception):
-                    complain(message_of(outcome))
-                    code = max(code, code_of(outcome))
-                    problems = [message_of(outcome)]
-                    tally = outcome.tally if isinstance(outcome, TargetFullError) else None
-                else:
-                    problems, tally = outcome
-                    report(place, tally, as_json=as_json)
-                    code = max(code, DAMAGED if problems else 0)
-                told.append(_fields(place, problems, tally))
+            )
+            for image, places_in_it in itertools.groupby(found, key=lambda place: place.image)
+        )  # fmt: skip
+        for place, outcome in itertools.chain(refused, itertools.chain.from_iterable(outcomes)):
+            if isinstance(outcome, Exception):
+                why = message_of(outcome) if from_find is None else _why_not(place, outcome)
+                complain(why)
+                is_usage = isinstance(outcome, typer.BadParameter)
+                code = max(code, USAGE if is_usage else code_of(outcome))
+                problems = [why]
+                tally = outcome.tally if isinstance(outcome, TargetFullError) else None
+            else:
+                problems, tally = outcome
+                report(place, tally, as_json=as_json)
+                code = max(code, DAMAGED if problems else 0)
+            told.append(_fields(place, problems, tally))
     if as_json:
         from .render import write_json
 
         write_json({"sources": told, "exit_code": code})
     if code:
         raise typer.Exit(code)
+
+
+def _from_find(path: str, *, recursive: bool) -> tuple[list[Place], list[tuple[Place, Outcome]]]:
+    """Return what of a list can be copied, and what cannot be, with the reason.
+
+    Directories are in neither: they are made as far as what is copied lies in them.
+
+    Raises:
+        As `from_find.read_found`.
+    """
+    from ..catalog.errors import ImageNotFoundError
+    from .from_find import read_found
+
+    found: list[Place] = []
+    refused: list[tuple[Place, Outcome]] = []
+    for each in read_found(path):
+        if each.is_directory and not recursive:
+            continue
+        if each.has_bytes:
+            found.append(each.place)
+            continue
+        why = "is in no image that can be read, only where it lay in a snapshot: `imgcat recover`"
+        refused.append((each.place, ImageNotFoundError(f"{why} gets it")))
+    return found, refused
+
+
+def _why_not(place: Place, error: Exception) -> str:
+    """Return why one of many files is not copied: what is wrong with its image names no file."""
+    from ..filesystems.names import shown
+
+    why, path = message_of(error), shown(place.path or b"/")
+    return why if path in why else f"{place.image}:{path}: {why}"
 
 
 def _fields(place: Place, problems: list[str], tally: Tally | None) -> dict[str, Any]:
@@ -164,6 +200,16 @@ def _copied(
                         outcome: Outcome = copy_one(
                             volume, left[0], into, guard, recursive=recursive, streams=streams
                         )
+                except _IsDirectoryError:
+                    if not with_path:
+                        raise
+                    # What is in it is in the list itself, as far as it is wanted.
+                    left.pop(0)
+                    continue
+                except typer.BadParameter as error:
+                    if not with_path:
+                        raise
+                    outcome = error
                 except OF_ONE_IMAGE as error:
                     # What is wrong with one of several must not end the work on the others.
                     outcome = error
@@ -196,7 +242,7 @@ def copy_one(
 
     entry = volume.resolve(path, follow=False)
     if stat.S_ISDIR(entry.mode) and not recursive:
-        raise typer.BadParameter(f"{place.image}:{os.fsdecode(path)} is a directory: use -r")
+        raise _IsDirectoryError(f"{place.image}:{os.fsdecode(path)} is a directory: use -r")
     refuse_stream(target, entry.mode)
     name = path.rstrip(b"/").rpartition(b"/")[2]
     if name in {b".", b".."}:
@@ -218,6 +264,10 @@ def copy_one(
         finally:
             copier.close()
     return problems, copier.tally
+
+
+class _IsDirectoryError(typer.BadParameter):
+    """A directory is named, and nobody has said that what is in it is wanted."""
 
 
 class TargetFullError(OSError):

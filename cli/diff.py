@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from .arguments import JsonOption
 from .completion import complete_images
-from .exit_codes import BROKEN_PIPE
 from .settings import complain, open_catalog, settings
 
 if TYPE_CHECKING:
     import sqlite3
 
-    from ..catalog.files.asking import Backup, Row
+    from ..catalog.files.asking import Backup, Backups, Row
     from ..catalog.files.differing import Difference
     from ..catalog.store import Catalog
     from .found import Getting
@@ -50,6 +49,7 @@ def diff(
       imgcat diff laptop-may laptop-june /home/anna
       imgcat diff laptop-may laptop-june --json
     """
+    from ..catalog.files.asking import Backups
     from ..catalog.files.differing import differences
     from ..filesystems.names import typed
     from .found import Getting
@@ -67,13 +67,15 @@ def diff(
         getting = Getting(catalog)
         with catalog.database.reading() as connection:
             found = differences(connection, first, second, typed(path))
-            told = [_fields(connection, each, first, second, getting) for each in found if as_json]
+            backups = Backups(connection)
+            sources = _Sources(first, second, backups, getting)
+            told = [_fields(connection, each, first, second, sources) for each in found if as_json]
         if as_json:
             from .render import write_json
 
             write_json(told)
         else:
-            _write(found, first, second, getting)
+            _write(found, sources)
 
 
 def _backup(catalog: Catalog, token: str) -> Backup:
@@ -86,31 +88,63 @@ def _backup(catalog: Catalog, token: str) -> Backup:
     return found[0]
 
 
-def _write(found: list[Difference], first: Backup, second: Backup, getting: Getting) -> None:
+class _Source(NamedTuple):
+    """What a difference is got from: what it was, or, of what was added, what it is."""
+
+    backup: Backup
+    path: bytes
+    row: Row
+
+
+class _Sources:
+    """Tells what differences are got from.
+
+    Args:
+        first: the first backup.
+        second: the second.
+        backups: all that there are: others may have the same, and can be read.
+        getting: tells which of them are best.
+    """
+
+    def __init__(self, first: Backup, second: Backup, backups: Backups, getting: Getting) -> None:
+        self._first, self._second = first, second
+        self._backups = backups
+        self._getting = getting
+
+    def of(self, each: Difference) -> _Source:
+        """Return what a difference is got from."""
+        if each.old is not None and each.old_path is not None:
+            return self._best(self._first, each.old_path, each.old)
+        assert each.new is not None
+        return self._best(self._second, each.path, each.new)
+
+    def command(self, source: _Source) -> str:
+        """Return the command that gets it."""
+        return self._getting.command(*source)
+
+    def _best(self, backup: Backup, path: bytes, row: Row) -> _Source:
+        if not self._getting.is_best(backup):
+            # Of equals, the one that was asked about.
+            others = [each for each in self._backups.having(row) if each != backup]
+            backup = self._getting.best([*others, backup])
+        return _Source(backup, path, row)
+
+
+def _write(found: list[Difference], sources: _Sources) -> None:
     from ..filesystems.names import shown
 
-    try:
-        for each in found:
-            words = shown(each.path)
-            if each.old_path is not None and each.old_path != each.path:
-                words = f"{shown(each.old_path)} -> {words}"
-            if each.old is not None and each.new is not None and each.old.size != each.new.size:
-                words += f" ({each.old.size} -> {each.new.size} bytes)"
-            command = _command(each, first, second, getting)
-            sys.stdout.write(f"{each.change:<9} {words}  # {command}\n")
-        if not settings.quiet:
-            counts = Counter(each.change.value for each in found)
-            told = ", ".join(f"{count} {what}" for what, count in sorted(counts.items()))
-            sys.stdout.write(f"{told or 'no differences'}\n")
-    except BrokenPipeError as error:
-        raise typer.Exit(BROKEN_PIPE) from error
-
-
-def _command(each: Difference, first: Backup, second: Backup, getting: Getting) -> str:
-    if each.old is not None and each.old_path is not None:
-        return getting.command(first, each.old_path, each.old)
-    assert each.new is not None
-    return getting.command(second, each.path, each.new)
+    for each in found:
+        words = shown(each.path)
+        if each.old_path is not None and each.old_path != each.path:
+            words = f"{shown(each.old_path)} -> {words}"
+        if each.old is not None and each.new is not None and each.old.size != each.new.size:
+            words += f" ({each.old.size} -> {each.new.size} bytes)"
+        command = sources.command(sources.of(each))
+        sys.stdout.write(f"{each.change:<9} {words}  # {command}\n")
+    if not settings.quiet:
+        counts = Counter(each.change.value for each in found)
+        told = ", ".join(f"{count} {what}" for what, count in sorted(counts.items()))
+        sys.stdout.write(f"{told or 'no differences'}\n")
 
 
 def _fields(
@@ -118,7 +152,7 @@ def _fields(
     each: Difference,
     first: Backup,
     second: Backup,
-    getting: Getting,
+    sources: _Sources,
 ) -> dict[str, Any]:
     from ..catalog.files.hashes import hash_of
     from ..filesystems.names import shown
@@ -127,15 +161,14 @@ def _fields(
     def fields(backup: Backup, path: bytes, row: Row | None) -> dict[str, Any] | None:
         return None if row is None else fields_of(path, row, hash_of(connection, backup, row))
 
+    source = sources.of(each)
     return {
         "change": each.change.value,
         "path": shown(each.path),
         "old_path": None if each.old_path is None else shown(each.old_path),
         "old": fields(first, each.old_path or each.path, each.old),
         "new": fields(second, each.path, each.new),
-        "image": second.name if each.old_path is None else first.name,
-        "place": place_of(second, each.path)
-        if each.old_path is None
-        else place_of(first, each.old_path),
-        "command": _command(each, first, second, getting),
+        "image": source.backup.name,
+        "place": place_of(source.backup, source.path),
+        "command": sources.command(source),
     }

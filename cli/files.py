@@ -95,11 +95,8 @@ def files(
 
             write_json([_fields(shown(name), entry) for name, entry in found])
         else:
-            try:
-                for name, entry in found:
-                    sys.stdout.write(line_of(shown(name), entry, long=long) + "\n")
-            except BrokenPipeError as error:
-                raise typer.Exit(BROKEN_PIPE) from error
+            for name, entry in found:
+                sys.stdout.write(line_of(shown(name), entry, long=long) + "\n")
     if problems:
         raise typer.Exit(DAMAGED)
 
@@ -236,7 +233,7 @@ def refuse_special(entry: Entry) -> None:
         RefusedError: it is a device, a fifo or a socket.
     """
     from ..filesystems.errors import RefusedError
-    from ..filesystems.target import SPECIAL
+    from ..formats.files.new_file import SPECIAL
 
     what = SPECIAL.get(stat.S_IFMT(entry.mode))
     if what is not None:

@@ -10,7 +10,7 @@ import typer
 
 from .arguments import JsonOption, parse_size
 from .completion import complete_images
-from .exit_codes import BROKEN_PIPE, NOT_FOUND
+from .exit_codes import NOT_FOUND
 from .settings import notify, open_catalog
 
 if TYPE_CHECKING:
@@ -111,14 +111,11 @@ def _write(found: Iterator[Version], getting: Any) -> int:  # noqa: ANN401
     from .found import in_words, line_of
 
     count = 0
-    try:
-        for version in found:
-            count += 1
-            command = getting.command(version.newest, version.path, version.row)
-            words = in_words(version.backups)
-            sys.stdout.write(f"{line_of(version.row)}  {command}  # {words}\n")
-    except BrokenPipeError as error:
-        raise typer.Exit(BROKEN_PIPE) from error
+    for version in found:
+        count += 1
+        command = getting.command(getting.best(version.backups), version.path, version.row)
+        words = in_words(version.backups)
+        sys.stdout.write(f"{line_of(version.row)}  {command}  # {words}\n")
     return count
 
 
@@ -126,13 +123,14 @@ def _fields(connection: sqlite3.Connection, version: Version, getting: Getting) 
     from ..catalog.files.hashes import hash_of
     from .found import backup_fields, fields_of, place_of
 
+    best = getting.best(version.backups)
     return {
-        **fields_of(version.path, version.row, hash_of(connection, version.newest, version.row)),
+        **fields_of(version.path, version.row, hash_of(connection, best, version.row)),
         "lineage": version.row.lineage_id,
-        "image": version.newest.name,
-        "place": place_of(version.newest, version.path),
+        "image": best.name,
+        "place": place_of(best, version.path),
         "backups": [backup_fields(each) for each in version.backups],
-        "command": getting.command(version.newest, version.path, version.row),
+        "command": getting.command(best, version.path, version.row),
     }
 
 

@@ -12,12 +12,14 @@ from .files import TYPES, json_time, time_of
 from .render import counted, human_size
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from ..catalog.files.asking import Backup, Row
     from ..catalog.store import Catalog
 
 
 class Getting:
-    """Tells the commands that get files.
+    """Tells which backups files are got from, and the commands that do it.
 
     Args:
         catalog: where they were found.
@@ -27,6 +29,30 @@ class Getting:
         from .routes import is_unusual
 
         self._options = ["--db", catalog.path] if is_unusual(catalog) else []
+        self._catalog = catalog
+        self._known: Mapping[int, str] | None = None
+
+    def best(self, backups: Sequence[Backup]) -> Backup:
+        """Return the one of the backups that have a version which it is got from.
+
+        The images' files are looked at, once, where there is a choice.
+        """
+        from ..catalog.files.asking import best_of
+
+        return backups[0] if len(backups) == 1 else best_of(backups, self._statuses())
+
+    def is_best(self, backup: Backup) -> bool:
+        """Tell whether files are got from this backup, whichever others have them."""
+        from ..catalog.files.asking import is_best
+
+        return is_best(backup, self._statuses())
+
+    def _statuses(self) -> Mapping[int, str]:
+        if self._known is None:
+            from .patience import look_at_images
+
+            self._known = look_at_images(self._catalog).statuses
+        return self._known
 
     def command(self, backup: Backup, path: bytes, row: Row) -> str:
         """Return the command that gets a file out of a backup."""

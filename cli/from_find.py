@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
+from ..filesystems.names import typed
 from .inside import Place, parse_place
 
 if TYPE_CHECKING:
@@ -18,7 +19,21 @@ _STDIN = "-"
 _HINT = "--from-find"
 
 
-def read_places(path: str) -> list[Place]:
+class Found(NamedTuple):
+    """A file that was found.
+
+    Attributes:
+        place: where; of a snapshot, its name stands for that of an image.
+        is_directory: whether it is known to be a directory.
+        has_bytes: whether an image has it: of a snapshot, `cp` gets nothing.
+    """
+
+    place: Place
+    is_directory: bool
+    has_bytes: bool
+
+
+def read_found(path: str) -> list[Found]:
     """Return the files that are named in what `find --json` and the like have written.
 
     Args:
@@ -35,10 +50,7 @@ def read_places(path: str) -> list[Place]:
         raise typer.BadParameter(
             f"no JSON ({error}): `imgcat find ... --json` writes it", param_hint=_HINT
         ) from None
-    places = list(_places(found))
-    if any(place.path is None for place in places):
-        raise typer.BadParameter("a place in it has no path", param_hint=_HINT)
-    return places
+    return list(_each(found))
 
 
 def _text_of(path: str) -> str:
@@ -46,20 +58,41 @@ def _text_of(path: str) -> str:
         return opened.read()
 
 
-def _places(found: Any) -> Iterator[Place]:  # noqa: ANN401 - whatever somebody has written
+def _each(found: Any) -> Iterator[Found]:  # noqa: ANN401 - whatever somebody has written
     if not isinstance(found, list):
         raise typer.BadParameter("no list of files", param_hint=_HINT)
     for each in found:
         if isinstance(each, dict) and isinstance(each.get("last_good"), dict):
             each = each["last_good"]  # noqa: PLW2901
-        place = each.get("place") if isinstance(each, dict) else None
-        if not isinstance(place, str):
+        place = _place_of(each) if isinstance(each, dict) else None
+        if place is None:
             raise typer.BadParameter(
-                "what is in it names no file of an image: of what a snapshot has,"
-                " `imgcat recover` gets it; of a history, --last-good tells which is meant",
+                "what is in it names no file of an image: of a history, --last-good tells which is"
+                " meant",
                 param_hint=_HINT,
             )
-        yield parse_place(place)
+        yield Found(place, _type_of(each) == "directory", each.get("place") is not None)
+
+
+def _place_of(each: dict[str, Any]) -> Place | None:
+    """Return where a file was found, None where nothing tells that."""
+    place = each.get("place")
+    if isinstance(place, str):
+        found = parse_place(place)
+        if found.path is None:
+            raise typer.BadParameter("a place in it has no path", param_hint=_HINT)
+        return found
+    # Of a snapshot, as `find` has it; of a difference, what it was before is what is got.
+    backup, path = each.get("image"), each.get("old_path") or each.get("path")
+    if isinstance(backup, str) and isinstance(path, str):
+        return Place(backup, typed(path))
+    return None
+
+
+def _type_of(each: dict[str, Any]) -> object:
+    """Return the type of what was found; of a difference, of what it was, or of what is new."""
+    what = each.get("old") or each.get("new") or each
+    return what.get("type") if isinstance(what, dict) else None
 
 
 def target_of(place: Place, target: str) -> str:

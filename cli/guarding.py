@@ -57,7 +57,7 @@ def refuse_stream(target: str, mode: int) -> None:
     Raises:
         typer.BadParameter: it is standard output, a device, a fifo or a socket.
     """
-    from ..filesystems.target import SPECIAL
+    from ..formats.files.new_file import SPECIAL
 
     instead = "`imgcat cat` writes what a file holds to standard output"
     if target in _STREAMS or target.startswith(_DESCRIPTORS):

@@ -10,7 +10,7 @@ import typer
 
 from .arguments import JsonOption
 from .completion import complete_images
-from .exit_codes import BROKEN_PIPE, NOT_FOUND, OF_ONE_IMAGE, code_of, message_of
+from .exit_codes import NOT_FOUND, OF_ONE_IMAGE, code_of, message_of
 from .settings import complain, notify, open_catalog, settings
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class _Telling:
             try:
                 found = self._hashes_of(version, of_each=of_each)
             except OF_ONE_IMAGE as error:
-                self._fail(version, error)
+                self._fail(version.newest, error)
                 continue
             self._hashes[number] = found
             if len(found) > 1:
@@ -147,20 +147,26 @@ class _Telling:
         with self._catalog.database.asking() as connection:
             known = [(each, hash_of(connection, each, version.row)) for each in version.backups]
         if not of_each:
-            known = [pair for pair in known if pair[1] is not None] or [(_to_read(version), None)]
+            known = [pair for pair in known if pair[1] is not None] or [
+                (self._image_of(version), None)
+            ]
             del known[:-1]
         found: dict[str, list[str]] = {}
         for backup, sha256 in known:
             if sha256 is None and backup.image_id is None:
                 # A snapshot has no bytes.
                 continue
-            told = sha256 or self._read_hash(version, backup)
+            try:
+                told = sha256 or self._read_hash(version, backup)
+            except OF_ONE_IMAGE as error:
+                self._fail(backup, error)
+                continue
             found.setdefault(told.hex(), []).append(backup.name)
         return found
 
     def _read_hash(self, version: Version, backup: Backup) -> bytes:
         hasher = hashlib.sha256()
-        _read(version, backup, hasher.update, None)
+        _read(backup, version, hasher.update, None)
         _keep(self._catalog.path, version, backup, hasher.digest())
         return hasher.digest()
 
@@ -172,25 +178,38 @@ class _Telling:
 
         def beginning(version: Version) -> bytes:
             if version.row.what not in known:
-                known[version.row.what] = read_version(version, NOISE_BYTES)
+                image = self._image_of(version)
+                known[version.row.what] = read_version(image, version, NOISE_BYTES)
             return known[version.row.what]
 
         try:
             self._verdict = last_good(self._past, beginning)
         except OF_ONE_IMAGE as error:
-            self._fail(self._past.versions[0], error)
+            self._fail(self._past.versions[0].newest, error)
 
-    def _fail(self, version: Version, error: Exception) -> None:
-        complain(f"{version.newest.name}: {message_of(error)}")
+    def _image_of(self, version: Version) -> Backup:
+        """Return the image that a version is read from.
+
+        Raises:
+            ImageNotFoundError: it is in none.
+        """
+        from ..catalog.errors import ImageNotFoundError
+
+        images = [each for each in version.backups if each.image_id is not None]
+        if not images:
+            raise ImageNotFoundError(
+                "what it holds is in no image, only where it lay in a snapshot"
+            )
+        return self._getting.best(images)
+
+    def _fail(self, backup: Backup, error: Exception) -> None:
+        complain(f"{backup.name}: {message_of(error)}")
         self.code = max(self.code, code_of(error))
 
     def tell(self, *, as_json: bool, only_good: bool) -> dict[str, Any]:
         """Write it, unless it is to be one document; return it as JSON has it."""
         if not as_json:
-            try:
-                self._write(only_good=only_good)
-            except BrokenPipeError as error:
-                raise typer.Exit(BROKEN_PIPE) from error
+            self._write(only_good=only_good)
         return self._fields()
 
     def _write(self, *, only_good: bool) -> None:
@@ -200,7 +219,7 @@ class _Telling:
         past = self._past
         if self._verdict is not None:
             good, bad, why = self._verdict
-            command = self._getting.command(good.newest, good.path, good.row)
+            command = self._command(good)
             sys.stdout.write(f"{line_of(good.row)}  {command}  # {in_words(good.backups)}\n")
             if bad is not None and not settings.quiet:
                 sys.stdout.write(f"    behind it, in {bad.backups[0].name}: {why}\n")
@@ -210,11 +229,15 @@ class _Telling:
         state = ", deleted since" if past.is_deleted else ""
         sys.stdout.write(f"{shown(newest.path)}{state}\n")
         for number, version in enumerate(past.versions):
-            command = self._getting.command(version.newest, version.path, version.row)
+            command = self._command(version)
             words = in_words(version.backups)
             sys.stdout.write(f"{line_of(version.row)}  {command}  # {words}\n")
             for sha256, names in self._hashes.get(number, {}).items():
                 sys.stdout.write(f"    sha256 {sha256}  # in {', '.join(names)}\n")
+
+    def _command(self, version: Version) -> str:
+        best = self._getting.best(version.backups)
+        return self._getting.command(best, version.path, version.row)
 
     def _fields(self) -> dict[str, Any]:
         from .found import backup_fields, fields_of, place_of
@@ -229,9 +252,10 @@ class _Telling:
                 {"sha256": sha256, "backups": names} for sha256, names in hashes.items()
             ]
             fields["backups"] = [backup_fields(each) for each in version.backups]
-            fields["image"] = version.newest.name
-            fields["place"] = place_of(version.newest, version.path)
-            fields["command"] = self._getting.command(version.newest, version.path, version.row)
+            best = self._getting.best(version.backups)
+            fields["image"] = best.name
+            fields["place"] = place_of(best, version.path)
+            fields["command"] = self._command(version)
             versions.append(fields)
         found: dict[str, Any] = {
             "lineage": past.lineage_id, "deleted": past.is_deleted, "versions": versions,
@@ -244,35 +268,21 @@ class _Telling:
         return found
 
 
-def read_version(version: Version, most: int) -> bytes:
-    """Return the first bytes of a version, out of the newest image that has it.
+def read_version(image: Backup, version: Version, most: int) -> bytes:
+    """Return the first bytes of a version, out of an image that has it.
 
     Raises:
         As `inside.volume_of`, and `Volume.resolve`.
     """
     pieces: list[bytes] = []
-    _read(version, _to_read(version), pieces.append, most)
+    _read(image, version, pieces.append, most)
     return b"".join(pieces)
 
 
-def _to_read(version: Version) -> Backup:
-    """Return the newest image that has a version.
-
-    Raises:
-        ImageNotFoundError: none has.
-    """
-    from ..catalog.errors import ImageNotFoundError
-
-    images = [each for each in version.backups if each.image_id is not None]
-    if not images:
-        raise ImageNotFoundError("what it holds is in no image, only where it lay in a snapshot")
-    return images[-1]
-
-
-def _read(version: Version, backup: Backup, take: Any, most: int | None) -> None:  # noqa: ANN401
+def _read(image: Backup, version: Version, take: Any, most: int | None) -> None:  # noqa: ANN401
     from .inside import volume_of
 
-    with volume_of(str(backup.image_id), as_is=backup.caveat is not None) as volume:
+    with volume_of(str(image.image_id), as_is=image.caveat is not None) as volume:
         entry = volume.resolve(version.path, follow=False)
         content = volume.content(entry.inode)
         size = content.size if most is None else min(most, content.size)

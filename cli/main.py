@@ -41,8 +41,10 @@ def _flushed(run_it: Callable[[], int]) -> int:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         sys.stdout.flush()
     except BrokenPipeError:
+        from .exit_codes import BROKEN_PIPE
+
         _drop_output()
-        return code
+        return BROKEN_PIPE
     except OSError as error:
         _drop_output()
         sys.stderr.write(f"imgcat: standard output: {error.strerror}\n")
@@ -97,10 +99,10 @@ def _run_app() -> int:
         else:
             make_app(_command_of(sys.argv[1:]))(prog_name="imgcat")
     except SystemExit as end:
-        if isinstance(end.__context__, BrokenPipeError) and end.code != BROKEN_PIPE:
-            # Whoever read our output has stopped to, as `head` does; that is no error of ours.
+        if isinstance(end.__context__, BrokenPipeError):
+            # Whoever read our output has stopped to, as `head` does.
             _drop_output()
-            return 0
+            return BROKEN_PIPE
         return end.code if isinstance(end.code, int) else BUG
     except KeyboardInterrupt:
         return INTERRUPTED

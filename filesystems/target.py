@@ -15,7 +15,7 @@ import secrets
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..formats.files.new_file import DESCRIPTORS, NO_UNNAMED_FILES, TargetError, naming
+from ..formats.files.new_file import DESCRIPTORS, NO_UNNAMED_FILES, SPECIAL, TargetError, naming
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,12 +32,6 @@ _ABANDONED = re.compile(re.escape(_FRESH) + rb"[0-9a-f]{16}")
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 """Errors of the target as a whole: the next file would end in the same way."""
-
-SPECIAL = {
-    stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFIFO: "a fifo",
-    stat.S_IFSOCK: "a socket",
-}  # fmt: skip
-"""What is not replaced by another file: who names it means what is behind it."""
 
 
 class Directory(NamedTuple):

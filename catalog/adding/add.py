@@ -96,7 +96,7 @@ def _add_parent(catalog: Catalog, parent: FoundParent, how: How, above: _Above) 
             f"its parent {parent.path} is in the catalog as {known.row.format}, but it is a "
             f"difference to {'a raw disk' if parent.is_raw else 'what is in it'}",
         )  # fmt: skip
-    how = dataclasses.replace(how, is_raw=parent.is_raw)
+    how = dataclasses.replace(how, is_raw=parent.is_raw, or_raw=False)
     try:
         return add_file(catalog, parent.path, how=how, above=above).record.row.id
     except MissingParentError as error:

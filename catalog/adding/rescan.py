@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from ...formats.clonezilla.directory import read_directory
-from ...formats.errors import FormatError
+from ...formats.errors import FormatError, UnsupportedFeatureError
 from ...formats.raw import reader as raw
 from ..database import failures, reading
 from ..errors import ImageChangedError
@@ -72,8 +72,10 @@ def _rescan_files(catalog: Catalog, record: ImageRecord) -> Ingested:
     is_settled = record.looked_at is not None and record.row.status not in {MISSING, DAMAGED}
     if is_settled and not needs_scan(catalog, record):
         return Ingested(Outcome.UNCHANGED, record)
+    # What it was recognised as may have been another file: only what somebody has said stays.
     how = How(
-        is_raw=record.row.format == raw.NAME,
+        is_raw=raw.TAKEN_AS in record.header,
+        or_raw=record.row.format == raw.NAME,
         by_geometry="size_rule" in record.header,
         allowed=_allowed(catalog, record),
         by_id=catalog.path_of_uuid,
@@ -85,6 +87,9 @@ def _rescan_files(catalog: Catalog, record: ImageRecord) -> Ingested:
         return recognised
     try:
         scanned = with_parent(catalog, scan_file(record.row.path, how=how), how)
+    except UnsupportedFeatureError as error:
+        hint = ": `imgcat add --format raw` takes it for raw all the same" if how.or_raw else ""
+        return _set_status(catalog, record, FAILED, f"{error}{hint}", Outcome.FAILED)
     except (FormatError, OSError, ImageChangedError) as error:
         return _set_status(catalog, record, FAILED, str(error), Outcome.FAILED)
     ingested = put(catalog, scanned)

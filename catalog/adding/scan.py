@@ -20,13 +20,13 @@ from ..opening.freshness import Freshness, compare, volume_from_stat
 from ..records import DAMAGED, LIVE, NEEDS_REPACK, READY, Volume
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ...formats.codecs.seek_points import StreamIndex
     from ...formats.files.image_files import StoredFiles
     from ...formats.files.parents import FoundParent
     from ...formats.progress import Progress
-    from ...formats.reader import ImageReader, Scan
+    from ...formats.reader import ImageReader, JsonValue, Scan
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -36,6 +36,7 @@ class How:
     Attributes:
         spacing: plain bytes between two seek points of a compressed one.
         is_raw: take it for the partition's bytes as they are.
+        or_raw: take it for them where it begins like no image that is known.
         verify: look at the checksums too, where that needs no pass of its own.
         strict: refuse what would only be warned about.
         by_geometry: take the size of a VHD from cylinders, heads and sectors.
@@ -47,6 +48,7 @@ class How:
 
     spacing: int | None = None
     is_raw: bool = False
+    or_raw: bool = False
     verify: bool = False
     strict: bool = False
     by_geometry: bool = False
@@ -159,8 +161,8 @@ def scan_file(path: str, progress: Progress | None = None, how: How = USUAL) -> 
     with detect.open_files(os.path.abspath(path), is_raw=how.is_raw, allowed=how.allowed) as stored:
         volumes = _volumes(stored)
         scan = scan_files(
-            stored, progress, spacing=how.spacing, is_raw=how.is_raw, verify=how.verify,
-            by_geometry=how.by_geometry,
+            stored, progress, spacing=how.spacing, is_raw=how.is_raw, or_raw=how.or_raw,
+            verify=how.verify, by_geometry=how.by_geometry,
         )  # fmt: skip
         streams = stored.indexes
         # Found once: what is looked into is what is written.
@@ -221,3 +223,9 @@ def moved(scanned: ScannedFile, path: str) -> ScannedFile:
     path = os.path.abspath(path)
     volume = volume_from_stat(path, os.stat(path))
     return dataclasses.replace(scanned, path=path, volumes=(volume,))
+
+
+def with_header(scanned: ScannedFile, header: Mapping[str, JsonValue]) -> ScannedFile:
+    """Return a scan that tells the header of the image before, of which it is another form."""
+    info = dataclasses.replace(scanned.scan.info, header=dict(header))
+    return dataclasses.replace(scanned, scan=dataclasses.replace(scanned.scan, info=info))

@@ -1,5 +1,7 @@
 """Which names images may have: none that another has, is a folder of others, or is one's number.
 
+Nor one that a snapshot has: both are backups, and what asks about files takes either by its name.
+
 What is found stays so only inside of a transaction that writes.
 """
 
@@ -90,6 +92,8 @@ def _why_taken(connection: sqlite3.Connection, name: str, image_id: int | None) 
     owner = reading.owner_of_name(connection, name)
     if owner not in {None, image_id}:
         return f"is the name of another image (id {owner})"
+    if owner is None and reading.is_name_of_snapshot(connection, name):
+        return "is the name of a snapshot: `imgcat snapshot` lists them"
     if name.isdecimal() and name.isascii() and reading.is_id_of_another(connection, name, image_id):
         return "is the id of another image"
     within = next((each for each in reading.ids_within(connection, name) if each != image_id), None)

@@ -212,6 +212,14 @@ def owner_of_name(connection: sqlite3.Connection, name: str) -> int | None:
     return None if row is None else int(row[0])
 
 
+def is_name_of_snapshot(connection: sqlite3.Connection, name: str) -> bool:
+    """Tell whether a snapshot is called so. By key."""
+    row = connection.execute(
+        "SELECT 1 FROM file_generations WHERE snapshot_name = ?", (stored_name(name),)
+    ).fetchone()
+    return row is not None
+
+
 def ids_within(connection: sqlite3.Connection, folder: str) -> Iterator[int]:
     """Yield the ids of images whose names are in a folder, at any depth. By key."""
     # '0' comes after '/'. Texts and blobs are apart: names that are no UTF-8 may be in a folder

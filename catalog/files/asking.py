@@ -9,11 +9,12 @@ from ...filesystems.listing import local_time
 from ...filesystems.worker.wire import WALL_CLOCK
 from ..database.file_names import id_of, kept_name, raw_name
 from ..names import file_name
+from ..records import READABLE, READY
 from .records import ROOT
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from ..store import Catalog
 
@@ -173,6 +174,34 @@ class Backups:
             if having
         ]
         return sorted(versions, key=lambda each: each.newest.when, reverse=True)
+
+
+def is_best(backup: Backup, statuses: Mapping[int, str]) -> bool:
+    """Tell whether no backup is better to get files from. Arguments as those of `best_of`."""
+    return _worth(backup, statuses) == 0
+
+
+def best_of(backups: Sequence[Backup], statuses: Mapping[int, str]) -> Backup:
+    """Return the one of several backups that have a version which it is best got from.
+
+    Images that are ready come first, then those that can be read in part. Of a snapshot, the bytes
+    may be others by now, and an image whose files are away gives none. Of equals it is the last.
+
+    Args:
+        backups: one at the least, the newest last.
+        statuses: of images, by id; those that it does not have are gone.
+    """
+    return min(reversed(backups), key=lambda each: _worth(each, statuses))
+
+
+def _worth(backup: Backup, statuses: Mapping[int, str]) -> int:
+    """Return 0 for what files are best got from, more for what is worse."""
+    if backup.image_id is None:
+        return 2
+    status = statuses.get(backup.image_id)
+    if status == READY:
+        return 0
+    return 1 if status in READABLE else 3
 
 
 def _backup(row: tuple[Any, ...]) -> Backup:

@@ -13,7 +13,7 @@ from ...formats.errors import CorruptImageError, UnsupportedFeatureError
 from ...formats.files.new_file import new_file
 from ...formats.raw import reader as raw
 from ..adding.put import replace
-from ..adding.scan import How, ScannedFile, moved, scan_file
+from ..adding.scan import How, ScannedFile, moved, scan_file, with_header
 from ..errors import ImageChangedError
 from ..opening.open import open_image
 from .targets import check_no_image
@@ -96,6 +96,9 @@ def repack(
                     progress(size + done * size // max(1, written.stored_size))
 
             scanned = scan_file(f"/proc/self/fd/{fd}", tell, How(is_raw=row.format == raw.NAME))
+            if row.format == raw.NAME:
+                # That was not said now, but what was said of it before goes on to be so.
+                scanned = with_header(scanned, record.header)
             (stream,) = scanned.streams
             if stream.hashes != written.page_hashes or stream.damage is not None:
                 raise CorruptImageError(

@@ -30,6 +30,12 @@ _NO_HARD_LINKS = frozenset(
     {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
 )
 
+SPECIAL = {
+    stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFIFO: "a fifo",
+    stat.S_IFSOCK: "a socket",
+}  # fmt: skip
+"""What is not replaced by another file: who names it means what is behind it."""
+
 
 class TargetError(Exception):
     """The target cannot take the image as it is; nothing was written to it."""
@@ -45,11 +51,11 @@ def new_file(path: str, *, force: bool, mode: int = 0o666) -> Iterator[int]:
 
     Args:
         path: the file; of a link, where it leads to.
-        force: replace an existing file.
+        force: replace an existing file, but nothing that is no regular file.
         mode: its permissions, but for the process's mask.
 
     Raises:
-        TargetError: it is there and `force` is not given.
+        TargetError: it is there and `force` is not given, or it is no regular file.
         OSError: it cannot be written; the error names `path`.
     """
     final, before = _final_of(path, force=force)
@@ -105,10 +111,21 @@ def _final_of(path: str, *, force: bool) -> tuple[str, os.stat_result | None]:
     """Return where a path leads to, and what is there."""
     # A link keeps on leading there.
     final = os.path.realpath(path)
-    before = _existing(final)
-    if before is not None and not force:
-        raise TargetError(f"{path}: is there already: --force replaces it")
+    before = _existing(path)
+    if before is not None:
+        _check_is_file(path, before.st_mode)
+        if not force:
+            raise TargetError(f"{path}: is there already: --force replaces it")
     return final, before
+
+
+def _check_is_file(path: str, mode: int) -> None:
+    """Refuse what a file must not take the place of, whatever is forced."""
+    if stat.S_ISDIR(mode):
+        raise TargetError(f"{path}: is a directory: name a file in it")
+    if stat.S_IFMT(mode) in SPECIAL:
+        what = SPECIAL[stat.S_IFMT(mode)]
+        raise TargetError(f"{path}: is {what}, which is not replaced: name a file")
 
 
 def _keep_mode(fd: int, before: os.stat_result | None, path: str) -> None:

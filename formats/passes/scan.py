@@ -10,7 +10,7 @@ from ..codecs import registry as codecs
 from ..codecs.decoded_source import digest_of_stored
 from ..errors import CorruptImageError, FormatError, NotThisFormatError, UnsupportedFeatureError
 from ..format import Passed
-from ..raw.format import FORMAT as RAW
+from ..raw import reader as raw
 from ..sources.distrusted import every_byte
 from .decompress import scan_plain
 from .scan_in_passing import Passing
@@ -21,12 +21,13 @@ if TYPE_CHECKING:
     from ..reader import Scan
 
 
-def scan_files(
+def scan_files(  # noqa: PLR0913 - each is one way to scan
     stored: StoredFiles,
     progress: Progress | None = None,
     *,
     spacing: int | None = None,
     is_raw: bool = False,
+    or_raw: bool = False,
     verify: bool = False,
     by_geometry: bool = False,
 ) -> Scan:
@@ -37,6 +38,7 @@ def scan_files(
         progress: told the stored bytes that are done.
         spacing: plain bytes between two seek points; the codec's own choice if None.
         is_raw: take it for the partition's bytes as they are, whatever it begins like.
+        or_raw: take it for them where it begins like no image that is known.
         verify: look at the checksums too, where that needs no pass of its own.
         by_geometry: take the size of a VHD from cylinders, heads and sectors.
 
@@ -50,7 +52,7 @@ def scan_files(
     damage = "; ".join(index.damage for index in stored.indexes if index.damage)
     try:
         found = passed.scan or _scan_plain_files(
-            stored, progress, is_raw=is_raw, by_geometry=by_geometry
+            stored, progress, is_raw=is_raw, or_raw=or_raw, by_geometry=by_geometry
         )
     except FormatError as error:
         if not damage:
@@ -90,12 +92,17 @@ def _scan_streams(
 
 
 def _scan_plain_files(
-    stored: StoredFiles, progress: Progress | None, *, is_raw: bool, by_geometry: bool
+    stored: StoredFiles,
+    progress: Progress | None,
+    *,
+    is_raw: bool,
+    or_raw: bool,
+    by_geometry: bool,
 ) -> Scan:
     # Headers have checksums of their own, and what a damaged image is, is told all the same.
     source = every_byte(stored.source)
     if is_raw:
-        return RAW.scan(source)
+        return raw.scan_as_told(source)
     try:
         found = registry.sniff(every_byte(stored.whole_stream()))
     except NotThisFormatError as error:
@@ -103,6 +110,13 @@ def _scan_plain_files(
             raise UnsupportedFeatureError(
                 "container", 0, f"compressed twice: unpack the outer {stored.codec} first"
             ) from error
+        if or_raw:
+            return raw.scan(source)
+        raise
+    except CorruptImageError:
+        # A partition table that contradicts itself: whatever else it is, it is a disk.
+        if or_raw:
+            return raw.scan(source)
         raise
     scan = found.scan
     if by_geometry and found.scan_by_geometry is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import xxhash
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from ..sources.byte_source import ByteSource
 
 NAME = "raw"
+
+TAKEN_AS = "taken_as"
+"""The field of the header of what is raw because that was said, whatever it begins like."""
 
 _BLOCK_SIZE = 512
 
@@ -64,6 +68,17 @@ def scan(source: ByteSource, progress: Progress | None = None) -> Scan:  # noqa:
         ),
         chunks=None,
     )
+
+
+def scan_as_told(source: ByteSource) -> Scan:
+    """Do as `scan`, for what was said to be raw: the header tells that it was.
+
+    Raises:
+        OSError: the operating system could not read.
+    """
+    found = scan(source)
+    info = dataclasses.replace(found.info, header={TAKEN_AS: NAME})
+    return dataclasses.replace(found, info=info)
 
 
 def fingerprint(source: ByteSource) -> bytes:

@@ -16,6 +16,8 @@ import pytest
 from imgcat.catalog.database import schema
 from imgcat.cli.main import _COMMANDS, make_app
 from imgcat.cli.render import human_size
+from support.packers import pack
+from support.volumes import MIB, quiet, sha256
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -151,6 +153,85 @@ def test_rescan_reports_each(program: Program, samples: list[Sample], tmp_path: 
     assert [row["status"] for row in program.json("ls")] == ["missing"]
 
 
+def _exported(program: Program, name: str, out: Path) -> str:
+    program.run("export", "--force", name, out)
+    return sha256(out)
+
+
+@pytest.mark.parametrize("packer", [None, "zstd"])
+def test_rescan_recognises_what_has_taken_the_place_of_a_raw_image(
+    packer: str | None, program: Program, samples: list[Sample], tmp_path: Path
+) -> None:
+    volume, image, out = tmp_path / "volume", tmp_path / "sw.img", tmp_path / "out"
+    volume.touch()
+    os.truncate(volume, 8 * MIB)
+    quiet("mke2fs", "-q", "-F", "-t", "ext4", volume)
+
+    def put(source: Path) -> None:
+        image.unlink(missing_ok=True)
+        if packer is None:
+            shutil.copy(source, image)
+        else:
+            # The one is of gzip, the other of zstd: of the same name all the same.
+            pack("gzip" if source == volume else packer, source, image)
+
+    put(volume)
+    program.run("add", image)
+    assert program.json("show", "sw")["format"] == "raw"
+    put(samples[0].path)
+    assert program.run("rescan", "sw").stdout == "updated   sw\n"
+    assert program.json("show", "sw")["format"] == "partclone"
+    assert _exported(program, "sw", out) == samples[0].volume_sha256
+    put(volume)
+    program.run("rescan", "sw")
+    assert program.json("show", "sw")["format"] == "raw"
+    assert _exported(program, "sw", out) == sha256(volume)
+    # Nothing that is known: it goes on being raw, and is recognised again when something is.
+    zeros = tmp_path / "zeros"
+    zeros.write_bytes(bytes(MIB))
+    put(zeros)
+    program.run("rescan", "sw")
+    assert program.json("show", "sw")["format"] == "raw"
+    assert _exported(program, "sw", out) == sha256(zeros)
+    put(samples[1].path)
+    program.run("rescan", "sw")
+    assert _exported(program, "sw", out) == samples[1].volume_sha256
+
+
+def test_what_was_said_to_be_raw_stays_raw(
+    program: Program, samples: list[Sample], tmp_path: Path
+) -> None:
+    image, out = tmp_path / "x.img", tmp_path / "out"
+    shutil.copy(samples[0].path, image)
+    program.run("add", "--format", "raw", image)
+    assert program.json("show", "x")["header"] == {"taken_as": "raw"}
+    shutil.copy(samples[1].path, image)
+    program.run("rescan", "x")
+    assert _exported(program, "x", out) == samples[1].image_sha256
+    program.run("repack", "--replace", "--remove-old", "x", tmp_path / "x.zst")
+    assert program.json("show", "x")["header"] == {"taken_as": "raw"}
+    assert _exported(program, "x", out) == samples[1].image_sha256
+    pack("zstd", samples[2].path, tmp_path / "x.zst")
+    program.run("rescan", "x")
+    assert _exported(program, "x", out) == samples[2].image_sha256
+
+
+def test_of_a_raw_image_that_is_not_read_any_more_it_is_said_what_to_do(
+    program: Program, tmp_path: Path
+) -> None:
+    image = tmp_path / "x.img"
+    image.touch()
+    os.truncate(image, 8 * MIB)
+    quiet("mke2fs", "-q", "-F", "-t", "ext4", image)
+    program.run("add", image)
+    quiet("qemu-img", "create", "-q", "-f", "vmdk", image, "8M")
+    said = program.run("rescan", "x", code=5).stderr
+    assert "VMDK is not read" in said
+    assert "`imgcat add --format raw` takes it for raw all the same" in said
+    program.run("add", "--format", "raw", image)
+    assert program.json("show", "x")["status"] == "ready"
+
+
 def test_sql_in_every_form(program: Program, samples: list[Sample]) -> None:
     program.run("add", samples[0].path)
     query = "SELECT name, size_bytes, NULL AS no_value, x'00ff' AS blob FROM images"
@@ -220,7 +301,7 @@ def test_every_command_has_help_with_an_example(program: Program) -> None:
         assert f"imgcat {' '.join(map(str, name))}" in text, name
 
 
-def test_a_closed_pipe_is_no_error(program: Program, samples: list[Sample]) -> None:
+def test_a_closed_pipe_makes_no_noise(program: Program, samples: list[Sample]) -> None:
     program.run("add", samples[0].path)
     many = (
         "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM n LIMIT 50000) SELECT x FROM n"

@@ -218,6 +218,112 @@ def test_the_names_of_what_is_found_go_on_to_cp(
         program.run("cp", "--from-find", "-", out, input=wrong, code=2)
 
 
+@pytest.mark.parametrize("form", [[], ["--json"]], ids=["text", "json"])
+def test_who_stops_reading_is_told_by_the_exit_code(
+    form: list[str], program: Program, shelf: Path
+) -> None:
+    program.run("add", "--index", shelf / "may.img", shelf / "june.img")
+    for words in (
+        ["files", "-R", "june"], ["find", "*"], ["diff", "may", "june"],
+        ["history", "/home/anna/thesis.odt"], ["ls"], ["show", "june"], ["map", "june"],
+        ["sql", "SELECT * FROM files"], ["index", "may"], ["doctor"],
+    ):  # fmt: skip
+        reading, writing = os.pipe()
+        os.close(reading)
+        process = program.start(*words, *form, stdout=writing)
+        os.close(writing)
+        assert process.communicate()[1] == b"", words
+        assert process.returncode == 141, words
+
+
+@pytest.fixture
+def with_snapshot(program: Program, shelf: Path, tmp_path: Path) -> Program:
+    """May, June, and a snapshot of June's volume, in which there is one file more."""
+    for name in ("may.img", "june.img", "june.raw"):
+        shutil.copy(shelf / name, tmp_path / name)
+    (tmp_path / "only").write_text("only here\n")
+    raw = tmp_path / "june.raw"
+    quiet("debugfs", "-w", "-R", f"write {tmp_path / 'only'} /only", raw)
+    program.run("add", "--index", tmp_path / "may.img", tmp_path / "june.img")
+    program.run("snapshot", raw, "--name", "mon")
+    return program
+
+
+def test_an_image_that_is_ready_comes_before_a_snapshot(
+    with_snapshot: Program, tmp_path: Path
+) -> None:
+    program, path = with_snapshot, "/home/anna/thesis.odt"
+    june, may = _json(program, "find", "thesis.odt")
+    assert [each["name"] for each in june["backups"]] == ["june", "mon"]
+    assert (june["image"], june["place"]) == ("june", f"june:{path}")
+    assert june["command"].endswith(f" cp june:{path} .")
+    assert may["place"] == f"may:{path}"
+    assert f"cp june:{path} .  # in 2 backups up to mon" in program.run("find", "thesis.odt").stdout
+    assert f"cp june:{path} ." in program.run("history", path).stdout
+    (past,) = _json(program, "history", path)
+    assert [each["place"] for each in past["versions"]] == [f"june:{path}", f"may:{path}"]
+    (changed,) = _json(program, "diff", "mon", "may", path)
+    assert (changed["image"], changed["place"]) == ("june", f"june:{path}")
+    (changed,) = _json(program, "diff", "may", "mon", path)
+    assert changed["place"] == f"may:{path}"
+    # What is away gives nothing: then it is where it lay in the snapshot, or an older image.
+    (tmp_path / "june.img").unlink()
+    june, may = _json(program, "find", "thesis.odt")
+    assert (june["image"], june["place"]) == ("mon", None)
+    assert "imgcat recover" in june["command"]
+    (same,) = _json(program, "find", "same")
+    assert [each["name"] for each in same["backups"]] == ["may", "june", "mon"]
+    assert same["place"] == "may:/home/same"
+    (changed,) = _json(program, "diff", "june", "may", path)
+    assert changed["image"] == "mon"
+
+
+def test_of_a_list_all_is_copied_that_can_be(
+    with_snapshot: Program, shelf: Path, tmp_path: Path
+) -> None:
+    program = with_snapshot
+    (tmp_path / "may.img").rename(tmp_path / "elsewhere")
+    told = program.run("find", "*", "--json").stdout
+    assert {each["type"] for each in json.loads(told)} == {"file", "directory"}
+    out = tmp_path / "out"
+    done = program.run("cp", "--from-find", "-", out, input=told, code=5)
+    assert "mon:/only: is in no image that can be read" in done.stderr
+    assert "may:/home/anna/thesis.odt: " in done.stderr
+    assert len(done.stderr.splitlines()) == 2
+    with loop_mounted(shelf / "june.raw", tmp_path / "point", "ro") as top:
+        expected = {os.path.relpath(path, top): path.read_bytes()
+                    for path in top.rglob("*") if path.is_file()}  # fmt: skip
+        june = out / "june"
+        got = {os.path.relpath(path, june): path.read_bytes()
+               for path in june.rglob("*") if path.is_file()}  # fmt: skip
+    assert got == expected
+    # Directories without a file in them are not made.
+    assert not (june / "lost+found").exists()
+    assert sorted(each.name for each in out.iterdir()) == ["june"]
+    only = program.run("find", "only", "--json").stdout
+    document = program.run("cp", "--from-find", "-", out, "--json", input=only, code=3).stdout
+    (source,) = json.loads(document)["sources"]
+    assert (source["place"], source["files"]) == ("mon:/only", 0)
+    assert "imgcat recover" in source["problems"][0]
+
+
+def test_what_was_deleted_comes_back_in_its_directories(
+    program: Program, shelf: Path, tmp_path: Path
+) -> None:
+    content = tmp_path / "content"
+    content.mkdir()
+    raw = _volume(tmp_path / "july.raw", content)
+    program.run("add", "--index", shelf / "may.img", raw)
+    told = program.run("find", "*", "--deleted", "--json").stdout
+    assert "directory" in {each["type"] for each in json.loads(told)}
+    out = tmp_path / "out"
+    program.run("cp", "--from-find", "-", out, input=told)
+    assert (out / "may" / "home" / "same").read_text() == "same\n"
+    assert len([each for each in out.rglob("*") if each.is_file()]) == 3
+    # A list of somebody's own need not tell what is a directory.
+    program.run("cp", "--from-find", "-", out, input='[{"place": "may:/home"}]')
+
+
 def test_no_link_in_the_target_is_followed(program: Program, shelf: Path, tmp_path: Path) -> None:
     program.run("add", "--index", shelf / "may.img")
     out = tmp_path / "out"

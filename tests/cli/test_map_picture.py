@@ -6,6 +6,7 @@ import os
 import pty
 import random
 import re
+import stat
 import subprocess
 import sys
 from fractions import Fraction
@@ -134,6 +135,38 @@ def test_a_picture_of_several_images(program: Program, tmp_path: Path) -> None:
     program.run("map", "one.qcow2", "two.qcow2", code=2)
     program.run("map", "one.qcow2", "--png", tmp_path / "no.png", "--json", code=2)
     assert not (tmp_path / "no.png").exists()
+
+
+def test_a_picture_takes_the_place_of_files_only(program: Program, tmp_path: Path) -> None:
+    path = tmp_path / "one.qcow2"
+    qemu_img("create", "-f", "qcow2", path, "64M")
+    program.run("add", path)
+    nodes = {
+        "block": ("a device", stat.S_IFBLK, os.makedev(7, 50)),
+        "character": ("a device", stat.S_IFCHR, os.makedev(1, 3)),
+        "fifo": ("a fifo", stat.S_IFIFO, 0),
+        "socket": ("a socket", stat.S_IFSOCK, 0),
+    }
+    for name, (what, kind, device) in nodes.items():
+        node = tmp_path / name
+        os.mknod(node, kind | 0o600, device)
+        link = tmp_path / f"link to {name}"
+        link.symlink_to(node)
+        for out in (node, link):
+            for force in ([], ["--force"]):
+                said = program.run("map", "one.qcow2", "--png", out, *force, code=2).stderr
+                assert f"{out}: is {what}, which is not replaced" in said.replace("\n", " ")
+        assert stat.S_IFMT(node.lstat().st_mode) == kind
+        assert link.is_symlink()
+    program.run("map", "one.qcow2", "--png", tmp_path, "--force", code=2)
+    # A link to a file still leads there, to a new one.
+    (tmp_path / "old.png").write_bytes(b"old")
+    (tmp_path / "link").symlink_to("old.png")
+    program.run("map", "one.qcow2", "--png", tmp_path / "link", "--force")
+    assert (tmp_path / "link").is_symlink()
+    with Image.open(tmp_path / "old.png") as picture:
+        assert picture.format == "PNG"
+    assert [path for path in tmp_path.iterdir() if "partial" in path.name] == []
 
 
 def test_one_bad_image_spoils_none_of_the_others(program: Program, tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import random
 from typing import TYPE_CHECKING
 
 import pytest
 from support.partclone_writer import Recipe, write
 from support.small_disk import SmallDisk
+from support.volumes import MIB, quiet
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,6 +73,29 @@ def test_directories_of_one_name_stay_apart(program: Program, tmp_path: Path) ->
     said = program.run("add", "--name", "new", tmp_path / "a" / "laptop", code=2).stderr
     assert "'new' is the folder of other images" in said
     assert "laptop/sda1" in names(program)
+
+
+def test_no_image_is_called_as_a_snapshot_is(program: Program, tmp_path: Path) -> None:
+    raw = tmp_path / "disk"
+    raw.touch()
+    os.truncate(raw, 8 * MIB)
+    quiet("mke2fs", "-q", "-F", "-t", "ext4", raw)
+    program.run("snapshot", raw, "--name", "mon")
+    image = make(tmp_path / "mon.img")
+    said = program.run("add", "--name", "mon", image, code=2).stderr
+    assert "'mon' is the name of a snapshot" in said
+    assert names(program) == []
+    # A name that nobody has asked for makes way.
+    program.run("add", image)
+    assert names(program) == ["mon (2)"]
+    said = program.run("rename", "mon (2)", "mon", code=2).stderr
+    assert "'mon' is the name of a snapshot" in said
+    program.run("add", "--name", "mon", image, code=2)
+    # A folder is no image.
+    program.run("rename", "mon (2)", "mon/mon")
+    program.run("snapshot", "--forget", "mon")
+    program.run("rename", "mon/mon", "mon")
+    assert names(program) == ["mon"]
 
 
 def test_what_cannot_be_told_apart_is_refused(program: Program, tmp_path: Path) -> None:

@@ -74,6 +74,11 @@ def test_without_replace_the_catalog_stays(
     program.run("repack", "x", tmp_path / "x.zst", "--force")
     program.run("repack", "x", samples[0].path, code=2)
     program.run("repack", "x", tmp_path / "y", "--remove-old", code=2)
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    said = program.run("repack", "x", fifo, "--force", code=2).stderr
+    assert f"{fifo}: is a fifo, which is not replaced" in said
+    assert fifo.is_fifo()
 
 
 def test_killed_in_the_middle_nothing_is_lost(program: Program, tmp_path: Path) -> None:

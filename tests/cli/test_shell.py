@@ -482,7 +482,7 @@ def test_a_reader_that_goes_away_is_no_damage(qcow2: Path, program: Program) -> 
         process.stdout.close()
         assert process.stderr is not None
         assert process.stderr.read() == b""
-        assert process.wait(30) == 0
+        assert process.wait(30) == 141
 
 
 def test_a_verified_image_is_known_to_be(program: Program, tmp_path: Path) -> None:

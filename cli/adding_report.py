@@ -121,7 +121,10 @@ class Report:
             from .index import index_below
 
             code, told = index_below(
-                self._catalog, [each["id"] for each in self._images], as_json=self._as_json
+                self._catalog,
+                [each["id"] for each in self._images],
+                as_json=self._as_json,
+                known={each["id"] for each in self._images if self._is_old(each["outcome"])},
             )
             self.code = max(self.code, code)
             for each in self._images:
@@ -155,10 +158,13 @@ class Report:
         if row.status_detail is None:
             return 0
         self._counts["damaged"] += 1
-        is_old = self._is_walk and ingested.outcome.value == "unchanged" and not self._tells_again
-        if is_old:
+        if self._is_old(ingested.outcome.value):
             return 0
         return damage_of(ingested, silent=self._as_json)
+
+    def _is_old(self, outcome: str) -> bool:
+        """Tell whether what is wrong with an image was told before, as of a walk."""
+        return self._is_walk and outcome == "unchanged" and not self._tells_again
 
     def _verified(self, ingested: Ingested) -> tuple[int, dict[str, Any] | None]:
         """Verify what was added, unless its scan has told all."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -10,6 +11,7 @@ import typer
 
 from .arguments import JsonOption
 from .completion import complete_images
+from .files import TYPES
 from .settings import complain, open_catalog, settings
 
 if TYPE_CHECKING:
@@ -137,14 +139,23 @@ def _write(found: list[Difference], sources: _Sources) -> None:
         words = shown(each.path)
         if each.old_path is not None and each.old_path != each.path:
             words = f"{shown(each.old_path)} -> {words}"
-        if each.old is not None and each.new is not None and each.old.size != each.new.size:
-            words += f" ({each.old.size} -> {each.new.size} bytes)"
+        if each.old is not None and each.new is not None:
+            words += _in_words(each.old, each.new)
         command = sources.command(sources.of(each))
         sys.stdout.write(f"{each.change:<9} {words}  # {command}\n")
     if not settings.quiet:
         counts = Counter(each.change.value for each in found)
         told = ", ".join(f"{count} {what}" for what, count in sorted(counts.items()))
         sys.stdout.write(f"{told or 'no differences'}\n")
+
+
+def _in_words(old: Row, new: Row) -> str:
+    """Return what is different about a file, as far as a line tells it."""
+    before, after = TYPES.get(stat.S_IFMT(old.mode)), TYPES.get(stat.S_IFMT(new.mode))
+    if before != after:
+        # Their sizes tell nothing: a directory's is that of its names, a link's of its target.
+        return f": type changed ({before} -> {after})"
+    return f" ({old.size} -> {new.size} bytes)" if old.size != new.size else ""
 
 
 def _fields(

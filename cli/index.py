@@ -9,13 +9,15 @@ import typer
 
 from .arguments import JsonOption
 from .completion import complete_images
-from .exit_codes import DAMAGED, OF_ONE_IMAGE, code_of, message_of, naming
+from .exit_codes import DAMAGED, OF_ONE_IMAGE, code_of, message_of
 from .files import AsIsOption
 from .progress import above_bars, count_bar
 from .settings import complain, notify, open_catalog, settings
 from .signals import ending_on_signals
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from ..catalog.files.indexing import How
     from ..catalog.files.records import StoredGeneration
     from ..catalog.store import Catalog
@@ -110,23 +112,32 @@ def index(
 
 
 def index_below(
-    catalog: Catalog, image_ids: list[int], *, as_json: bool
+    catalog: Catalog, image_ids: list[int], *, as_json: bool, known: Container[int] = ()
 ) -> tuple[int, list[dict[str, Any]]]:
     """Index images, and what is in them; return the exit code, and what is told of each.
 
     In what is told, `of` is the id of the image that it is, or is in.
-    """
-    from ..catalog.files.indexing import How, indexable, with_what_is_inside
 
-    known = {each.image_id for each in indexable(catalog)}
+    Args:
+        catalog: where they are.
+        image_ids: the images.
+        as_json: write nothing to standard output.
+        known: images of which it was told before that what is in them cannot be indexed.
+    """
+    from ..catalog.files.indexing import How, indexable, not_indexable, with_what_is_inside
+
+    left = {each.image_id for each in indexable(catalog)}
+    refused = set(not_indexable(catalog))
     told: list[dict[str, Any]] = []
     code = 0
     for of in image_ids:
+        meant = left if of in known else left | refused
         for image_id in with_what_is_inside(catalog, of):
-            if image_id in known:
+            if image_id in meant:
                 code = max(code, _one(catalog, image_id, How(), told, as_json=as_json))
                 told[-1]["of"] = of
-                known.remove(image_id)
+                left.discard(image_id)
+                refused.discard(image_id)
     return code, told
 
 
@@ -178,13 +189,13 @@ def index_one(
             problems.append(why)
             complain(f"{name}: {why}")
 
-    with count_bar(name, "files") as progress, naming(name):
+    with count_bar(name, "files") as progress:
         try:
             stored = index_image(
                 catalog, image_id, how, tell=tell, progress=progress, on_failure=failures.append
             )
         except OF_ONE_IMAGE as error:
-            if not isinstance(error, OSError) and not getattr(error, "__notes__", None):
+            if not isinstance(error, OSError) and name not in getattr(error, "__notes__", ()):
                 error.add_note(name)
             raise
         finally:

@@ -90,6 +90,9 @@ _OTHERS = {
     "erofs": "EROFS",
 }
 
+_WITHOUT_FILES = {"swap", "LVM2_member", "linux_raid_member"}
+"""What is told by a superblock too, and has no files of its own that anybody could miss."""
+
 
 class Passed(NamedTuple):
     """How a file system is read.
@@ -110,6 +113,11 @@ class Passed(NamedTuple):
 def is_read(kind: str | None) -> bool:
     """Tell whether file systems of a type are read, as far as their type tells."""
     return kind in EXT or kind in _OTHERS_READ
+
+
+def has_files(kind: str) -> bool:
+    """Tell whether what a superblock tells of has files of its own, read or not."""
+    return kind not in _WITHOUT_FILES
 
 
 def check(found: FileSystem | None, *, as_is: bool) -> Passed:

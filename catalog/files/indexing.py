@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, NamedTuple
 
-from ...filesystems.gate import is_read
-from ...filesystems.volume import Volume
+from ...filesystems.gate import has_files, is_read
+from ...filesystems.volume import Volume, found_in
 from ..errors import ImageNotFoundError
+from ..opening.freshness import Freshness, freshness
 from ..opening.open import open_image
 from ..opening.watched import WatchedReader
 from ..records import LIVE
@@ -24,11 +25,11 @@ if TYPE_CHECKING:
     from ..store import Catalog
     from .records import StoredGeneration
 
-_INDEXABLE = """
-    SELECT images.id, file_systems.type, file_generations.id IS NOT NULL, index_id
+_WITH_FILE_SYSTEM = """
+    SELECT images.id, file_systems.type, file_generations.id IS NOT NULL, index_id, images.status
     FROM images JOIN file_systems ON file_systems.image_id = images.id
     LEFT JOIN file_generations ON file_generations.image_id = images.id
-    WHERE images.status <> 'live' ORDER BY images.name
+    ORDER BY images.name
 """
 _BELOW = """
     WITH RECURSIVE below(id) AS (
@@ -84,13 +85,25 @@ class Indexable(NamedTuple):
 
 def indexable(catalog: Catalog) -> list[Indexable]:
     """Return the images whose files can be indexed, by name. One statement."""
-    with catalog.database.asking() as connection:
-        rows = connection.execute(_INDEXABLE).fetchall()
     return [
         Indexable(image_id, bool(is_done), index_id)
-        for image_id, fs_type, is_done, index_id in rows
-        if is_read(fs_type)
+        for image_id, fs_type, is_done, index_id, status in _with_file_system(catalog)
+        if status != LIVE and is_read(fs_type)
     ]
+
+
+def not_indexable(catalog: Catalog) -> list[int]:
+    """Return the images that have files which cannot be indexed; `index_image` says why not."""
+    return [
+        image_id
+        for image_id, fs_type, _is_done, _index_id, status in _with_file_system(catalog)
+        if has_files(fs_type) and (status == LIVE or not is_read(fs_type))
+    ]
+
+
+def _with_file_system(catalog: Catalog) -> list[tuple[int, str, int, int, str]]:
+    with catalog.database.asking() as connection:
+        return connection.execute(_WITH_FILE_SYSTEM).fetchall()
 
 
 def with_what_is_inside(catalog: Catalog, image_id: int) -> list[int]:
@@ -120,6 +133,7 @@ def index_image(
 
     Returns:
         What was written; None where it is indexed already; when it was taken is set then, too.
+        Files that are away are not missed then; those that are others than were scanned are.
 
     Raises:
         NoFilesError: it holds no file system that is known, or it is a disk, or in use.
@@ -134,6 +148,7 @@ def index_image(
     if known is not None:
         is_apart = bool(how.label) and how.label != known
         if not how.force and not is_apart:
+            _check_unchanged(catalog, image_id)
             _set_taken_at(catalog, image_id, how.taken_at)
             return None
     while True:
@@ -161,6 +176,25 @@ def index_image(
                 volume.close()
         finally:
             opened.close()
+
+
+def _check_unchanged(catalog: Catalog, image_id: int) -> None:
+    """Check that an image's files, as far as they are there, are the ones that were scanned.
+
+    Raises:
+        ImageChangedError: they are not.
+        FormatError: the same, of an image that is made of others.
+        OSError: one cannot be opened.
+    """
+    volumes = (*catalog.get(image_id).volumes, *catalog.volumes_below(image_id))
+    if freshness(volumes) not in {Freshness.TOUCHED, Freshness.STALE}:
+        return
+    opened = open_image(catalog, image_id, at_any_cost=True)
+    try:
+        # What an image is made of is opened when it is read.
+        found_in(opened.reader)
+    finally:
+        opened.close()
 
 
 class _Walking:

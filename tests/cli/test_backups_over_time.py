@@ -387,6 +387,25 @@ def told_command() -> str:
     return shlex.join(COMMAND)
 
 
+def test_another_type_is_told_by_name(told: Program, shelf: Shelf) -> None:
+    kinds = {"old/becomes a directory": ("backup0", "backup1"), "old": ("backup1", "backup2")}
+    if shelf.kind == "ext4":
+        kinds["link"] = ("backup2", "backup3")
+    names = {"regular file": "file", "directory": "directory", "symbolic link": "symlink"}
+    for path, pair in kinds.items():
+        # GNU's own words, of the files as the mounts had them.
+        before, after = (
+            names[quiet("stat", "-c", "%F", shelf.trees[int(each[-1])] / path).strip()]
+            for each in pair
+        )
+        said = told.run("diff", *pair, "-q").stdout
+        (line,) = [line for line in said.splitlines() if f" /{path}" in line.partition(":")[0]
+                   and line.startswith("changed")]  # fmt: skip
+        assert line.startswith(f"changed   /{path}: type changed ({before} -> {after})  # ")
+        (found,) = [each for each in _json(told, "diff", *pair) if each["path"] == f"/{path}"]
+        assert (found["old"]["type"], found["new"]["type"]) == (before, after)
+
+
 def test_what_is_not_in_the_newest_backup(told: Program, shelf: Shelf) -> None:
     facts = [_facts(tree) for tree in shelf.trees]
     ever = {path for tree in facts for path in tree if tree[path].kind == "file"}

@@ -94,6 +94,37 @@ def test_one_that_is_scanned_anew_is_indexed_anew(
     assert program.run("db", "check").stdout == "ok\n"
 
 
+@pytest.mark.parametrize("size", ["same", "other"])
+def test_one_that_was_replaced_is_not_unchanged(
+    size: str, program: Program, shelf: Path, tmp_path: Path
+) -> None:
+    image, disk = tmp_path / "a.img", tmp_path / "d.raw"
+    shutil.copy(shelf / "may.img", image)
+    shutil.copy(shelf / "disk.raw", disk)
+    program.run("add", "--index", image, disk)
+    # The times alone are others: its header tells that it is what it was.
+    os.utime(image)
+    assert program.run("index", "a").stdout == "unchanged a\n"
+    for path in (image, disk):
+        data = bytearray(path.read_bytes())
+        if size == "other":
+            data += bytes(512)
+        else:
+            data[1 << 20 : (1 << 20) + 4096] = bytes(4096)
+            data[:64] = bytes(reversed(data[:64]))
+        path.write_bytes(data)
+    for name, mends in (("a", "a"), ("d.p1", "d")):
+        done = program.run("index", name, code=5)
+        assert done.stdout == ""
+        assert "is not the file that was scanned" in done.stderr
+        assert f"`imgcat rescan {mends}`" in done.stderr
+    (told,) = _json(program, "index", "a", code=5)
+    assert told["outcome"] == "failed"
+    # What is away is known all the same.
+    image.unlink()
+    assert program.run("index", "a").stdout == "unchanged a\n"
+
+
 def test_add_indexes_what_is_in_a_disk(program: Program, shelf: Path) -> None:
     added = _json(program, "add", "--index", shelf / "disk.raw")
     (told,) = added["images"][0]["indexed"]
@@ -393,7 +424,15 @@ def test_what_is_not_read_is_refused_by_name(program: Program, tmp_path: Path) -
     os.truncate(image, 120 * MIB)
     quiet("mkfs.btrfs", "-q", image)
     program.run("add", image)
-    assert "Btrfs" in program.run("index", "b", code=4).stderr
+    said = "imgcat: b: btrfs: Btrfs is not read: `imgcat show` prints what can\n"
+    assert program.run("index", "b", code=4).stderr == said
+    # So says what is to index it in passing; of a walk, once.
+    assert program.run("add", "--index", image, code=4).stderr == said
+    program.run("rm", "b")
+    assert program.run("add", "-r", "--index", tmp_path, code=4).stderr == said
+    assert program.run("add", "-r", "--index", tmp_path).stderr == ""
+    (added,) = _json(program, "add", "--index", image, code=4)["images"]
+    assert [(each["image"], each["outcome"]) for each in added["indexed"]] == [("b", "failed")]
     # With --all, it is none of those that are meant.
     assert "no image" in program.run("index", "--all").stderr
     program.run("index", code=2)

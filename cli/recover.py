@@ -13,6 +13,7 @@ from .arguments import JsonOption
 from .completion import complete_snapshots
 from .exit_codes import DAMAGED, NOT_SUPPORTED, naming
 from .files import time_of
+from .guarding import guarding
 from .settings import complain, notify, open_catalog
 from .signals import ending_on_signals
 from .snapshot import telling
@@ -91,6 +92,7 @@ def recover(
         raise typer.BadParameter("says where files go to; or --deleted lists", param_hint="-o")
     from ..catalog.recovery.source import open_source
     from ..catalog.recovery.stored import Saved, find_snapshot
+    from ..catalog.recovery.target import Target
 
     with open_catalog() as catalog, ending_on_signals():
         snapshot = find_snapshot(catalog, name)
@@ -100,6 +102,7 @@ def recover(
             open_source(catalog, from_where) as opened,
             catalog.database.reading() as connection,
             telling(from_where) as told,
+            guarding(catalog) as guard,
         ):
             saved = Saved(connection, snapshot)
             top = saved.find(path)
@@ -110,9 +113,8 @@ def recover(
                 return
             if stat.S_ISDIR(top.mode) and not recursive:
                 raise typer.BadParameter(f"{place} is a directory: -r recovers directories")
-            code = _recover(
-                saved, opened, top, out, told, deleted=deleted, force=force, as_json=as_json
-            )
+            target = Target(opened, guard, force=force)
+            code = _recover(saved, opened, top, target, out, told, deleted=deleted, as_json=as_json)
     if code:
         raise typer.Exit(code)
 
@@ -169,19 +171,17 @@ def _recover(
     saved: Saved,
     source: Source,
     top: SavedName,
+    target: Target,
     out: str,
     told: Telling,
     *,
     deleted: bool,
-    force: bool,
     as_json: bool,
 ) -> int:
     from ..catalog.recovery.records import Verdict
     from ..catalog.recovery.recovering import Recovery
-    from ..catalog.recovery.target import Target
     from ..formats.files.new_file import TargetError
 
-    target = Target(source, force=force)
     names = iter([top])
     if deleted:
         names = _gone(saved, source, top, told)

@@ -109,7 +109,6 @@ class Recovery:
         self._target.sync()
 
     def _recover(self, name: SavedName, path: str) -> Outcome:
-        self._target.check(path)
         file = self._saved.file(name.inode)
         if file is None:
             return self._absent(name, "where it lay was not kept: see what the snapshot said of it")

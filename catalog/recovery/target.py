@@ -1,4 +1,4 @@
-"""Where what was got back goes to: never onto what it is got back from."""
+"""Where what was got back goes to: never onto what it is got back from, nor over what matters."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 from ...filesystems.errors import RefusedError
 from ...filesystems.mounts import below
 from ...filesystems.names import shown
+from ...filesystems.target import SPECIAL
 from ...formats.files.new_file import DESCRIPTORS, NO_UNNAMED_FILES, TargetError, new_file
 from .records import Cause
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ...filesystems.target import Guard
     from .records import Outcome, Range
     from .source import Source
 
@@ -28,6 +30,9 @@ PARTIAL, MAP = ".partial", ".partial.map"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _UNNAMED = os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC
 
+_KINDS = SPECIAL | {stat.S_IFDIR: "a directory"}
+"""What files are not written over, whoever wants it: `--force` is about files."""
+
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -36,23 +41,29 @@ class Target:
 
     Args:
         source: what is got back from.
+        guard: see `filesystems.target.Guard`.
         force: replace files that are there.
     """
 
-    def __init__(self, source: Source, *, force: bool) -> None:
+    def __init__(self, source: Source, guard: Guard, *, force: bool) -> None:
         self._source = source
+        self._guard = guard
         self._force = force
         self._allowed: dict[int, str] = {}
 
-    def check(self, path: str) -> None:
-        """Check that what is written to a path does not come to lie on the source.
+    def _check(self, path: str) -> None:
+        """Check that a file may be written to a path, and does not come to lie on the source.
 
         Raises:
-            RefusedError: it does.
+            RefusedError: it does; or there is what is no file.
+            TargetError: there is a file of an image, or of the catalog.
             OSError: its directory is not there.
         """
-        if os.path.exists(path):
-            self._check_itself(path)
+        self._check_itself(path)
+        self._guard(path)
+        self._check_place(path)
+
+    def _check_place(self, path: str) -> None:
         # Of a link, also where it leads to.
         for each in {os.path.abspath(path), os.path.realpath(path)}:
             directory = os.path.dirname(each)
@@ -69,14 +80,16 @@ class Target:
 
         Raises:
             RefusedError: it would lie on the source.
+            TargetError: a file of the catalog is called so.
             OSError: it cannot be made; or a link is called so, which may lead anywhere.
         """
-        self.check(path)
+        self._guard(path)
+        self._check_place(path)
         with contextlib.suppress(FileExistsError):
             os.mkdir(path)
         if not stat.S_ISDIR(os.lstat(path).st_mode):
             raise NotADirectoryError(20, "is there, and is no directory", path)
-        self.check(os.path.join(path, "any"))
+        self._check_place(os.path.join(path, "any"))
 
     @contextlib.contextmanager
     def writing(self, path: str, size: int, mode: int, mtime_ns: int | None) -> Iterator[int]:
@@ -89,9 +102,11 @@ class Target:
             mtime_ns: when it was written; None where that is not known.
 
         Raises:
-            TargetError: it is there already.
+            RefusedError: it would lie on the source; or there is what is no file.
+            TargetError: it is there already, or is a file of an image, or of the catalog.
             OSError: it cannot be written.
         """
+        self._check(path)
         self._check_free(path)
         with self._opened(path, mode) as fd:
             os.ftruncate(fd, size)
@@ -143,6 +158,8 @@ class Target:
             # With a directory to go from, Python has the link followed.
             os.link(itself, name, dst_dir_fd=directory, follow_symlinks=True)
         except FileExistsError:
+            # Since it was opened, another may have come to be there.
+            self._check(path)
             self._check_free(path)
             # What is there can be replaced by what has a name only.
             fresh = f".imgcat-{secrets.token_hex(8)}"
@@ -159,14 +176,21 @@ class Target:
             "verdict": outcome.verdict.value,
             "ranges": [range_fields(each) for each in outcome.ranges],
         }
+        self._check(path)
         self._check_free(path)
         with self._opened(path, 0o666) as fd:
             write_all(fd, memoryview(json.dumps(found, indent=2).encode() + b"\n"), 0)
 
     def _check_itself(self, path: str) -> None:
-        status = os.stat(path)
-        if stat.S_ISBLK(status.st_mode):
-            raise RefusedError("output", 0, f"{path}: is a device: files are not written over it")
+        try:
+            status = os.stat(path)
+        except FileNotFoundError:
+            return
+        what = _KINDS.get(stat.S_IFMT(status.st_mode))
+        if what is not None:
+            raise RefusedError(
+                "output", 0, f"{shown(os.fsencode(path))}: is {what}: files are not written over it"
+            )
         if (status.st_dev, status.st_ino) in self._source.files:
             raise self._refused(path)
 

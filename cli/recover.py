@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import stat
 import sys
@@ -79,7 +80,10 @@ def recover(
     range what became of it: to 64 KiB of a run exactly, with the name of the file that has it now.
     Of what is zeroed or absent, nothing is written. Times and permissions are kept, owners are not.
 
-    Exit code 5: of some file it is not said that it is verified.
+    What lies in a directory of which not all can be read is not listed as deleted.
+
+    Exit code 5: of some file it is not said that it is verified; or, of --deleted, something could
+    not be read, or SOURCE holds another file system than that of the snapshot.
 
     \b
     Examples:
@@ -109,12 +113,14 @@ def recover(
             if snapshot.caveat:
                 complain(f"{name}: {snapshot.caveat}")
             if out is None:
-                _list(saved, opened, top, told, as_json=as_json)
-                return
-            if stat.S_ISDIR(top.mode) and not recursive:
+                code = _list(saved, opened, top, told, as_json=as_json)
+            elif stat.S_ISDIR(top.mode) and not recursive:
                 raise typer.BadParameter(f"{place} is a directory: -r recovers directories")
-            target = Target(opened, guard, force=force)
-            code = _recover(saved, opened, top, target, out, told, deleted=deleted, as_json=as_json)
+            else:
+                target = Target(opened, guard, force=force)
+                code = _recover(
+                    saved, opened, top, target, out, told, deleted=deleted, as_json=as_json
+                )
     if code:
         raise typer.Exit(code)
 
@@ -129,29 +135,80 @@ def _parse(place: str) -> tuple[str, bytes]:
     return name, typed(path)
 
 
-def _list(saved: Saved, source: Source, top: SavedName, told: Telling, *, as_json: bool) -> None:
+def _list(saved: Saved, source: Source, top: SavedName, told: Telling, *, as_json: bool) -> int:
+    """List what is gone since; return the exit code: that of what cannot be read, if any."""
+    from ..catalog.recovery.recovering import difference, held_by
     from ..filesystems.names import shown
 
-    rows = _gone(saved, source, top, told)
+    problems = 0
+
+    def tell(why: str) -> None:
+        nonlocal problems
+        problems += 1
+        told.tell(why)
+
+    why = difference(held_by(source), saved.snapshot)
+    if why is not None:
+        # A disk that was made anew is what one may mean: all is gone of it.
+        tell(why)
+    gone = _Gone(saved, source, top, dataclasses.replace(told, tell=tell))
     if as_json:
         from .render import write_json
 
-        write_json([_fields(each) for each in rows])
-        return
-    for each in rows:
-        time = time_of(each.mtime_ns, " ")
-        sys.stdout.write(f"{each.size:>12} {time:<19} /{shown(each.path)}\n")
+        write_json([_fields(each) for each in gone.names()])
+    else:
+        for each in gone.names():
+            time = time_of(each.mtime_ns, " ")
+            sys.stdout.write(f"{each.size:>12} {time:<19} /{shown(each.path)}\n")
+    return DAMAGED if problems or gone.unknown else 0
 
 
-def _gone(saved: Saved, source: Source, top: SavedName, told: Telling) -> Iterator[SavedName]:
-    from ..catalog.recovery.present import look
-    from ..catalog.recovery.recovering import gone
+class _Gone:
+    """The files of a snapshot that are gone since.
 
-    present = look(source, None, told)
-    try:
-        yield from gone(saved, present, top)
-    finally:
-        present.close()
+    Args:
+        saved: the files of the snapshot.
+        source: where they lay.
+        top: the directory that they are in, or the one file that is meant.
+        told: told what cannot be read of the source.
+
+    Attributes:
+        unknown: files of which it is not known whether they are gone.
+    """
+
+    def __init__(self, saved: Saved, source: Source, top: SavedName, told: Telling) -> None:
+        self._saved = saved
+        self._source = source
+        self._top = top
+        self._told = told
+        self.unknown = 0
+
+    def names(self) -> Iterator[SavedName]:
+        """Yield them, and say at the end of how many it is not known.
+
+        Raises:
+            As `present.look`.
+        """
+        from ..catalog.recovery.present import look
+        from ..catalog.recovery.recovering import gone
+
+        present = look(self._source, None, self._told)
+        try:
+            yield from gone(self._saved, present, self._top, self._count)
+        finally:
+            present.close()
+        if self.unknown:
+            is_one = self.unknown == 1
+            files = (
+                "1 file is in a directory" if is_one else f"{self.unknown} files are in directories"
+            )
+            complain(
+                f"{self._source.name}: {files} that cannot be read: whether"
+                f" {'it is' if is_one else 'they are'} gone is not known"
+            )
+
+    def _count(self, _name: SavedName) -> None:
+        self.unknown += 1
 
 
 def _fields(each: SavedName) -> dict[str, Any]:
@@ -183,8 +240,9 @@ def _recover(
     from ..formats.files.new_file import TargetError
 
     names = iter([top])
+    gone = _Gone(saved, source, top, told)
     if deleted:
-        names = _gone(saved, source, top, told)
+        names = gone.names()
     elif stat.S_ISDIR(top.mode):
         names = saved.below(top)
     recovery = Recovery(saved, source, target, told)
@@ -204,6 +262,8 @@ def _recover(
         raise typer.BadParameter(str(error), param_hint="-o") from None
     finally:
         recovery.close()
+    if gone.unknown:
+        code = max(code, DAMAGED)
     if chosen.others:
         notify(f"{chosen.others} links, devices and the like: a snapshot keeps files only")
     if as_json:

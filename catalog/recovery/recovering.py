@@ -11,16 +11,18 @@ from ...filesystems.errors import RefusedError
 from ...filesystems.of_one_file import OF_ONE_FILE
 from ...filesystems.volume import found_in
 from ..files.indexing import telling_uuid
+from ..files.records import family
 from .judging import read_file, verdict_of, with_owners
 from .present import Wanted, look
 from .records import Cause, Outcome, Verdict
 from .target import MAP, PARTIAL, write_all
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
+    from ...formats.superblocks.file_system import FileSystem
     from .present import Present
-    from .records import Range, SavedFile, SavedName
+    from .records import Range, SavedFile, SavedName, Snapshot
     from .source import Source
     from .stored import Saved
     from .taking import Telling
@@ -72,21 +74,17 @@ class Recovery:
         Raises:
             RefusedError: it holds another file system, and there are no hashes by which to tell.
         """
-        found = None
-        with contextlib.suppress(*OF_ONE_FILE):
-            found = found_in(self._source.reader)
-        snapshot = self._saved.snapshot
+        found = held_by(self._source)
         if found is not None:
             self._block_size = found.block_size or 1
-        if found is not None and telling_uuid(found.uuid) == snapshot.fs_uuid:
+        why = difference(found, self._saved.snapshot)
+        if why is None:
             return
-        holds = "no file system that is known" if found is None else f"{found.type} {found.uuid}"
-        why = f"it holds {holds}, and the snapshot is of {snapshot.fs_type} {snapshot.fs_uuid}"
-        if not snapshot.has_hashes:
+        if not self._saved.snapshot.has_hashes:
             raise RefusedError(
                 self._source.name, 0, f"{why}: without hashes nothing would tell what came back"
             )
-        self._telling.tell(f"{self._source.name}: {why}")
+        self._telling.tell(why)
 
     def recover(self, files: Iterable[tuple[SavedName, str]]) -> Iterator[Outcome]:
         """Get files back, one after the other; at the end all of them are on the disk.
@@ -261,11 +259,55 @@ def _clear(fd: int, each: Range) -> None:
         write_all(fd, zeros[: each.stop - at], at)
 
 
-def gone(saved: Saved, present: Present, top: SavedName) -> Iterator[SavedName]:
-    """Yield the files below a directory, or the file itself, whose paths lead nowhere now."""
+def held_by(source: Source) -> FileSystem | None:
+    """Return the file system that a source holds now; None where none is known, or readable."""
+    with contextlib.suppress(*OF_ONE_FILE):
+        return found_in(source.reader)
+    return None
+
+
+def difference(found: FileSystem | None, snapshot: Snapshot) -> str | None:
+    """Return how what a source holds is another file system than that of a snapshot.
+
+    Args:
+        found: what it holds.
+        snapshot: of what is to be there.
+
+    Returns:
+        A text that names both; None where it is the same, by its type and UUID.
+    """
+    holds = "no file system that is known"
+    if found is not None:
+        uuid = telling_uuid(found.uuid)
+        if (family(found.type), uuid) == (snapshot.fs_type, snapshot.fs_uuid):
+            return None
+        holds = _called(found.type, uuid)
+    return f"it holds {holds}, and the snapshot is of {_called(snapshot.fs_type, snapshot.fs_uuid)}"
+
+
+def _called(fs_type: str, uuid: str | None) -> str:
+    return f"{fs_type} {uuid or 'without a UUID'}"
+
+
+def gone(
+    saved: Saved, present: Present, top: SavedName, unknown: Callable[[SavedName], None]
+) -> Iterator[SavedName]:
+    """Yield the files below a directory, or the file itself, whose paths lead nowhere now.
+
+    Args:
+        saved: the files of the snapshot.
+        present: what there is now.
+        top: the directory, or file.
+        unknown: given those of which it is not known: their directory could not be read.
+    """
     names = saved.below(top) if stat.S_ISDIR(top.mode) else iter([top])
     for name in names:
-        if not stat.S_ISDIR(name.mode) and present.find(name.path) is None:
+        if stat.S_ISDIR(name.mode):
+            continue
+        is_gone = present.is_gone(name.path)
+        if is_gone is None:
+            unknown(name)
+        elif is_gone:
             yield name
 
 

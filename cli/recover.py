@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..formats.text import printable
 from .arguments import JsonOption
 from .completion import complete_snapshots
-from .exit_codes import DAMAGED, NOT_SUPPORTED, naming
+from .exit_codes import BROKEN_PIPE, DAMAGED, message_of, naming
 from .files import time_of
 from .guarding import guarding
+from .recovery_report import RecoveryReport
 from .settings import complain, notify, open_catalog
 from .signals import ending_on_signals
 from .snapshot import telling
@@ -22,7 +24,7 @@ from .snapshot import telling
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..catalog.recovery.records import Outcome, SavedName
+    from ..catalog.recovery.records import SavedName
     from ..catalog.recovery.source import Source
     from ..catalog.recovery.stored import Saved
     from ..catalog.recovery.taking import Telling
@@ -82,8 +84,10 @@ def recover(
 
     What lies in a directory of which not all can be read is not listed as deleted.
 
-    Exit code 5: of some file it is not said that it is verified; or, of --deleted, something could
-    not be read, or SOURCE holds another file system than that of the snapshot.
+    With -r, a file that cannot be written, as for want of --force, is told, and the others are.
+
+    Exit code 5: of some file it is not said that it is verified, or it cannot be written; or, of
+    --deleted, something cannot be read, or SOURCE holds another file system than the snapshot's.
 
     \b
     Examples:
@@ -152,14 +156,17 @@ def _list(saved: Saved, source: Source, top: SavedName, told: Telling, *, as_jso
         # A disk that was made anew is what one may mean: all is gone of it.
         tell(why)
     gone = _Gone(saved, source, top, dataclasses.replace(told, tell=tell))
-    if as_json:
-        from .render import write_json
+    try:
+        if as_json:
+            from .render import write_json
 
-        write_json([_fields(each) for each in gone.names()])
-    else:
-        for each in gone.names():
-            time = time_of(each.mtime_ns, " ")
-            sys.stdout.write(f"{each.size:>12} {time:<19} /{shown(each.path)}\n")
+            write_json([_fields(each) for each in gone.names()])
+        else:
+            for each in gone.names():
+                time = time_of(each.mtime_ns, " ")
+                sys.stdout.write(f"{each.size:>12} {time:<19} /{shown(each.path)}\n")
+    except BrokenPipeError as error:
+        raise typer.Exit(BROKEN_PIPE) from error
     return DAMAGED if problems or gone.unknown else 0
 
 
@@ -235,50 +242,34 @@ def _recover(
     deleted: bool,
     as_json: bool,
 ) -> int:
-    from ..catalog.recovery.records import Verdict
+    """Recover a file, or all below a directory; return the exit code."""
     from ..catalog.recovery.recovering import Recovery
     from ..formats.files.new_file import TargetError
 
-    names = iter([top])
+    is_one = not stat.S_ISDIR(top.mode)
+    names = iter([top]) if is_one else saved.below(top)
     gone = _Gone(saved, source, top, told)
     if deleted:
         names = gone.names()
-    elif stat.S_ISDIR(top.mode):
-        names = saved.below(top)
     recovery = Recovery(saved, source, target, told)
-    outcomes: list[dict[str, Any]] = []
-    code = 0
+    report = RecoveryReport(source, is_one=is_one, as_json=as_json)
+    chosen = _Chosen(target, out, top, report)
     try:
         recovery.check_source()
-        chosen = _Chosen(target, out, top)
-        for outcome in recovery.recover(chosen.places(names)):
-            if as_json:
-                outcomes.append(_outcome_fields(outcome))
-            else:
-                _report(outcome)
-            if outcome.verdict is not Verdict.VERIFIED:
-                code = max(code, DAMAGED if source.has_unused else NOT_SUPPORTED)
+        for found in recovery.recover(chosen.places(names)):
+            report.add(found)
+        report.end(target)
     except TargetError as error:
-        raise typer.BadParameter(str(error), param_hint="-o") from None
+        raise typer.BadParameter(printable(str(error)), param_hint="-o") from None
     finally:
         recovery.close()
     if gone.unknown:
-        code = max(code, DAMAGED)
+        report.code = max(report.code, DAMAGED)
     if chosen.others:
         notify(f"{chosen.others} links, devices and the like: a snapshot keeps files only")
     if as_json:
-        from .render import write_json
-
-        write_json(
-            {
-                "snapshot": saved.snapshot.name,
-                "source": source.name,
-                "files": outcomes,
-                "others": chosen.others,
-                "exit_code": code,
-            }
-        )
-    return code
+        report.write(saved.snapshot.name, chosen.others)
+    return report.code
 
 
 class _Chosen:
@@ -288,15 +279,18 @@ class _Chosen:
         target: makes directories.
         out: where all goes to.
         top: what is got back.
+        report: told which directories cannot be made.
 
     Attributes:
         others: names of what is no regular file, nor a directory.
     """
 
-    def __init__(self, target: Target, out: str, top: SavedName) -> None:
+    def __init__(self, target: Target, out: str, top: SavedName, report: RecoveryReport) -> None:
         self._target = target
         self._out = out
         self._top = top
+        self._report = report
+        self._made: dict[bytes, bool] = {}
         self.others = 0
 
     def places(self, names: Iterator[SavedName]) -> Iterator[tuple[SavedName, str]]:
@@ -304,7 +298,7 @@ class _Chosen:
 
         Raises:
             RefusedError: one would lie on the source.
-            OSError: a directory cannot be made.
+            OSError: OUT cannot be made, or takes no more.
         """
         from ..catalog.recovery.recovering import output_of
 
@@ -316,55 +310,32 @@ class _Chosen:
                     self.others += 1
             return
         self._target.make_directory(self._out)
-        made = {b""}
+        self._made[b""] = True
         skip = len(self._top.path) + 1 if self._top.path else 0
         for name in names:
             path = name.path[skip:]
             is_directory = stat.S_ISDIR(name.mode)
-            self._make(path if is_directory else os.path.dirname(path), made)
-            if stat.S_ISREG(name.mode):
+            is_there = self._make(path if is_directory else os.path.dirname(path))
+            if stat.S_ISREG(name.mode) and is_there:
                 yield name, os.path.join(self._out, os.fsdecode(path))
-            elif not is_directory:
+            elif not stat.S_ISREG(name.mode) and not is_directory:
                 self.others += 1
 
-    def _make(self, path: bytes, made: set[bytes]) -> None:
-        if path in made:
-            return
-        self._make(os.path.dirname(path), made)
-        self._target.make_directory(os.path.join(self._out, os.fsdecode(path)))
-        made.add(path)
+    def _make(self, path: bytes) -> bool:
+        """Make a directory and those that it is in; tell whether it is there."""
+        if path not in self._made:
+            self._made[path] = self._make(os.path.dirname(path)) and self._make_one(path)
+        return self._made[path]
 
+    def _make_one(self, path: bytes) -> bool:
+        from ..filesystems.target import FULL
+        from ..formats.files.new_file import TargetError
 
-def _report(outcome: Outcome) -> None:
-    from ..catalog.recovery.records import Cause
-    from ..filesystems.names import shown
-
-    where = "" if outcome.output is None else f" -> {outcome.output}"
-    told = f": {outcome.detail}" if outcome.detail else ""
-    sys.stdout.write(f"{outcome.verdict.value:<12} /{shown(outcome.path)}{where}{told}\n")
-    bad = [each for each in outcome.ranges if each.cause is not Cause.UNKNOWN]
-    for each in bad[:_MOST_RANGES]:
-        owner = ""
-        if each.cause is Cause.OTHERS:
-            known = f"/{shown(each.owner)}" if each.owner else "a file without a name"
-            owner = f", now of {known}"
-        sys.stdout.write(f"    [{each.start}, {each.stop}) {each.cause.value}{owner}\n")
-    if len(bad) > _MOST_RANGES:
-        sys.stdout.write(f"    and {len(bad) - _MOST_RANGES} more ranges\n")
-
-
-_MOST_RANGES = 8
-
-
-def _outcome_fields(outcome: Outcome) -> dict[str, Any]:
-    from ..catalog.recovery.target import range_fields
-    from ..filesystems.names import shown
-
-    return {
-        "path": "/" + shown(outcome.path),
-        "size": outcome.size,
-        "verdict": outcome.verdict.value,
-        "output": outcome.output,
-        "detail": outcome.detail,
-        "ranges": [range_fields(each) for each in outcome.ranges],
-    }
+        try:
+            self._target.make_directory(os.path.join(self._out, os.fsdecode(path)))
+        except (OSError, TargetError) as error:
+            if isinstance(error, OSError) and error.errno in FULL:
+                raise
+            self._report.fail(f"{message_of(error)}: nothing is recovered into it")
+            return False
+        return True

@@ -8,13 +8,21 @@ import json
 import os
 import secrets
 import stat
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...filesystems.errors import RefusedError
 from ...filesystems.mounts import below
 from ...filesystems.names import shown
 from ...filesystems.target import SPECIAL
-from ...formats.files.new_file import DESCRIPTORS, NO_UNNAMED_FILES, TargetError, new_file
+from ...formats.files.new_file import (
+    DESCRIPTORS,
+    NAME_MAX,
+    NO_UNNAMED_FILES,
+    TargetError,
+    naming,
+    new_file,
+)
+from .hashing import hash_of
 from .records import Cause
 
 if TYPE_CHECKING:
@@ -36,6 +44,47 @@ _KINDS = SPECIAL | {stat.S_IFDIR: "a directory"}
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
+class Output(NamedTuple):
+    """A file that is being written.
+
+    Attributes:
+        fd: its descriptor.
+        path: the one that it is to have.
+    """
+
+    fd: int
+    path: str
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """Write all bytes at an offset.
+
+        Raises:
+            OSError: they cannot be written.
+        """
+        with naming(self.path):
+            while data:
+                count = os.pwrite(self.fd, data, offset)
+                data, offset = data[count:], offset + count
+
+
+def beside(path: str) -> tuple[str, str]:
+    """Return what is written of a file that does not come back whole: its path, and its map's.
+
+    Of a name that is too long to have more behind it, these begin with what there is room for, and
+    a hash of it: they differ where names do.
+    """
+    directory, name = os.path.split(path)
+    raw = os.fsencode(name)
+    if len(raw) + len(MAP) > NAME_MAX:
+        mark = b"~" + hash_of(raw)[:8].hex().encode()
+        end = NAME_MAX - len(MAP) - len(mark)
+        while end and raw[end] & 0xC0 == 0x80:  # noqa: PLR2004 - within a character of UTF-8
+            end -= 1
+        raw = raw[:end] + mark
+    stem = os.path.join(directory, os.fsdecode(raw))
+    return stem + PARTIAL, stem + MAP
+
+
 class Target:
     """Takes files. For one thread.
 
@@ -51,17 +100,19 @@ class Target:
         self._force = force
         self._allowed: dict[int, str] = {}
 
-    def _check(self, path: str) -> None:
+    def check(self, path: str) -> None:
         """Check that a file may be written to a path, and does not come to lie on the source.
 
         Raises:
             RefusedError: it does; or there is what is no file.
-            TargetError: there is a file of an image, or of the catalog.
+            TargetError: there is a file of an image, or of the catalog; or one that must stay.
             OSError: its directory is not there.
         """
         self._check_itself(path)
         self._guard(path)
         self._check_place(path)
+        if not self._force and os.path.lexists(path):
+            raise TargetError(f"{path}: is there already: --force replaces it")
 
     def _check_place(self, path: str) -> None:
         # Of a link, also where it leads to.
@@ -92,8 +143,8 @@ class Target:
         self._check_place(os.path.join(path, "any"))
 
     @contextlib.contextmanager
-    def writing(self, path: str, size: int, mode: int, mtime_ns: int | None) -> Iterator[int]:
-        """Give a descriptor to write a file with, which gets its name once it is whole.
+    def writing(self, path: str, size: int, mode: int, mtime_ns: int | None) -> Iterator[Output]:
+        """Give a file to write, which gets its name once it is whole.
 
         Args:
             path: the file.
@@ -102,17 +153,17 @@ class Target:
             mtime_ns: when it was written; None where that is not known.
 
         Raises:
-            RefusedError: it would lie on the source; or there is what is no file.
-            TargetError: it is there already, or is a file of an image, or of the catalog.
-            OSError: it cannot be written.
+            As `check`.
+            OSError: it cannot be written; the error names the path.
         """
-        self._check(path)
-        self._check_free(path)
-        with self._opened(path, mode) as fd:
-            os.ftruncate(fd, size)
-            yield fd
+        self.check(path)
+        with self._opened(path, mode) as output:
+            with naming(path):
+                os.ftruncate(output.fd, size)
+            yield output
             if mtime_ns is not None:
-                os.utime(fd, ns=(mtime_ns, mtime_ns))
+                with naming(path):
+                    os.utime(output.fd, ns=(mtime_ns, mtime_ns))
 
     def sync(self) -> None:
         """Have all that was written come to the disk.
@@ -128,29 +179,34 @@ class Target:
             finally:
                 os.close(fd)
 
-    def _check_free(self, path: str) -> None:
-        if not self._force and os.path.lexists(path):
-            raise TargetError(f"{path}: is there already: --force replaces it")
-
     @contextlib.contextmanager
-    def _opened(self, path: str, mode: int) -> Iterator[int]:
+    def _opened(self, path: str, mode: int) -> Iterator[Output]:
         """Give a file without a name, where there can be one, which gets its name at the end."""
-        directory = os.open(os.path.dirname(os.path.abspath(path)), _DIRECTORY)
+        with naming(path):
+            directory = os.open(os.path.dirname(os.path.abspath(path)), _DIRECTORY)
         try:
-            fd = os.open(".", _UNNAMED, mode, dir_fd=directory)
-        except OSError as error:
+            fd = self._unnamed(directory, mode, path)
+            if fd is None:
+                with new_file(path, force=self._force, mode=mode) as fd:
+                    yield Output(fd, path)
+                return
+            try:
+                yield Output(fd, path)
+                with naming(path):
+                    self._name(fd, directory, path)
+            finally:
+                os.close(fd)
+        finally:
             os.close(directory)
+
+    def _unnamed(self, directory: int, mode: int, path: str) -> int | None:
+        try:
+            with naming(path):
+                return os.open(".", _UNNAMED, mode, dir_fd=directory)
+        except OSError as error:
             if error.errno not in NO_UNNAMED_FILES:
                 raise
-            with new_file(path, force=self._force, mode=mode) as fd:
-                yield fd
-            return
-        try:
-            yield fd
-            self._name(fd, directory, path)
-        finally:
-            os.close(fd)
-            os.close(directory)
+            return None
 
     def _name(self, fd: int, directory: int, path: str) -> None:
         itself, name = f"{DESCRIPTORS}/{fd}", os.path.basename(path)
@@ -159,12 +215,15 @@ class Target:
             os.link(itself, name, dst_dir_fd=directory, follow_symlinks=True)
         except FileExistsError:
             # Since it was opened, another may have come to be there.
-            self._check(path)
-            self._check_free(path)
+            self.check(path)
             # What is there can be replaced by what has a name only.
             fresh = f".imgcat-{secrets.token_hex(8)}"
             os.link(itself, fresh, dst_dir_fd=directory, follow_symlinks=True)
-            os.rename(fresh, name, src_dir_fd=directory, dst_dir_fd=directory)
+            try:
+                os.rename(fresh, name, src_dir_fd=directory, dst_dir_fd=directory)
+            except BaseException:
+                os.unlink(fresh, dir_fd=directory)
+                raise
 
     def write_map(self, path: str, outcome: Outcome, snapshot: str) -> None:
         """Write which bytes of a file did not come back. Raises as `writing`."""
@@ -176,10 +235,9 @@ class Target:
             "verdict": outcome.verdict.value,
             "ranges": [range_fields(each) for each in outcome.ranges],
         }
-        self._check(path)
-        self._check_free(path)
-        with self._opened(path, 0o666) as fd:
-            write_all(fd, memoryview(json.dumps(found, indent=2).encode() + b"\n"), 0)
+        self.check(path)
+        with self._opened(path, 0o666) as output:
+            output.write(0, memoryview(json.dumps(found, indent=2).encode() + b"\n"))
 
     def _check_itself(self, path: str) -> None:
         try:
@@ -213,14 +271,3 @@ def range_fields(each: Range) -> dict[str, Any]:
         "owner": "/" + shown(each.owner) if is_others and each.owner else None,
         "owner_inode": each.inode if is_others else None,
     }
-
-
-def write_all(fd: int, data: memoryview, offset: int) -> None:
-    """Write all bytes at an offset.
-
-    Raises:
-        OSError: they cannot be written.
-    """
-    while data:
-        count = os.pwrite(fd, data, offset)
-        data, offset = data[count:], offset + count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import stat
 import sys
@@ -9,10 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..formats.text import printable
 from .arguments import JsonOption
 from .completion import complete_snapshots
-from .exit_codes import DAMAGED, NOT_SUPPORTED, naming
+from .exit_codes import BROKEN_PIPE, DAMAGED, message_of, naming
 from .files import time_of
+from .guarding import guarding
+from .recovery_report import RecoveryReport
 from .settings import complain, notify, open_catalog
 from .signals import ending_on_signals
 from .snapshot import telling
@@ -20,7 +24,7 @@ from .snapshot import telling
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..catalog.recovery.records import Outcome, SavedName
+    from ..catalog.recovery.records import SavedName
     from ..catalog.recovery.source import Source
     from ..catalog.recovery.stored import Saved
     from ..catalog.recovery.taking import Telling
@@ -78,7 +82,12 @@ def recover(
     range what became of it: to 64 KiB of a run exactly, with the name of the file that has it now.
     Of what is zeroed or absent, nothing is written. Times and permissions are kept, owners are not.
 
-    Exit code 5: of some file it is not said that it is verified.
+    What lies in a directory of which not all can be read is not listed as deleted.
+
+    With -r, a file that cannot be written, as for want of --force, is told, and the others are.
+
+    Exit code 5: of some file it is not said that it is verified, or it cannot be written; or, of
+    --deleted, something cannot be read, or SOURCE holds another file system than the snapshot's.
 
     \b
     Examples:
@@ -91,6 +100,7 @@ def recover(
         raise typer.BadParameter("says where files go to; or --deleted lists", param_hint="-o")
     from ..catalog.recovery.source import open_source
     from ..catalog.recovery.stored import Saved, find_snapshot
+    from ..catalog.recovery.target import Target
 
     with open_catalog() as catalog, ending_on_signals():
         snapshot = find_snapshot(catalog, name)
@@ -100,19 +110,21 @@ def recover(
             open_source(catalog, from_where) as opened,
             catalog.database.reading() as connection,
             telling(from_where) as told,
+            guarding(catalog) as guard,
         ):
             saved = Saved(connection, snapshot)
             top = saved.find(path)
             if snapshot.caveat:
                 complain(f"{name}: {snapshot.caveat}")
             if out is None:
-                _list(saved, opened, top, told, as_json=as_json)
-                return
-            if stat.S_ISDIR(top.mode) and not recursive:
+                code = _list(saved, opened, top, told, as_json=as_json)
+            elif stat.S_ISDIR(top.mode) and not recursive:
                 raise typer.BadParameter(f"{place} is a directory: -r recovers directories")
-            code = _recover(
-                saved, opened, top, out, told, deleted=deleted, force=force, as_json=as_json
-            )
+            else:
+                target = Target(opened, guard, force=force)
+                code = _recover(
+                    saved, opened, top, target, out, told, deleted=deleted, as_json=as_json
+                )
     if code:
         raise typer.Exit(code)
 
@@ -127,29 +139,83 @@ def _parse(place: str) -> tuple[str, bytes]:
     return name, typed(path)
 
 
-def _list(saved: Saved, source: Source, top: SavedName, told: Telling, *, as_json: bool) -> None:
+def _list(saved: Saved, source: Source, top: SavedName, told: Telling, *, as_json: bool) -> int:
+    """List what is gone since; return the exit code: that of what cannot be read, if any."""
+    from ..catalog.recovery.recovering import difference, held_by
     from ..filesystems.names import shown
 
-    rows = _gone(saved, source, top, told)
-    if as_json:
-        from .render import write_json
+    problems = 0
 
-        write_json([_fields(each) for each in rows])
-        return
-    for each in rows:
-        time = time_of(each.mtime_ns, " ")
-        sys.stdout.write(f"{each.size:>12} {time:<19} /{shown(each.path)}\n")
+    def tell(why: str) -> None:
+        nonlocal problems
+        problems += 1
+        told.tell(why)
 
-
-def _gone(saved: Saved, source: Source, top: SavedName, told: Telling) -> Iterator[SavedName]:
-    from ..catalog.recovery.present import look
-    from ..catalog.recovery.recovering import gone
-
-    present = look(source, None, told)
+    why = difference(held_by(source), saved.snapshot)
+    if why is not None:
+        # A disk that was made anew is what one may mean: all is gone of it.
+        tell(why)
+    gone = _Gone(saved, source, top, dataclasses.replace(told, tell=tell))
     try:
-        yield from gone(saved, present, top)
-    finally:
-        present.close()
+        if as_json:
+            from .render import write_json
+
+            write_json([_fields(each) for each in gone.names()])
+        else:
+            for each in gone.names():
+                time = time_of(each.mtime_ns, " ")
+                sys.stdout.write(f"{each.size:>12} {time:<19} /{shown(each.path)}\n")
+    except BrokenPipeError as error:
+        raise typer.Exit(BROKEN_PIPE) from error
+    return DAMAGED if problems or gone.unknown else 0
+
+
+class _Gone:
+    """The files of a snapshot that are gone since.
+
+    Args:
+        saved: the files of the snapshot.
+        source: where they lay.
+        top: the directory that they are in, or the one file that is meant.
+        told: told what cannot be read of the source.
+
+    Attributes:
+        unknown: files of which it is not known whether they are gone.
+    """
+
+    def __init__(self, saved: Saved, source: Source, top: SavedName, told: Telling) -> None:
+        self._saved = saved
+        self._source = source
+        self._top = top
+        self._told = told
+        self.unknown = 0
+
+    def names(self) -> Iterator[SavedName]:
+        """Yield them, and say at the end of how many it is not known.
+
+        Raises:
+            As `present.look`.
+        """
+        from ..catalog.recovery.present import look
+        from ..catalog.recovery.recovering import gone
+
+        present = look(self._source, None, self._told)
+        try:
+            yield from gone(self._saved, present, self._top, self._count)
+        finally:
+            present.close()
+        if self.unknown:
+            is_one = self.unknown == 1
+            files = (
+                "1 file is in a directory" if is_one else f"{self.unknown} files are in directories"
+            )
+            complain(
+                f"{self._source.name}: {files} that cannot be read: whether"
+                f" {'it is' if is_one else 'they are'} gone is not known"
+            )
+
+    def _count(self, _name: SavedName) -> None:
+        self.unknown += 1
 
 
 def _fields(each: SavedName) -> dict[str, Any]:
@@ -169,56 +235,41 @@ def _recover(
     saved: Saved,
     source: Source,
     top: SavedName,
+    target: Target,
     out: str,
     told: Telling,
     *,
     deleted: bool,
-    force: bool,
     as_json: bool,
 ) -> int:
-    from ..catalog.recovery.records import Verdict
+    """Recover a file, or all below a directory; return the exit code."""
     from ..catalog.recovery.recovering import Recovery
-    from ..catalog.recovery.target import Target
     from ..formats.files.new_file import TargetError
 
-    target = Target(source, force=force)
-    names = iter([top])
+    is_one = not stat.S_ISDIR(top.mode)
+    names = iter([top]) if is_one else saved.below(top)
+    gone = _Gone(saved, source, top, told)
     if deleted:
-        names = _gone(saved, source, top, told)
-    elif stat.S_ISDIR(top.mode):
-        names = saved.below(top)
+        names = gone.names()
     recovery = Recovery(saved, source, target, told)
-    outcomes: list[dict[str, Any]] = []
-    code = 0
+    report = RecoveryReport(source, is_one=is_one, as_json=as_json)
+    chosen = _Chosen(target, out, top, report)
     try:
         recovery.check_source()
-        chosen = _Chosen(target, out, top)
-        for outcome in recovery.recover(chosen.places(names)):
-            if as_json:
-                outcomes.append(_outcome_fields(outcome))
-            else:
-                _report(outcome)
-            if outcome.verdict is not Verdict.VERIFIED:
-                code = max(code, DAMAGED if source.has_unused else NOT_SUPPORTED)
+        for found in recovery.recover(chosen.places(names)):
+            report.add(found)
+        report.end(target)
     except TargetError as error:
-        raise typer.BadParameter(str(error), param_hint="-o") from None
+        raise typer.BadParameter(printable(str(error)), param_hint="-o") from None
     finally:
         recovery.close()
+    if gone.unknown:
+        report.code = max(report.code, DAMAGED)
     if chosen.others:
         notify(f"{chosen.others} links, devices and the like: a snapshot keeps files only")
     if as_json:
-        from .render import write_json
-
-        write_json(
-            {
-                "snapshot": saved.snapshot.name,
-                "source": source.name,
-                "files": outcomes,
-                "others": chosen.others,
-                "exit_code": code,
-            }
-        )
-    return code
+        report.write(saved.snapshot.name, chosen.others)
+    return report.code
 
 
 class _Chosen:
@@ -228,15 +279,18 @@ class _Chosen:
         target: makes directories.
         out: where all goes to.
         top: what is got back.
+        report: told which directories cannot be made.
 
     Attributes:
         others: names of what is no regular file, nor a directory.
     """
 
-    def __init__(self, target: Target, out: str, top: SavedName) -> None:
+    def __init__(self, target: Target, out: str, top: SavedName, report: RecoveryReport) -> None:
         self._target = target
         self._out = out
         self._top = top
+        self._report = report
+        self._made: dict[bytes, bool] = {}
         self.others = 0
 
     def places(self, names: Iterator[SavedName]) -> Iterator[tuple[SavedName, str]]:
@@ -244,7 +298,7 @@ class _Chosen:
 
         Raises:
             RefusedError: one would lie on the source.
-            OSError: a directory cannot be made.
+            OSError: OUT cannot be made, or takes no more.
         """
         from ..catalog.recovery.recovering import output_of
 
@@ -256,55 +310,32 @@ class _Chosen:
                     self.others += 1
             return
         self._target.make_directory(self._out)
-        made = {b""}
+        self._made[b""] = True
         skip = len(self._top.path) + 1 if self._top.path else 0
         for name in names:
             path = name.path[skip:]
             is_directory = stat.S_ISDIR(name.mode)
-            self._make(path if is_directory else os.path.dirname(path), made)
-            if stat.S_ISREG(name.mode):
+            is_there = self._make(path if is_directory else os.path.dirname(path))
+            if stat.S_ISREG(name.mode) and is_there:
                 yield name, os.path.join(self._out, os.fsdecode(path))
-            elif not is_directory:
+            elif not stat.S_ISREG(name.mode) and not is_directory:
                 self.others += 1
 
-    def _make(self, path: bytes, made: set[bytes]) -> None:
-        if path in made:
-            return
-        self._make(os.path.dirname(path), made)
-        self._target.make_directory(os.path.join(self._out, os.fsdecode(path)))
-        made.add(path)
+    def _make(self, path: bytes) -> bool:
+        """Make a directory and those that it is in; tell whether it is there."""
+        if path not in self._made:
+            self._made[path] = self._make(os.path.dirname(path)) and self._make_one(path)
+        return self._made[path]
 
+    def _make_one(self, path: bytes) -> bool:
+        from ..filesystems.target import FULL
+        from ..formats.files.new_file import TargetError
 
-def _report(outcome: Outcome) -> None:
-    from ..catalog.recovery.records import Cause
-    from ..filesystems.names import shown
-
-    where = "" if outcome.output is None else f" -> {outcome.output}"
-    told = f": {outcome.detail}" if outcome.detail else ""
-    sys.stdout.write(f"{outcome.verdict.value:<12} /{shown(outcome.path)}{where}{told}\n")
-    bad = [each for each in outcome.ranges if each.cause is not Cause.UNKNOWN]
-    for each in bad[:_MOST_RANGES]:
-        owner = ""
-        if each.cause is Cause.OTHERS:
-            known = f"/{shown(each.owner)}" if each.owner else "a file without a name"
-            owner = f", now of {known}"
-        sys.stdout.write(f"    [{each.start}, {each.stop}) {each.cause.value}{owner}\n")
-    if len(bad) > _MOST_RANGES:
-        sys.stdout.write(f"    and {len(bad) - _MOST_RANGES} more ranges\n")
-
-
-_MOST_RANGES = 8
-
-
-def _outcome_fields(outcome: Outcome) -> dict[str, Any]:
-    from ..catalog.recovery.target import range_fields
-    from ..filesystems.names import shown
-
-    return {
-        "path": "/" + shown(outcome.path),
-        "size": outcome.size,
-        "verdict": outcome.verdict.value,
-        "output": outcome.output,
-        "detail": outcome.detail,
-        "ranges": [range_fields(each) for each in outcome.ranges],
-    }
+        try:
+            self._target.make_directory(os.path.join(self._out, os.fsdecode(path)))
+        except (OSError, TargetError) as error:
+            if isinstance(error, OSError) and error.errno in FULL:
+                raise
+            self._report.fail(f"{message_of(error)}: nothing is recovered into it")
+            return False
+        return True

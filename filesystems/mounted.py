@@ -89,10 +89,10 @@ class MountedVolume:
             with contextlib.ExitStack() as stack:
                 try:
                     here = self._open(way, inodes[number], stack)
-                    found = self._scan(here, way, tell)
+                    found, is_whole = self._scan(here, way, tell)
                 except OSError as error:
                     tell(f"{shown(b'/' + b'/'.join(way))}: {error.strerror}")
-                    here, found = -1, []
+                    here, found, is_whole = -1, [], False
                 files = [each for each in found if stat.S_ISREG(each[1].st_mode)]
                 for name, status in sorted(files, key=lambda each: each[1].st_ino):
                     see(here, name, status)
@@ -105,7 +105,7 @@ class MountedVolume:
                 raise RefusedError(
                     "file system", 0, f"it has more than {MOST_DIRECTORIES} directories"
                 )
-            yield _walked(number, found)
+            yield _walked(number, found, is_whole=is_whole)
             number += 1
 
     def map(self, directory: int, name: bytes, status: os.stat_result, *, sync: bool) -> Opened:
@@ -155,8 +155,12 @@ class MountedVolume:
             raise FileNotFoundError(2, "another directory is called so by now")
         return here
 
-    def _scan(self, here: int, way: list[bytes], tell: Tell) -> list[tuple[bytes, os.stat_result]]:
+    def _scan(
+        self, here: int, way: list[bytes], tell: Tell
+    ) -> tuple[list[tuple[bytes, os.stat_result]], bool]:
+        """Return what is in a directory, and whether that is all of it."""
         found = []
+        is_whole = True
         with os.scandir(here) as entries:
             for entry in entries:
                 name = os.fsencode(entry.name)
@@ -168,14 +172,17 @@ class MountedVolume:
                     continue
                 except OSError as error:
                     tell(f"{path}: {error.strerror}")
+                    is_whole = False
                     continue
                 if status.st_dev != self.mount.device:
+                    is_whole = False
                     tell(f"{path}: something else is mounted there, and hides what is below")
                 elif status.st_ino > LARGEST_INODE:
+                    is_whole = False
                     tell(f"{path}: its number {status.st_ino} is larger than any that is kept")
                 else:
                     found.append((name, status))
-        return found
+        return found, is_whole
 
 
 _WHY_NOT = (
@@ -211,7 +218,9 @@ def _way(number: int, parents: array[int], names: list[bytes]) -> list[bytes]:
     return way[::-1]
 
 
-def _walked(number: int, found: list[tuple[bytes, os.stat_result]]) -> WalkedDirectory:
+def _walked(
+    number: int, found: list[tuple[bytes, os.stat_result]], *, is_whole: bool
+) -> WalkedDirectory:
     states = [status for _name, status in found]
     return WalkedDirectory(
         number,
@@ -221,4 +230,5 @@ def _walked(number: int, found: list[tuple[bytes, os.stat_result]]) -> WalkedDir
         array("q", [each.st_mtime_ns for each in states]),
         array("I", [each.st_mode for each in states]),
         array("I", [0] * len(states)),
+        is_whole,
     )

@@ -51,6 +51,7 @@ class WalkedDirectory(NamedTuple):
             Of those with the flag `WALL_CLOCK`, as if the clock had shown UTC.
         modes: type and permissions, as `stat` has them.
         flags: `COMPRESSED` and so on.
+        is_whole: whether all that is in it was read; what is missing here may be in it else.
     """
 
     number: int
@@ -60,6 +61,7 @@ class WalkedDirectory(NamedTuple):
     times: Sequence[int]
     modes: Sequence[int]
     flags: Sequence[int]
+    is_whole: bool = True
 
 
 def walk(worker: Worker, root: Callable[[], int], tell: Tell) -> Iterator[WalkedDirectory]:
@@ -138,11 +140,13 @@ class _Walker:
                 self._seen.add(self._root())
 
     def _take(self, kind: Kind, data: memoryview) -> None:
-        if kind is Kind.PROBLEM:
-            self._give(bytes(data).decode(errors="replace"))
-            return
         parts = self._parts
         assert parts is not None
+        if kind is Kind.PROBLEM:
+            # It is about the directory that is being told of.
+            parts.is_whole = False
+            self._give(bytes(data).decode(errors="replace"))
+            return
         position = 0
         while position < len(data):
             position, is_last = parts.add(data, position)
@@ -156,11 +160,12 @@ class _Walker:
         while parts.is_known():
             inode = parts.inodes[parts.position]
             self._give(f"directory {inode}: it has another name, or is inside of itself")
-            parts.names = []
+            parts.is_whole = False
             self._finish(parts)
 
     def _finish(self, parts: _Parts) -> None:
         for text in parts.check():
+            parts.is_whole = False
             self._give(text)
         for inode, mode in zip(parts.numbers, parts.modes, strict=True):
             if mode & _TYPE == stat.S_IFDIR:
@@ -172,7 +177,7 @@ class _Walker:
         self._found.append(
             WalkedDirectory(
                 parts.place, parts.names, parts.numbers, parts.sizes, parts.times, parts.modes,
-                parts.flags,
+                parts.flags, parts.is_whole,
             )
         )  # fmt: skip
         parts.go_on()
@@ -195,6 +200,7 @@ class _Parts:
 
     def _clear(self) -> None:
         self.names: list[bytes] = []
+        self.is_whole = True
         self._has_nul = False
         self.numbers, self.sizes = array("Q"), array("Q")
         self.times, self.modes, self.flags = array("q"), array("I"), array("I")

@@ -29,6 +29,7 @@ _NAMES = """
     CREATE TABLE names (directory INTEGER, name BLOB, inode INTEGER, number INTEGER,
                         size INTEGER, mtime INTEGER, PRIMARY KEY (directory, name)) WITHOUT ROWID;
     CREATE TABLE directories (number INTEGER PRIMARY KEY, parent INTEGER, name BLOB);
+    CREATE TABLE not_whole (number INTEGER PRIMARY KEY);
 """
 
 
@@ -127,6 +128,8 @@ class Present:
 
     def add(self, directory: WalkedDirectory) -> None:
         """Take what is in a directory."""
+        if not directory.is_whole:
+            self._names.execute("INSERT INTO not_whole VALUES (?)", (directory.number,))
         rows = []
         for name, inode, size, time, mode in zip(
             directory.names, directory.inodes, directory.sizes, directory.times, directory.modes,
@@ -143,21 +146,44 @@ class Present:
         self._names.executemany("INSERT OR IGNORE INTO names VALUES (?, ?, ?, ?, ?, ?)", rows)
 
     def find(self, path: bytes) -> Now | None:
-        """Return what is at a path now, None where nothing is."""
-        directory: int | None = 0
+        """Return what is at a path now, None where nothing is that could be read."""
+        return self._follow(path)[0]
+
+    def is_gone(self, path: bytes) -> bool | None:
+        """Tell whether nothing is at a path now.
+
+        None where that is not known: the path ends in a directory of which not all could be read.
+        """
+        now, directory = self._follow(path)
+        if now is not None:
+            return False
+        if directory is None:
+            # What was a directory is none now.
+            return True
+        row = self._names.execute("SELECT 1 FROM not_whole WHERE number = ?", (directory,))
+        return None if row.fetchone() else True
+
+    def _follow(self, path: bytes) -> tuple[Now | None, int | None]:
+        """Return what is at a path, and the last directory that leads there.
+
+        The latter is None where the path goes on behind what is no directory.
+        """
+        here: int | None = 0
+        directory = 0
         row = None
         for part in path.split(b"/"):
-            if directory is None:
-                return None
+            if here is None:
+                return None, None
+            directory = here
             row = self._names.execute(
                 "SELECT number, inode, size, mtime FROM names WHERE directory = ? AND name = ?",
                 (directory, part),
             ).fetchone()
             if row is None:
-                return None
-            directory = row[0]
+                return None, directory
+            here = row[0]
         assert row is not None
-        return Now(*row[1:])
+        return Now(*row[1:]), directory
 
     def name_of(self, inode: int) -> bytes:
         """Return a path of a file, empty where it has none."""

@@ -9,25 +9,28 @@ from typing import TYPE_CHECKING
 
 from ...filesystems.errors import RefusedError
 from ...filesystems.of_one_file import OF_ONE_FILE
+from ...filesystems.target import FULL
 from ...filesystems.volume import found_in
 from ..files.indexing import telling_uuid
+from ..files.records import family
 from .judging import read_file, verdict_of, with_owners
 from .present import Wanted, look
-from .records import Cause, Outcome, Verdict
-from .target import MAP, PARTIAL, write_all
+from .records import Cause, Outcome, Unwritten, Verdict
+from .target import beside
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
+    from ...formats.superblocks.file_system import FileSystem
     from .present import Present
-    from .records import Range, SavedFile, SavedName
+    from .records import Range, SavedFile, SavedName, Snapshot
     from .source import Source
     from .stored import Saved
     from .taking import Telling
-    from .target import Target
+    from .target import Output, Target
 
 _IS_WHOLE = frozenset({Verdict.VERIFIED, Verdict.UNVERIFIABLE})
-"""Of these a file comes to be under its own name; of others, if at all, as `PARTIAL`."""
+"""Of these a file comes to be under its own name; of others, if at all, as `target.PARTIAL`."""
 
 _IS_NOTHING = frozenset({Verdict.ZEROED, Verdict.ABSENT})
 """Of these there is nothing to write."""
@@ -72,44 +75,52 @@ class Recovery:
         Raises:
             RefusedError: it holds another file system, and there are no hashes by which to tell.
         """
-        found = None
-        with contextlib.suppress(*OF_ONE_FILE):
-            found = found_in(self._source.reader)
-        snapshot = self._saved.snapshot
+        found = held_by(self._source)
         if found is not None:
             self._block_size = found.block_size or 1
-        if found is not None and telling_uuid(found.uuid) == snapshot.fs_uuid:
+        why = difference(found, self._saved.snapshot)
+        if why is None:
             return
-        holds = "no file system that is known" if found is None else f"{found.type} {found.uuid}"
-        why = f"it holds {holds}, and the snapshot is of {snapshot.fs_type} {snapshot.fs_uuid}"
-        if not snapshot.has_hashes:
+        if not self._saved.snapshot.has_hashes:
             raise RefusedError(
                 self._source.name, 0, f"{why}: without hashes nothing would tell what came back"
             )
-        self._telling.tell(f"{self._source.name}: {why}")
+        self._telling.tell(why)
 
-    def recover(self, files: Iterable[tuple[SavedName, str]]) -> Iterator[Outcome]:
-        """Get files back, one after the other; at the end all of them are on the disk.
+    def recover(self, files: Iterable[tuple[SavedName, str]]) -> Iterator[Outcome | Unwritten]:
+        """Get files back, one after the other; `Target.sync` has them come to the disk.
 
         Args:
             files: regular files, and the paths that they go to, in directories that are there.
 
+        Yields:
+            What came of each. One that cannot be written does not stop the others, unless the
+            target takes no more at all.
+
         Raises:
-            TargetError: there is something already.
-            OSError: a target cannot be written.
             CatalogError: the catalog is damaged.
+            What `files` raises, before anything is written.
         """
         chosen = list(files)
         self._chosen = [name.inode for name, _path in chosen]
         self._telling.size(sum(name.size for name, _path in chosen))
         for name, path in chosen:
-            yield self._recover(name, path)
+            found = self._try(name, path)
+            yield found
+            if isinstance(found, Unwritten) and found.ends_all:
+                return
             self._done += name.size
             self._telling.done(self._done)
-        self._target.sync()
+
+    def _try(self, name: SavedName, path: str) -> Outcome | Unwritten:
+        try:
+            return self._recover(name, path)
+        except OF_ONE_FILE as error:
+            # What cannot be read is an outcome: this is about what is written.
+            ends_all = isinstance(error, OSError) and error.errno in FULL
+            return Unwritten(name.path, error, ends_all)
 
     def _recover(self, name: SavedName, path: str) -> Outcome:
-        self._target.check(path)
         file = self._saved.file(name.inode)
         if file is None:
             return self._absent(name, "where it lay was not kept: see what the snapshot said of it")
@@ -131,8 +142,8 @@ class Recovery:
 
     def _from_catalog(self, name: SavedName, path: str, data: bytes) -> Outcome:
         """Write a file that lay nowhere as it was: the catalog has what it held."""
-        with self._target.writing(path, len(data), self._mode(name), name.mtime_ns) as fd:
-            write_all(fd, memoryview(data), 0)
+        with self._target.writing(path, len(data), self._mode(name), name.mtime_ns) as output:
+            output.write(0, memoryview(data))
         detail = "the snapshot itself has what it held"
         return Outcome(name.path, len(data), Verdict.VERIFIED, path, (), detail)
 
@@ -142,8 +153,8 @@ class Recovery:
         Raises:
             _NotWholeError: it is not to have that.
         """
-        with self._target.writing(path, file.size, self._mode(name), name.mtime_ns) as fd:
-            ranges = self._read(name, file, fd)
+        with self._target.writing(path, file.size, self._mode(name), name.mtime_ns) as output:
+            ranges = self._read(name, file, output)
             verdict = verdict_of(ranges)
             if verdict not in _IS_WHOLE:
                 raise _NotWholeError
@@ -159,28 +170,32 @@ class Recovery:
         with contextlib.ExitStack() as stack:
             ranges = self._read(name, file, None)
             verdict = verdict_of(ranges)
-            output = None
-            if verdict not in _IS_NOTHING:
-                output = f"{path}{PARTIAL}"
-                fd = stack.enter_context(
-                    self._target.writing(output, file.size, self._mode(name), name.mtime_ns)
+            partial, map_of_it = beside(path)
+            is_written = verdict not in _IS_NOTHING
+            if is_written:
+                # Before the file is there, and the map of it cannot be.
+                self._target.check(map_of_it)
+                output = stack.enter_context(
+                    self._target.writing(partial, file.size, self._mode(name), name.mtime_ns)
                 )
                 # What is there may have changed since: what counts is what is written.
-                ranges = self._read(name, file, fd)
+                ranges = self._read(name, file, output)
                 verdict = verdict_of(ranges)
                 for each in ranges:
                     if each.cause is Cause.OTHERS:
-                        _clear(fd, each)
+                        _clear(output, each)
             told = tuple(each for each in ranges if each.cause not in _TOLD)
-            outcome = self._hinted(Outcome(name.path, file.size, verdict, output, told))
-        if output is not None:
-            self._target.write_map(f"{path}{MAP}", outcome, self._saved.snapshot.name)
+            outcome = self._hinted(
+                Outcome(name.path, file.size, verdict, partial if is_written else None, told)
+            )
+        if is_written:
+            self._target.write_map(map_of_it, outcome, self._saved.snapshot.name)
         return outcome
 
-    def _read(self, name: SavedName, file: SavedFile, fd: int | None) -> list[Range]:
+    def _read(self, name: SavedName, file: SavedFile, output: Output | None) -> list[Range]:
         def write(offset: int, data: memoryview) -> None:
-            if fd is not None:
-                write_all(fd, data, offset)
+            if output is not None:
+                output.write(offset, data)
 
         ranges = read_file(self._source.reader, file, write)
         if self._wanted is None:
@@ -255,18 +270,62 @@ class Recovery:
         return outcome._replace(detail="; ".join(filter(None, [outcome.detail, offer])))
 
 
-def _clear(fd: int, each: Range) -> None:
+def _clear(output: Output, each: Range) -> None:
     """Write zeros in place of bytes that are another file's."""
     zeros = memoryview(bytes(min(each.stop - each.start, 1 << 20)))
     for at in range(each.start, each.stop, len(zeros)):
-        write_all(fd, zeros[: each.stop - at], at)
+        output.write(at, zeros[: each.stop - at])
 
 
-def gone(saved: Saved, present: Present, top: SavedName) -> Iterator[SavedName]:
-    """Yield the files below a directory, or the file itself, whose paths lead nowhere now."""
+def held_by(source: Source) -> FileSystem | None:
+    """Return the file system that a source holds now; None where none is known, or readable."""
+    with contextlib.suppress(*OF_ONE_FILE):
+        return found_in(source.reader)
+    return None
+
+
+def difference(found: FileSystem | None, snapshot: Snapshot) -> str | None:
+    """Return how what a source holds is another file system than that of a snapshot.
+
+    Args:
+        found: what it holds.
+        snapshot: of what is to be there.
+
+    Returns:
+        A text that names both; None where it is the same, by its type and UUID.
+    """
+    holds = "no file system that is known"
+    if found is not None:
+        uuid = telling_uuid(found.uuid)
+        if (family(found.type), uuid) == (snapshot.fs_type, snapshot.fs_uuid):
+            return None
+        holds = _called(found.type, uuid)
+    return f"it holds {holds}, and the snapshot is of {_called(snapshot.fs_type, snapshot.fs_uuid)}"
+
+
+def _called(fs_type: str, uuid: str | None) -> str:
+    return f"{fs_type} {uuid or 'without a UUID'}"
+
+
+def gone(
+    saved: Saved, present: Present, top: SavedName, unknown: Callable[[SavedName], None]
+) -> Iterator[SavedName]:
+    """Yield the files below a directory, or the file itself, whose paths lead nowhere now.
+
+    Args:
+        saved: the files of the snapshot.
+        present: what there is now.
+        top: the directory, or file.
+        unknown: given those of which it is not known: their directory could not be read.
+    """
     names = saved.below(top) if stat.S_ISDIR(top.mode) else iter([top])
     for name in names:
-        if not stat.S_ISDIR(name.mode) and present.find(name.path) is None:
+        if stat.S_ISDIR(name.mode):
+            continue
+        is_gone = present.is_gone(name.path)
+        if is_gone is None:
+            unknown(name)
+        elif is_gone:
             yield name
 
 

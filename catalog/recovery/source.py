@@ -39,7 +39,7 @@ class Source(NamedTuple):
     """A volume, open to be read.
 
     Attributes:
-        name: as it was named; of a device its path.
+        name: as it was named; of a device, or a file, its path.
         kind: ``device``, or the format of the image.
         reader: reads it. Of a device past what is kept of it in memory.
         mount: where its file system is mounted; None where it is not, or is read as if it were not.
@@ -61,7 +61,8 @@ class Source(NamedTuple):
 def open_source(catalog: Catalog | None, name: str, *, alone: bool = False) -> Iterator[Source]:
     """Open what a user names: a block device, a file, or an image in the catalog.
 
-    A file that a loop device shows whole, which is mounted, is that device.
+    A file that a loop device shows whole, which is mounted, is read as that device. It keeps its
+    name: the number of a loop device is another file's tomorrow.
 
     Args:
         catalog: where images are; None where there is none.
@@ -184,17 +185,16 @@ def _claimed(path: str, *, wanted: bool) -> Iterator[None]:
 @contextlib.contextmanager
 def _file(path: str, *, alone: bool) -> Iterator[Source]:
     loop = _loop_of([path])
-    if loop is not None:
-        with _device(loop, alone=alone) as source:
-            yield source
-        return
+    name = os.path.abspath(path)
     with _opened(path) as image:
-        status = os.stat(path)
-        files = frozenset({(status.st_dev, status.st_ino)})
         kind = image.info.format
-        yield Source(
-            os.path.abspath(path), kind, image.reader, files=files, has_unused=kind in _WHOLE
-        )
+        if loop is None:
+            status = os.stat(path)
+            files = frozenset({(status.st_dev, status.st_ino)})
+            yield Source(name, kind, image.reader, files=files, has_unused=kind in _WHOLE)
+            return
+    with _device(loop, alone=alone) as source:
+        yield source._replace(name=name, kind=kind)
 
 
 def _opened(path: str) -> Image:
@@ -218,7 +218,7 @@ def _image(catalog: Catalog, image_id: int, *, alone: bool) -> Iterator[Source]:
     loop = _loop_of(paths, is_whole=row.format == "raw" and not record.streams[1:])
     if loop is not None:
         with _device(loop, alone=alone) as source:
-            yield source
+            yield source._replace(name=row.name, kind=row.format)
         return
     opened = open_image(catalog, image_id)
     try:

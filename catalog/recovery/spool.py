@@ -63,20 +63,24 @@ class Spool:
 
     def add_directory(self, directory: WalkedDirectory) -> None:
         """Lay a directory aside."""
-        number, names, *columns = directory
+        number, names, *columns, is_whole = directory
         packed = [array(kind, each).tobytes() for kind, each in zip(_TYPES, columns, strict=True)]
-        marshal.dump((number, names, packed), self._walked)
+        marshal.dump((number, names, packed, is_whole), self._walked)
 
     def directories(self) -> Iterator[WalkedDirectory]:
         """Yield the directories again, in their order."""
         self._walked.seek(0)
         while True:
             try:
-                number, names, packed = marshal.load(self._walked)  # noqa: S302 - written above
+                # Written above.
+                number, names, packed, is_whole = marshal.load(self._walked)  # noqa: S302
             except EOFError:
                 return
             columns = [array(kind, each) for kind, each in zip(_TYPES, packed, strict=True)]
-            yield WalkedDirectory(number, names, *columns)
+            inodes, sizes, times, modes, flags = columns
+            yield WalkedDirectory(
+                number, names, inodes, sizes, times, modes, flags, is_whole=is_whole
+            )
 
     # -- files -----------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Where what was got back goes to: never onto what it is got back from."""
+"""Where what was got back goes to: never onto what it is got back from, nor over what matters."""
 
 from __future__ import annotations
 
@@ -8,17 +8,27 @@ import json
 import os
 import secrets
 import stat
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...filesystems.errors import RefusedError
 from ...filesystems.mounts import below
 from ...filesystems.names import shown
-from ...formats.files.new_file import DESCRIPTORS, NO_UNNAMED_FILES, TargetError, new_file
+from ...formats.files.new_file import (
+    DESCRIPTORS,
+    NAME_MAX,
+    NO_UNNAMED_FILES,
+    SPECIAL,
+    TargetError,
+    naming,
+    new_file,
+)
+from .hashing import hash_of
 from .records import Cause
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ...filesystems.target import Guard
     from .records import Outcome, Range
     from .source import Source
 
@@ -28,7 +38,51 @@ PARTIAL, MAP = ".partial", ".partial.map"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _UNNAMED = os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC
 
+_KINDS = SPECIAL | {stat.S_IFDIR: "a directory"}
+"""What files are not written over, whoever wants it: `--force` is about files."""
+
 _LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+class Output(NamedTuple):
+    """A file that is being written.
+
+    Attributes:
+        fd: its descriptor.
+        path: the one that it is to have.
+    """
+
+    fd: int
+    path: str
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """Write all bytes at an offset.
+
+        Raises:
+            OSError: they cannot be written.
+        """
+        with naming(self.path):
+            while data:
+                count = os.pwrite(self.fd, data, offset)
+                data, offset = data[count:], offset + count
+
+
+def beside(path: str) -> tuple[str, str]:
+    """Return what is written of a file that does not come back whole: its path, and its map's.
+
+    Of a name that is too long to have more behind it, these begin with what there is room for, and
+    a hash of it: they differ where names do.
+    """
+    directory, name = os.path.split(path)
+    raw = os.fsencode(name)
+    if len(raw) + len(MAP) > NAME_MAX:
+        mark = b"~" + hash_of(raw)[:8].hex().encode()
+        end = NAME_MAX - len(MAP) - len(mark)
+        while end and raw[end] & 0xC0 == 0x80:  # noqa: PLR2004 - within a character of UTF-8
+            end -= 1
+        raw = raw[:end] + mark
+    stem = os.path.join(directory, os.fsdecode(raw))
+    return stem + PARTIAL, stem + MAP
 
 
 class Target:
@@ -36,23 +90,31 @@ class Target:
 
     Args:
         source: what is got back from.
+        guard: see `filesystems.target.Guard`.
         force: replace files that are there.
     """
 
-    def __init__(self, source: Source, *, force: bool) -> None:
+    def __init__(self, source: Source, guard: Guard, *, force: bool) -> None:
         self._source = source
+        self._guard = guard
         self._force = force
         self._allowed: dict[int, str] = {}
 
     def check(self, path: str) -> None:
-        """Check that what is written to a path does not come to lie on the source.
+        """Check that a file may be written to a path, and does not come to lie on the source.
 
         Raises:
-            RefusedError: it does.
+            RefusedError: it does; or there is what is no file.
+            TargetError: there is a file of an image, or of the catalog; or one that must stay.
             OSError: its directory is not there.
         """
-        if os.path.exists(path):
-            self._check_itself(path)
+        self._check_itself(path)
+        self._guard(path)
+        self._check_place(path)
+        if not self._force and os.path.lexists(path):
+            raise TargetError(f"{path}: is there already: --force replaces it")
+
+    def _check_place(self, path: str) -> None:
         # Of a link, also where it leads to.
         for each in {os.path.abspath(path), os.path.realpath(path)}:
             directory = os.path.dirname(each)
@@ -69,18 +131,20 @@ class Target:
 
         Raises:
             RefusedError: it would lie on the source.
+            TargetError: a file of the catalog is called so.
             OSError: it cannot be made; or a link is called so, which may lead anywhere.
         """
-        self.check(path)
+        self._guard(path)
+        self._check_place(path)
         with contextlib.suppress(FileExistsError):
             os.mkdir(path)
         if not stat.S_ISDIR(os.lstat(path).st_mode):
             raise NotADirectoryError(20, "is there, and is no directory", path)
-        self.check(os.path.join(path, "any"))
+        self._check_place(os.path.join(path, "any"))
 
     @contextlib.contextmanager
-    def writing(self, path: str, size: int, mode: int, mtime_ns: int | None) -> Iterator[int]:
-        """Give a descriptor to write a file with, which gets its name once it is whole.
+    def writing(self, path: str, size: int, mode: int, mtime_ns: int | None) -> Iterator[Output]:
+        """Give a file to write, which gets its name once it is whole.
 
         Args:
             path: the file.
@@ -89,15 +153,17 @@ class Target:
             mtime_ns: when it was written; None where that is not known.
 
         Raises:
-            TargetError: it is there already.
-            OSError: it cannot be written.
+            As `check`.
+            OSError: it cannot be written; the error names the path.
         """
-        self._check_free(path)
-        with self._opened(path, mode) as fd:
-            os.ftruncate(fd, size)
-            yield fd
+        self.check(path)
+        with self._opened(path, mode) as output:
+            with naming(path):
+                os.ftruncate(output.fd, size)
+            yield output
             if mtime_ns is not None:
-                os.utime(fd, ns=(mtime_ns, mtime_ns))
+                with naming(path):
+                    os.utime(output.fd, ns=(mtime_ns, mtime_ns))
 
     def sync(self) -> None:
         """Have all that was written come to the disk.
@@ -113,29 +179,34 @@ class Target:
             finally:
                 os.close(fd)
 
-    def _check_free(self, path: str) -> None:
-        if not self._force and os.path.lexists(path):
-            raise TargetError(f"{path}: is there already: --force replaces it")
-
     @contextlib.contextmanager
-    def _opened(self, path: str, mode: int) -> Iterator[int]:
+    def _opened(self, path: str, mode: int) -> Iterator[Output]:
         """Give a file without a name, where there can be one, which gets its name at the end."""
-        directory = os.open(os.path.dirname(os.path.abspath(path)), _DIRECTORY)
+        with naming(path):
+            directory = os.open(os.path.dirname(os.path.abspath(path)), _DIRECTORY)
         try:
-            fd = os.open(".", _UNNAMED, mode, dir_fd=directory)
-        except OSError as error:
+            fd = self._unnamed(directory, mode, path)
+            if fd is None:
+                with new_file(path, force=self._force, mode=mode) as fd:
+                    yield Output(fd, path)
+                return
+            try:
+                yield Output(fd, path)
+                with naming(path):
+                    self._name(fd, directory, path)
+            finally:
+                os.close(fd)
+        finally:
             os.close(directory)
+
+    def _unnamed(self, directory: int, mode: int, path: str) -> int | None:
+        try:
+            with naming(path):
+                return os.open(".", _UNNAMED, mode, dir_fd=directory)
+        except OSError as error:
             if error.errno not in NO_UNNAMED_FILES:
                 raise
-            with new_file(path, force=self._force, mode=mode) as fd:
-                yield fd
-            return
-        try:
-            yield fd
-            self._name(fd, directory, path)
-        finally:
-            os.close(fd)
-            os.close(directory)
+            return None
 
     def _name(self, fd: int, directory: int, path: str) -> None:
         itself, name = f"{DESCRIPTORS}/{fd}", os.path.basename(path)
@@ -143,11 +214,16 @@ class Target:
             # With a directory to go from, Python has the link followed.
             os.link(itself, name, dst_dir_fd=directory, follow_symlinks=True)
         except FileExistsError:
-            self._check_free(path)
+            # Since it was opened, another may have come to be there.
+            self.check(path)
             # What is there can be replaced by what has a name only.
             fresh = f".imgcat-{secrets.token_hex(8)}"
             os.link(itself, fresh, dst_dir_fd=directory, follow_symlinks=True)
-            os.rename(fresh, name, src_dir_fd=directory, dst_dir_fd=directory)
+            try:
+                os.rename(fresh, name, src_dir_fd=directory, dst_dir_fd=directory)
+            except BaseException:
+                os.unlink(fresh, dir_fd=directory)
+                raise
 
     def write_map(self, path: str, outcome: Outcome, snapshot: str) -> None:
         """Write which bytes of a file did not come back. Raises as `writing`."""
@@ -159,14 +235,20 @@ class Target:
             "verdict": outcome.verdict.value,
             "ranges": [range_fields(each) for each in outcome.ranges],
         }
-        self._check_free(path)
-        with self._opened(path, 0o666) as fd:
-            write_all(fd, memoryview(json.dumps(found, indent=2).encode() + b"\n"), 0)
+        self.check(path)
+        with self._opened(path, 0o666) as output:
+            output.write(0, memoryview(json.dumps(found, indent=2).encode() + b"\n"))
 
     def _check_itself(self, path: str) -> None:
-        status = os.stat(path)
-        if stat.S_ISBLK(status.st_mode):
-            raise RefusedError("output", 0, f"{path}: is a device: files are not written over it")
+        try:
+            status = os.stat(path)
+        except FileNotFoundError:
+            return
+        what = _KINDS.get(stat.S_IFMT(status.st_mode))
+        if what is not None:
+            raise RefusedError(
+                "output", 0, f"{shown(os.fsencode(path))}: is {what}: files are not written over it"
+            )
         if (status.st_dev, status.st_ino) in self._source.files:
             raise self._refused(path)
 
@@ -189,14 +271,3 @@ def range_fields(each: Range) -> dict[str, Any]:
         "owner": "/" + shown(each.owner) if is_others and each.owner else None,
         "owner_inode": each.inode if is_others else None,
     }
-
-
-def write_all(fd: int, data: memoryview, offset: int) -> None:
-    """Write all bytes at an offset.
-
-    Raises:
-        OSError: they cannot be written.
-    """
-    while data:
-        count = os.pwrite(fd, data, offset)
-        data, offset = data[count:], offset + count

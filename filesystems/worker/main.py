@@ -79,6 +79,8 @@ class _Answers:
         send(self._connection, kind, data)
 
     def _tell(self, text: str) -> None:
+        # Problems come in order: behind what was found before, before what is found later.
+        self.flush()
         self._send(Kind.PROBLEM, text.encode(errors="backslashreplace")[: MOST >> 4])
 
     def _entry(self, entry: Entry) -> None:

@@ -18,7 +18,8 @@ PARTIAL_SUFFIX = ".imgcat-partial"
 
 _PARTIAL_PATTERN = r"\.[0-9a-f]{8}" + re.escape(PARTIAL_SUFFIX)
 
-_NAME_MAX = 255
+NAME_MAX = 255
+"""Bytes that the kernel allows in a name."""
 
 DESCRIPTORS = "/proc/self/fd"
 
@@ -231,7 +232,7 @@ def _partial_name(final: str) -> str:
 
 def _stem(name: str) -> str:
     """Return what the name of an unfinished file begins with."""
-    return os.fsdecode(os.fsencode(name)[: _NAME_MAX - len(f".01234567{PARTIAL_SUFFIX}")])
+    return os.fsdecode(os.fsencode(name)[: NAME_MAX - len(f".01234567{PARTIAL_SUFFIX}")])
 
 
 def _publish(partial: str, final: str, path: str, *, force: bool) -> None:

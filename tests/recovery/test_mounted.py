@@ -203,6 +203,46 @@ def test_a_hash_vouches_for_what_the_file_held_whatever_is_written_meanwhile(
     print("verified:", kept)
 
 
+def test_a_file_that_is_mounted_is_a_file_still(program: Program, tmp_path: Path) -> None:
+    """Tomorrow another file may have the number of its loop device."""
+    raw = make(tmp_path, "mkfs.ext4 -q -F", 64)
+    data = RANDOM.randbytes(50_000)
+    with loop_mounted(raw, tmp_path / "mount") as top:
+        (top / "x").write_bytes(data)
+        by_file = program.json("snapshot", raw, "--name", "file", "--hash")
+        device = quiet("findmnt", "-n", "-o", "SOURCE", top).strip()
+        by_device = program.json("snapshot", device, "--name", "device")
+        named = program.run("snapshot", raw).stdout
+    program.run("add", "-q", "--name", "image", raw)
+    with loop_mounted(raw, tmp_path / "mount") as top:
+        by_image = program.json("snapshot", "image", "--name", "known")
+        (top / "x").unlink()
+        quiet("sync", "-f", top)
+    told = [(each["source"], each["source_kind"], each["state"])
+            for each in (by_file, by_device, by_image)]  # fmt: skip
+    assert told == [
+        (str(raw), "raw", "mounted"), (device, "device", "mounted"), ("image", "raw", "mounted"),
+    ]  # fmt: skip
+    assert named.startswith("disk-20")
+    program.run("rescan", "-q", "image")
+    other = tmp_path / "other"
+    other.mkdir()
+    second = make(other, "mkfs.ext4 -q -F", 64)
+    # Whatever the loop devices are by now.
+    with loop_mounted(second, tmp_path / "second"):
+        (listed,) = program.json("recover", "--deleted", "file")
+        assert listed["path"] == "/x"
+        program.run("recover", "file:/x", "-o", tmp_path / "out")
+    with loop_mounted(raw, tmp_path / "mount"):
+        # Mounted again, it is read by its mount.
+        (listed,) = program.json("recover", "--deleted", "file")
+        assert listed["path"] == "/x"
+        program.run("recover", "file:/x", "-o", tmp_path / "again")
+        told_again = program.run("recover", "file:/x", "-o", tmp_path / "mount" / "x", code=4)
+        assert f"lies on {raw}, out of which" in told_again.stderr
+    assert (tmp_path / "out").read_bytes() == (tmp_path / "again").read_bytes() == data
+
+
 def test_what_is_mounted_on_top_is_left_out_and_said(tmp_path: Path) -> None:
     raw = make(tmp_path, "mkfs.ext4 -q -F", 64)
     other = tmp_path / "other"

@@ -200,12 +200,12 @@ def test_a_reader_that_has_had_enough(program: Program) -> None:
 
 
 @pytest.mark.usefixtures("one")
-def test_a_listing_that_nobody_reads_to_its_end_is_no_error(program: Program) -> None:
+def test_a_listing_that_nobody_reads_to_its_end_says_so(program: Program) -> None:
     said = subprocess.run(
         ["bash", "-c", f"{sys.executable} -m imgcat ls | true; echo $PIPESTATUS"],
         env=program.environment, capture_output=True, check=True,
     )  # fmt: skip
-    assert (said.stdout, said.stderr) == (b"0\n", b"")
+    assert (said.stdout, said.stderr) == (b"141\n", b"")
 
 
 @pytest.mark.parametrize("command", ["export", "repack"])

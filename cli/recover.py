@@ -58,7 +58,7 @@ def recover(
     deleted: Annotated[
         bool,
         typer.Option(
-            "--deleted", help="List what is gone since; with -o, recover no more than that."
+            "--deleted", help="List what is gone since; with -o, recover that, below PATH."
         ),
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
@@ -118,15 +118,34 @@ def recover(
                 complain(f"{name}: {snapshot.caveat}")
             if out is None:
                 code = _list(saved, opened, top, told, as_json=as_json)
-            elif stat.S_ISDIR(top.mode) and not recursive:
+            elif stat.S_ISDIR(top.mode) and not (recursive or deleted):
                 raise typer.BadParameter(f"{place} is a directory: -r recovers directories")
             else:
+                _check_kept(top)
                 target = Target(opened, guard, force=force)
                 code = _recover(
                     saved, opened, top, target, out, told, deleted=deleted, as_json=as_json
                 )
     if code:
         raise typer.Exit(code)
+
+
+def _check_kept(top: SavedName) -> None:
+    """Check that what is to be recovered is of a kind that a snapshot keeps.
+
+    Raises:
+        RefusedError: it is not.
+    """
+    from ..filesystems.errors import RefusedError
+    from ..filesystems.names import shown
+    from .files import TYPES
+
+    if not (stat.S_ISREG(top.mode) or stat.S_ISDIR(top.mode)):
+        kind = TYPES.get(stat.S_IFMT(top.mode), "thing of an unknown kind")
+        raise RefusedError(
+            f"/{shown(top.path)}", 0,
+            f"is a {kind}, and no regular file: of such a snapshot keeps no more than the name",
+        )  # fmt: skip
 
 
 def _parse(place: str) -> tuple[str, bytes]:

@@ -37,7 +37,9 @@ def snapshot(
     ] = None,
     name: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="How it is called; else after SOURCE and the time."),
+        typer.Option(
+            metavar="NAME", help="How it is called; no : or /. Else after SOURCE, and the time."
+        ),
     ] = None,
     hash_them: Annotated[
         bool,

@@ -225,7 +225,7 @@ class Database:
                 connection.execute("PRAGMA journal_mode = WAL").fetchone()
             except sqlite3.OperationalError as error:
                 # Another process is making the same catalog at this moment, and does this too.
-                if _code(error) != sqlite3.SQLITE_BUSY:
+                if primary_code(error) != sqlite3.SQLITE_BUSY:
                     raise
 
     def identify(self) -> Identity:
@@ -341,10 +341,10 @@ class Database:
         """Return how a WAL catalog can be read where no -shm file can be made beside it."""
         wal = f"{self.path}-wal"
         has_wal = os.path.exists(wal) and os.path.getsize(wal) > 0
-        if _code(error) in {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}:
+        if primary_code(error) in {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}:
             # Transactions that are still in a -wal file would not be seen.
             return None if has_wal else "ro&immutable=1"
-        if _code(error) in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}:
+        if primary_code(error) in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}:
             # A full disk. Alone, SQLite keeps in memory what else would be in that file.
             return "rw" if has_wal else "ro&immutable=1"
         return None
@@ -410,11 +410,11 @@ class Database:
 
 def translate(error: sqlite3.Error, path: str) -> CatalogError:
     """Return the catalog's own error for one of the driver's, saying what to do."""
-    kind, text = _MEANINGS.get(_code(error), (CatalogError, str(error)))
+    kind, text = _MEANINGS.get(primary_code(error), (CatalogError, str(error)))
     return kind(f"{path}: {text}")
 
 
-def _code(error: sqlite3.Error) -> int | None:
+def primary_code(error: sqlite3.Error) -> int | None:
     """Return SQLite's primary result code."""
     extended = getattr(error, "sqlite_errorcode", None)
     return None if extended is None else extended & 0xFF

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import marshal
 import os
-import sqlite3
 import stat
 import tempfile
 from array import array
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...filesystems.worker.wire import NO_TIME
+from ..database.aside import database_aside, naming_room
 from ..database.file_names import hash_of, id_of, kept_names
 from .records import ROOT
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Iterable, Iterator, Sequence
 
     from ...filesystems.walking import WalkedDirectory
@@ -116,12 +117,7 @@ class Aside:
         self.base = base
         self.files = self.added = self.ended = self.names = 0
         self._catalog = connection
-        # Without a name, it is a file that goes with the connection.
-        self._aside = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-        self._aside.execute("PRAGMA journal_mode = OFF").fetchone()
-        self._aside.execute("PRAGMA synchronous = OFF")
-        self._aside.executescript(_ASIDE)
-        self._aside.execute("BEGIN")
+        self._aside = database_aside(_ASIDE)
         self._rows = tempfile.TemporaryFile()  # noqa: SIM115 - closed with this
         self._numbers, self._offsets = array("q"), array("q")
         self._ids: dict[Name, int] = {}
@@ -136,7 +132,12 @@ class Aside:
         self._rows.close()
 
     def compare(self, directories: Iterable[WalkedDirectory]) -> None:
-        """Take every directory of the file system; see `walking.walk`. Raises what that does."""
+        """Take every directory of the file system; see `walking.walk`.
+
+        Raises:
+            NoRoomError: the temporary directory is full.
+            What that raises.
+        """
         for directory in directories:
             self._compare_one(directory)
             laid = len(self._new_names) + len(self._ended_rows) + len(self._new_directories)
@@ -176,7 +177,8 @@ class Aside:
                 for that is the order in which it is written.
         """
         numbers, offsets = self._numbers, self._offsets
-        stop = self._rows.seek(0, os.SEEK_END)
+        with naming_room():
+            stop = self._rows.seek(0, os.SEEK_END)
         for place in sorted(range(len(numbers)), key=lambda each: rows[numbers[each]]):
             start = self._rows.seek(offsets[place])
             behind = offsets[place + 1] if place + 1 < len(offsets) else stop
@@ -216,6 +218,7 @@ class Aside:
         self._new_names.append((self.names, hashed, name))
         return -self.names
 
+    @naming_room()
     def _compare_one(self, directory: WalkedDirectory) -> None:
         number = directory.number
         known = self._known[number]
@@ -280,6 +283,7 @@ class Aside:
                     below = (self.base.lineage_id, rows[name])
                     self._ended_rows += self._catalog.execute(_BELOW, below)
 
+    @naming_room()
     def _lay_aside(self) -> None:
         self.ended += len(self._ended_rows)
         self._lay_names_aside()

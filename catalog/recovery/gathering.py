@@ -11,6 +11,7 @@ from ...filesystems.fiemap import UnsettledError
 from ...filesystems.names import shown
 from ...filesystems.of_one_file import OF_ONE_FILE
 from ...filesystems.worker.wire import FEW_BYTES
+from ..database.aside import NoRoomError
 from .hashing import hashes_of
 from .runs import PIECE, count_pieces, merged
 
@@ -158,6 +159,9 @@ class MountedGatherer:
             return
         try:
             self._see_one(directory, name, status)
+        except NoRoomError:
+            # Not of this file: nothing more could be laid aside.
+            raise
         except OF_ONE_FILE as error:
             why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             self._tell(f"file {status.st_ino}, {shown(name)}: {why}")

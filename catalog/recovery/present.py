@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,6 +13,7 @@ from ...filesystems.mounted import MountedVolume
 from ...filesystems.of_one_file import OF_ONE_FILE
 from ...filesystems.volume import Volume, found_in
 from ...filesystems.walking import time_or_none
+from ..database.aside import database_aside, naming_room
 from .gathering import regular
 
 if TYPE_CHECKING:
@@ -113,11 +113,7 @@ class Present:
     """The names that a source has now. They lie in a file without a name. For one thread."""
 
     def __init__(self) -> None:
-        self._names = sqlite3.connect("", isolation_level=None)
-        self._names.execute("PRAGMA journal_mode = OFF").fetchone()
-        self._names.execute("PRAGMA synchronous = OFF")
-        self._names.executescript(_NAMES)
-        self._names.execute("BEGIN")
+        self._names = database_aside(_NAMES)
         self._names.execute("INSERT INTO directories VALUES (0, NULL, NULL)")
         self._directories = 1
         self._is_indexed = False
@@ -126,8 +122,13 @@ class Present:
         """Throw it away."""
         self._names.close()
 
+    @naming_room()
     def add(self, directory: WalkedDirectory) -> None:
-        """Take what is in a directory."""
+        """Take what is in a directory.
+
+        Raises:
+            NoRoomError: the temporary directory is full.
+        """
         if not directory.is_whole:
             self._names.execute("INSERT INTO not_whole VALUES (?)", (directory.number,))
         rows = []
@@ -185,6 +186,7 @@ class Present:
         assert row is not None
         return Now(*row[1:]), directory
 
+    @naming_room()
     def name_of(self, inode: int) -> bytes:
         """Return a path of a file, empty where it has none."""
         if not self._is_indexed:

@@ -157,12 +157,10 @@ class Unwritten(NamedTuple):
     """A file that could not be written.
 
     Attributes:
-        path: of the file in the snapshot.
         error: why; it names the path that it was to have.
         ends_all: whether it is an error of the target as a whole: no other file is tried.
     """
 
-    path: bytes
     error: Exception
     ends_all: bool
 

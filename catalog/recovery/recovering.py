@@ -118,7 +118,7 @@ class Recovery:
         except OF_ONE_FILE as error:
             # What cannot be read is an outcome: this is about what is written.
             ends_all = isinstance(error, OSError) and error.errno in FULL
-            return Unwritten(name.path, error, ends_all)
+            return Unwritten(error, ends_all)
 
     def _recover(self, name: SavedName, path: str) -> Outcome:
         file = self._saved.file(name.inode)

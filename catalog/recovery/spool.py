@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import marshal
 import os
-import sqlite3
 import tempfile
 from array import array
 from typing import TYPE_CHECKING, Any
 
 from ...filesystems.walking import WalkedDirectory
+from ..database.aside import database_aside, naming_room
 from .runs import HASH_SIZE, NO_HASH, count_pieces, pack
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Iterator, Sequence
 
     from ...filesystems.worker.driver import Run
@@ -35,6 +36,8 @@ _INSERT = """
 class Spool:
     """Directories, files, runs and hashes. For one thread, but for `put_hashes`.
 
+    What lays anything aside raises a `NoRoomError` where the temporary directory is full.
+
     Attributes:
         files: files that were laid aside.
         size: bytes of them that lie somewhere.
@@ -46,12 +49,7 @@ class Spool:
         self._has_hashes = False
         self._walked = tempfile.TemporaryFile()  # noqa: SIM115 - closed with this
         self._hashes = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
-        # Without a name, it is a file that goes with the connection.
-        self._aside = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-        self._aside.execute("PRAGMA journal_mode = OFF").fetchone()
-        self._aside.execute("PRAGMA synchronous = OFF")
-        self._aside.executescript(_ASIDE)
-        self._aside.execute("BEGIN")
+        self._aside = database_aside(_ASIDE)
 
     def close(self) -> None:
         """Throw it all away."""
@@ -61,6 +59,7 @@ class Spool:
 
     # -- directories -----------------------------------------------------------
 
+    @naming_room()
     def add_directory(self, directory: WalkedDirectory) -> None:
         """Lay a directory aside."""
         number, names, *columns, is_whole = directory
@@ -69,7 +68,9 @@ class Spool:
 
     def directories(self) -> Iterator[WalkedDirectory]:
         """Yield the directories again, in their order."""
-        self._walked.seek(0)
+        with naming_room():
+            # What was not written out yet is now.
+            self._walked.seek(0)
         while True:
             try:
                 # Written above.
@@ -84,6 +85,7 @@ class Spool:
 
     # -- files -----------------------------------------------------------------
 
+    @naming_room()
     def note(self, inodes: Sequence[int]) -> None:
         """Note regular files, of which it is told later where they lie. Twice is once."""
         self._aside.executemany(
@@ -120,6 +122,7 @@ class Spool:
         """Lay aside that a file cannot be got back."""
         self._add(inode, size, None, None, why, self.pieces, 0)
 
+    @naming_room()
     def put_hashes(self, piece: int, hashes: bytes) -> None:
         """Lay aside the hashes of some pieces. Any thread may."""
         self._has_hashes = True
@@ -136,6 +139,7 @@ class Spool:
         """
         driver.executemany(_INSERT, self._rows(generation_id))
 
+    @naming_room()
     def _add(self, *values: Any) -> None:  # noqa: ANN401 - columns
         self.files += 1
         self._aside.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?)", values)

@@ -72,6 +72,10 @@ _BACKUPS = """
 """
 
 
+_MOST_NAMED = 5
+"""Snapshots that a message names where there is none of the name that is wanted."""
+
+
 def snapshots(catalog: Catalog) -> list[Snapshot]:
     """Return all snapshots, the oldest first. One statement."""
     with catalog.database.asking() as connection:
@@ -94,10 +98,19 @@ def find_snapshot(catalog: Catalog, name: str) -> Snapshot:
     with catalog.database.asking() as connection:
         row = _row_of(connection, name)
     if row is None:
-        known = ", ".join(each.name for each in snapshots(catalog)[-5:])
-        more = f"there are {known}" if known else "`imgcat snapshot SOURCE` takes one"
-        raise ImageNotFoundError(f"{name}: no snapshot is called so; {more}")
+        raise ImageNotFoundError(f"{name}: no snapshot is called so; {_which(snapshots(catalog))}")
     return _snapshot(row)
+
+
+def _which(known: list[Snapshot]) -> str:
+    """Return which snapshots there are, the newest of them by their names."""
+    if not known:
+        return "`imgcat snapshot SOURCE` takes one"
+    names = ", ".join(each.name for each in known[-_MOST_NAMED:])
+    left = len(known) - _MOST_NAMED
+    return f"there are {names}" + (
+        f" and {left} more: `imgcat snapshot` lists all" if left > 0 else ""
+    )
 
 
 def forget(catalog: Catalog, name: str) -> None:

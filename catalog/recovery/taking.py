@@ -85,11 +85,15 @@ class Taken(NamedTuple):
 
 _QUIET = Telling()
 
+_BEFORE_PATH = ":"
+"""What stands between a snapshot and a path in it, where one is named."""
+
 
 def usual_name(source: Source) -> str:
     """Return how a snapshot is called that was given no name: after its source, and the time."""
     now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%d-%H%M%S")
-    return f"{name_of_file(os.path.basename(source.name)) or 'snapshot'}-{now}"
+    named_after = name_of_file(os.path.basename(source.name)).replace(_BEFORE_PATH, "-")
+    return f"{named_after or 'snapshot'}-{now}"
 
 
 def take_snapshot(
@@ -122,6 +126,7 @@ def take_snapshot(
         OSError: the same.
     """
     check_name(name)
+    _check_named(name)
     _check_free(catalog, name)
     if not source.has_unused:
         raise RefusedError(
@@ -219,6 +224,15 @@ def _state_of(found: FileSystem, caveat: str | None, *, as_is: bool) -> tuple[St
     if found.journal in {Journal.REPLAY, Journal.UNKNOWN}:
         return State.NOT_REPLAYED, caveat
     return (State.NOT_UNMOUNTED if found.is_dirty else State.CLEAN), caveat
+
+
+def _check_named(name: str) -> None:
+    unfit = next((each for each in (_BEFORE_PATH, "/") if each in name), None)
+    if unfit is not None:
+        raise NameTakenError(
+            f"{name!r} cannot be a snapshot's name: there is a {unfit!r} in it, and"
+            " `imgcat recover NAME:/PATH` could not tell where the path begins"
+        )
 
 
 def _check_free(catalog: Catalog, name: str) -> None:

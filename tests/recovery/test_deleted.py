@@ -151,3 +151,52 @@ def test_the_same_file_system_by_type_and_number(program: Program, tmp_path: Pat
     found, said = listed(program, "s", "--from", raw, code=5)
     assert found == {"/x"}
     assert "it holds exfat 1234-ABCD, and the snapshot is of vfat 1234-ABCD" in said
+
+
+# -- what is named, and how --------------------------------------------------------------
+
+
+def test_what_is_gone_comes_back_without_more_options(program: Program, tmp_path: Path) -> None:
+    raw = ext4(tmp_path / "disk.raw")
+    program.run("snapshot", raw, "--hash", "--name", "s")
+    quiet("debugfs", "-w", "-R", "rm /d0/inner/deep", raw)
+    out = tmp_path / "out"
+    told = program.run("recover", "--deleted", "s", "-o", out)
+    assert told.stdout == f"verified     /d0/inner/deep -> {out}/d0/inner/deep\n"
+    assert (out / "d0" / "inner" / "deep").read_bytes() == b"y" * 2000
+
+
+def test_what_is_no_regular_file_is_said_to_be_none(program: Program, tmp_path: Path) -> None:
+    raw = ext4(tmp_path / "disk.raw")
+    quiet("debugfs", "-w", "-R", "symlink /link /d0", raw)
+    quiet("debugfs", "-w", "-R", "mknod fifo p", raw)
+    program.run("snapshot", raw, "--hash", "--name", "s")
+    for name, kind in (("link", "symlink"), ("fifo", "fifo")):
+        for more in ([], ["-r"], ["--json"]):
+            told = program.run("recover", f"s:/{name}", "-o", tmp_path / "out", *more, code=4)
+            assert f"/{name}: is a {kind}, and no regular file" in told.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_names_that_recover_could_not_take(program: Program, tmp_path: Path) -> None:
+    raw = ext4(tmp_path / "pci:00:1f.raw")
+    for name in ("a:/b", "a:b", "a/b", ":"):
+        told = program.run("snapshot", raw, "--name", name, code=2)
+        assert f"{name!r} cannot be a snapshot's name" in told.stderr
+    assert program.json("snapshot") == []
+    # The name that one has by itself can be taken, whatever its source is called.
+    called = program.json("snapshot", raw)["name"]
+    assert called.startswith("pci-00-1f-20")
+    assert program.json("recover", "--deleted", called) == []
+
+
+def test_how_many_snapshots_there_are_besides(program: Program, tmp_path: Path) -> None:
+    raw = ext4(tmp_path / "disk.raw")
+    for number in range(5):
+        program.run("snapshot", raw, "--name", f"s{number}")
+    told = program.run("recover", "--deleted", "none", code=3)
+    assert told.stderr == ("imgcat: none: no snapshot is called so; there are s0, s1, s2, s3, s4\n")
+    program.run("snapshot", raw, "--name", "s5")
+    program.run("snapshot", raw, "--name", "s6")
+    told = program.run("recover", "--deleted", "none", code=3)
+    assert "there are s2, s3, s4, s5, s6 and 2 more: `imgcat snapshot` lists all\n" in told.stderr

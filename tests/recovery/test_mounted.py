@@ -259,6 +259,8 @@ def test_what_is_mounted_on_top_is_left_out_and_said(tmp_path: Path) -> None:
             volume.close()
         assert set(root.names) == {b"lost+found", b"x"}
         assert [each.number for each in rest] == [1]
+        # What is hidden may be there.
+        assert (root.is_whole, rest[0].is_whole) == (False, True)
         assert told == ["/d: something else is mounted there, and hides what is below"]
         with loop_mounted(second, top), pytest.raises(RefusedError, match="mounted over it"):
             MountedVolume(mount)

@@ -82,12 +82,6 @@ def snapshots(catalog: Catalog) -> list[Snapshot]:
         return [_snapshot(row) for row in connection.execute(f"{_SNAPSHOTS} ORDER BY taken_at, 1")]
 
 
-def has_snapshot(catalog: Catalog, name: str) -> bool:
-    """Tell whether there is a snapshot of a name. One statement."""
-    with catalog.database.asking() as connection:
-        return _row_of(connection, name) is not None
-
-
 def find_snapshot(catalog: Catalog, name: str) -> Snapshot:
     """Return the snapshot of a name.
 

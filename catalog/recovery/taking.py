@@ -15,7 +15,7 @@ from ...filesystems.mounted import MountedVolume
 from ...filesystems.names import shown
 from ...filesystems.volume import Volume, found_in
 from ...formats.superblocks.file_system import Journal
-from ..database import models
+from ..database import models, reading
 from ..database.moment import utc_now
 from ..database.transaction import driver_connection
 from ..errors import ImageNotFoundError, NameTakenError
@@ -168,6 +168,9 @@ def take_snapshot(
         def more(connection: sa.Connection, generation_id: int) -> None:
             connection.execute(sa.insert(models.snapshots), row | {"generation_id": generation_id})
             driver = driver_connection(connection)
+            if reading.owner_of_name(driver, name) is not None:
+                # It was added while the files were looked at.
+                raise _taken_by_image(name)
             write_names(driver, generation_id, spool.directories())
             spool.write(driver, generation_id)
 
@@ -236,15 +239,18 @@ def _check_named(name: str) -> None:
 
 
 def _check_free(catalog: Catalog, name: str) -> None:
-    from .stored import has_snapshot
-
-    if has_snapshot(catalog, name):
-        raise _taken(name)
+    with catalog.database.asking() as connection:
+        if reading.is_name_of_snapshot(connection, name):
+            raise _taken(name)
     try:
         catalog.resolve(name)
     except ImageNotFoundError:
         return
-    raise NameTakenError(f"{name}: an image is called so: --name gives the snapshot another name")
+    raise _taken_by_image(name)
+
+
+def _taken_by_image(name: str) -> NameTakenError:
+    return NameTakenError(f"{name}: an image is called so: --name gives the snapshot another name")
 
 
 def _taken(name: str) -> NameTakenError:

@@ -32,6 +32,8 @@ class Image:
         reader: reads its guest bytes.
         check: returns what is wrong with it; takes what `verify` takes.
         on_close: called when it is closed, to close what belongs to it; twice is harmless.
+        files: device and inode of each file that it is read from, of what it is a difference to
+            too; none of an image directory.
     """
 
     def __init__(
@@ -40,9 +42,11 @@ class Image:
         reader: ImageReader,
         check: Callable[[Progress | None, int | None], list[Finding]],
         on_close: Callable[[], None] = lambda: None,
+        files: frozenset[tuple[int, int]] = frozenset(),
     ) -> None:
         self.info = info
         self.reader = reader
+        self.files = files
         self._check = check
         self._on_close = on_close
 
@@ -120,6 +124,7 @@ def image_of_files(
     index: StoredIndex,
     stored: StoredFiles,
     on_close: Callable[[], None] = lambda: None,
+    below: frozenset[tuple[int, int]] = frozenset(),
 ) -> Image:
     """Return an image that has files of its own.
 
@@ -129,6 +134,7 @@ def image_of_files(
         index: its index.
         stored: its files, which are closed with it.
         on_close: called when it is closed, to close what else belongs to it.
+        below: device and inode of the files of what it is a difference to.
     """
 
     def check(progress: Progress | None, jobs: int | None) -> list[Finding]:
@@ -141,7 +147,7 @@ def image_of_files(
         stored.close()
         on_close()
 
-    return Image(info, reader, check, close)
+    return Image(info, reader, check, close, stored.identities | below)
 
 
 class _GuestFile(io.RawIOBase):

@@ -67,7 +67,7 @@ def open_image(
     except BaseException:
         stored.close()
         raise
-    return image_of_files(scan.info, reader, scan.stored_index(), stored, reader.close)
+    return image_of_files(scan.info, reader, scan.stored_index(), stored, reader.close, chain.files)
 
 
 class SavedDirectory:

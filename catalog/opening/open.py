@@ -205,7 +205,7 @@ def _open_stored(
     index = _index_of(catalog, spec, shared)
     stored = open_files(catalog, holder, shared)
     try:
-        identities = frozenset((file.stat.st_dev, file.stat.st_ino) for file in stored.files)
+        identities = stored.identities
         if parent is not None:
             identities |= parent.files
         _check_same(spec, identities, how.only)
@@ -364,7 +364,9 @@ def open_by_name(catalog: Catalog, token: str | int) -> Image:
         damage=row.status_detail,
         warnings=record.warnings,
     )
-    return image_of_files(info, opened.reader, opened.index, opened.stored, opened.close)
+    return image_of_files(
+        info, opened.reader, opened.index, opened.stored, opened.close, opened.identities
+    )
 
 
 def _record_of(catalog: Catalog, spec: OpenSpec) -> ImageRecord:

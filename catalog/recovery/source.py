@@ -189,9 +189,7 @@ def _file(path: str, *, alone: bool) -> Iterator[Source]:
     with _opened(path) as image:
         kind = image.info.format
         if loop is None:
-            status = os.stat(path)
-            files = frozenset({(status.st_dev, status.st_ino)})
-            yield Source(name, kind, image.reader, files=files, has_unused=kind in _WHOLE)
+            yield Source(name, kind, image.reader, files=image.files, has_unused=kind in _WHOLE)
             return
     with _device(loop, alone=alone) as source:
         yield source._replace(name=name, kind=kind)

@@ -87,6 +87,11 @@ class StoredFiles:
         self._plain: tuple[ByteSource, ...] = ()
         self.source = joined(self.streams, volume_header_size)
 
+    @property
+    def identities(self) -> frozenset[tuple[int, int]]:
+        """Device and inode of each file, as they were when it was opened."""
+        return frozenset((file.stat.st_dev, file.stat.st_ino) for file in self.files)
+
     def use_plain(self, plain: Sequence[ByteSource]) -> None:
         """Let `source` be made of these, which decode the streams; of none, let it be as it is."""
         if not plain:

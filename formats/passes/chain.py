@@ -25,6 +25,9 @@ class Chain:
     Args:
         allowed: directories into which names of backing files may lead.
         by_id: tells where a VHD with a UUID lies; None if that is not known.
+
+    Attributes:
+        files: device and inode of each file of the parents that were opened.
     """
 
     def __init__(
@@ -34,6 +37,7 @@ class Chain:
     ) -> None:
         self.allowed = tuple(allowed)
         self._by_id = by_id
+        self.files: frozenset[tuple[int, int]] = frozenset()
 
     def parent_of(self, path: str, scan: Scan) -> FoundParent | None:
         """Return the file that an image is a difference to, None where it is whole.
@@ -75,6 +79,7 @@ class Chain:
     def _open(self, found: FoundParent, above: tuple[tuple[int, int], ...]) -> ImageReader:
         check_chain(found.path, above)
         stored = open_files(found.path, is_raw=found.is_raw, allowed=self.allowed)
+        self.files |= stored.identities
         try:
             scan = scan_files(stored, is_raw=found.is_raw)
             # Whoever closes it closes the files, for it reads from those alone.

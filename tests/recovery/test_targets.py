@@ -72,6 +72,23 @@ def test_neither_images_nor_the_catalog_are_replaced(program: Program, tmp_path:
     quiet("sqlite3", program.catalog, "PRAGMA integrity_check")
 
 
+def test_no_file_of_the_source_is_replaced(program: Program, tmp_path: Path) -> None:
+    """None of these is in the catalog."""
+    raw = ext4(tmp_path / "disk.raw", {"x": BYTES})
+    top = tmp_path / "top.qcow2"
+    quiet("qemu-img", "create", "-q", "-f", "qcow2", "-b", raw, "-F", "raw", top)
+    quiet("split", "-b", 8 * MIB, raw, tmp_path / "split.raw.")
+    parts = [tmp_path / "split.raw.aa", tmp_path / "split.raw.ab"]
+    for number, (source, files) in enumerate(((top, [top, raw]), (parts[0], parts))):
+        program.run("snapshot", source, "--hash", "--name", f"s{number}")
+        for out in files:
+            before = out.read_bytes()
+            told = program.run("recover", f"s{number}:/x", "-o", out, "--force", code=4)
+            assert f"{out}: lies on {source}, out of which files are got back" in told.stderr
+            assert out.read_bytes() == before
+        program.run("recover", f"s{number}:/x", "-o", tmp_path / f"out{number}")
+
+
 @pytest.mark.parametrize("force", [[], ["--force"]], ids=["", "force"])
 def test_what_is_no_file_is_refused_by_its_name(
     program: Program, tmp_path: Path, force: list[str]

@@ -7,7 +7,6 @@ import contextlib
 import os
 import sqlite3
 import sys
-import tempfile
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 
@@ -153,6 +152,7 @@ def db_export(
     Example:
       imgcat db export 'laptop/*' -o laptop.db
     """
+    from ..catalog.database.runtime import temporary_directory
     from ..catalog.database.schema import backup
     from ..catalog.store import Catalog
     from ..catalog.upkeep.transfer import transfer
@@ -161,7 +161,7 @@ def db_export(
 
     with (
         open_catalog() as catalog,
-        tempfile.TemporaryDirectory(prefix="imgcat-") as directory,
+        temporary_directory() as directory,
         Catalog.open(os.path.join(directory, "catalog.db"), create=True) as small,
         ending_on_signals(),
     ):
@@ -241,6 +241,7 @@ def _opened_other(catalog: Catalog, path: str) -> Iterator[Catalog]:
         CatalogError: it is none, is this one, or not whole.
     """
     from ..catalog.database.check import check
+    from ..catalog.database.runtime import temporary_directory
     from ..catalog.store import Catalog
 
     if os.path.exists(path) and os.path.samefile(path, catalog.path):
@@ -249,7 +250,7 @@ def _opened_other(catalog: Catalog, path: str) -> Iterator[Catalog]:
         try:
             other = stack.enter_context(Catalog.open(path, write=False))
         except SchemaOutdatedError:
-            directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="imgcat-"))
+            directory = stack.enter_context(temporary_directory())
             copy = os.path.join(directory, "catalog.db")
             with contextlib.closing(
                 sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from typing import TYPE_CHECKING
 
 from .images import all_warnings
@@ -82,7 +81,9 @@ def temporary_catalog(paths: Sequence[str]) -> Iterator[Catalog]:
     Raises:
         As `catalog_for`.
     """
-    with tempfile.TemporaryDirectory(prefix="imgcat-") as directory:
+    from ..catalog.database.runtime import temporary_directory
+
+    with temporary_directory() as directory:
         before = settings.db
         settings.db = os.path.join(directory, "catalog.db")
         settings.is_temporary, settings.lasting_db = True, before

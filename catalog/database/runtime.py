@@ -63,6 +63,18 @@ def new_directory(parent: str, prefix: str) -> str:
 
 
 @contextlib.contextmanager
+def temporary_directory() -> Iterator[str]:
+    """Give a directory that goes with the block; what killed programs have left goes before.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    directory = new_directory(tempfile.gettempdir(), "imgcat-once-")
+    with held(directory):
+        yield directory
+
+
+@contextlib.contextmanager
 def held(directory: str) -> Iterator[None]:
     """Hold a directory for the time of the block; then it is removed, with what is in it.
 

@@ -114,6 +114,32 @@ def test_files_are_mounted_without_a_catalog(
     assert not [each for each in os.listdir(kept) if each.startswith("mount-of-files-")]
 
 
+def test_what_a_killed_command_left_goes_with_the_next(
+    program: Program, shelf: Path, tmp_path: Path
+) -> None:
+    def started() -> tuple[subprocess.Popen[bytes], Path]:
+        before = set((tmp_path / "tmp").iterdir())
+        process = program.start("export", shelf / "part.raw", "-", stdout=subprocess.PIPE)
+        wait_until(lambda: set((tmp_path / "tmp").iterdir()) - before, "it has a catalog", 30)
+        (place,) = set((tmp_path / "tmp").iterdir()) - before
+        # It waits for who reads the rest.
+        assert process.stdout is not None
+        assert process.stdout.read(1)
+        return process, place
+
+    killed, left = started()
+    killed.kill()
+    killed.communicate()
+    living, used = started()
+    for place in (left, used):
+        os.utime(place, (1, 1))
+    program.run("info", shelf / "part.raw")
+    assert list((tmp_path / "tmp").iterdir()) == [used]
+    living.communicate()
+    assert living.returncode == 0
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
 @pytest.mark.fuse
 def test_what_a_killed_mount_of_files_left_goes_with_the_next(
     program: Program, shelf: Path, tmp_path: Path

@@ -212,10 +212,10 @@ def _terabyte(shop: Workshop) -> Iterator[Row]:
     (content / "home").mkdir()
     for number in range(100):
         (content / "home" / f"file {number}").touch()
-    raw = _volume(shop, "terabyte", 1 << 40, "-d", str(content))
-    catalog = shop.directory / "terabyte.db"
+    raw = _volume(shop, "sparse", 1 << 40, "-d", str(content))
+    catalog = shop.directory / "sparse.db"
     shop.run(*shop.imgcat(catalog, "add", raw))
-    command = shop.imgcat(catalog, "files", "terabyte:/home")
+    command = shop.imgcat(catalog, "files", "sparse:/home")
     taken = interleaved(5, {"files": lambda: timed(lambda: shop.run(*command))})["files"]
     raw.unlink()
     yield limited(

@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     Progress = Callable[[int], None]
 
 _MAPPED_AT_ONCE = 1 << 14
-_TOLD_EVERY = 256
+
+TOLD_EVERY = 256
+"""Files after which it is told how many are done."""
+
 _HASHED_AT_ONCE = 1 << 28
 """Bytes of files that are read in the order of the disk: so many that a head seldom goes back."""
 
@@ -73,7 +76,7 @@ def gather(
         found = _Batch(hasher)
         for file in volume.map(inodes, tell):
             _lay_aside(file, spool, found)
-            if not spool.files % _TOLD_EVERY:
+            if not spool.files % TOLD_EVERY:
                 progress(spool.files)
         found.flush()
         behind = inodes[-1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from array import array
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from ...filesystems.of_one_file import OF_ONE_FILE
 from ...filesystems.volume import Volume, found_in
 from ...filesystems.walking import time_or_none
 from ..database.aside import database_aside, naming_room
-from .gathering import regular
+from .gathering import TOLD_EVERY, regular
 
 if TYPE_CHECKING:
     import os
@@ -31,9 +32,6 @@ _NAMES = """
     CREATE TABLE directories (number INTEGER PRIMARY KEY, parent INTEGER, name BLOB);
     CREATE TABLE not_whole (number INTEGER PRIMARY KEY);
 """
-
-
-_MAPPED_AT_ONCE = 1 << 14
 
 
 class Now(NamedTuple):
@@ -281,12 +279,11 @@ def _look_at_volume(
             telling.files(files)
         if wanted is None or not inodes:
             return
-        every = np.unique(np.concatenate(inodes))
-        for start in range(0, len(every), _MAPPED_AT_ONCE):
-            some = [int(each) for each in every[start : start + _MAPPED_AT_ONCE]]
-            for file in volume.map(some, telling.tell):
-                wanted.give(file.inode, file.runs or ())
-            telling.files(start)
+        every = array("Q", np.unique(np.concatenate(inodes)).tobytes())
+        for number, file in enumerate(volume.map(every, telling.tell), 1):
+            wanted.give(file.inode, file.runs or ())
+            if not number % TOLD_EVERY:
+                telling.files(number)
     finally:
         volume.close()
 

@@ -98,7 +98,8 @@ class OpenReaders:
         self._opening: weakref.WeakValueDictionary[int, trio.CapacityLimiter] = (
             weakref.WeakValueDictionary()
         )
-        self._close = Closer().close
+        self._closer = Closer()
+        self._close = self._closer.close
         self._by_handle: collections.OrderedDict[int, OpenReader] = collections.OrderedDict()
         # Of this process: a reader may take the place of another.
         self._handles: collections.Counter[int] = collections.Counter()
@@ -175,10 +176,11 @@ class OpenReaders:
             self._close(known.reader)
 
     def close(self) -> None:
-        """Close everything, when the mount has ended."""
+        """Close everything, when the mount has ended; also what is about to be closed. It waits."""
         for known in self._by_handle.values():
             known.reader.close()
         self._by_handle.clear()
+        self._closer.finish()
 
     async def _open(self, handle: int, entry: Entry) -> OpenReader:
         reader = await self._in_thread(self._limiter(handle), self._opener, entry)
@@ -219,7 +221,7 @@ class Closer:
     """
 
     def __init__(self) -> None:
-        self._readers: queue.SimpleQueue[Reader] = queue.SimpleQueue()
+        self._readers: queue.SimpleQueue[Reader | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
     def close(self, reader: Reader) -> None:
@@ -229,15 +231,23 @@ class Closer:
             self._thread = threading.Thread(target=self._run, name="closer", daemon=True)
             self._thread.start()
 
+    def finish(self) -> None:
+        """Wait until all that it was given are closed."""
+        if self._thread is not None and self._thread.is_alive():
+            self._readers.put(None)
+            self._thread.join()
+
     def _run(self) -> None:
         while True:
             reader = self._readers.get()
             # Of many that are closed one after the other, not each wakes this thread.
             time.sleep(_TOGETHER_SECONDS)
-            self._close(reader)
             with contextlib.suppress(queue.Empty):
-                while True:
-                    self._close(self._readers.get_nowait())
+                while reader is not None:
+                    self._close(reader)
+                    reader = self._readers.get_nowait()
+                # Nothing comes after what `finish` puts in.
+                return
 
     def _close(self, reader: Reader) -> None:
         try:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import signal
 import stat
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,8 +16,6 @@ from support.program import wait_until
 from support.volumes import MIB, quiet
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from support.program import Program
 
 
@@ -133,19 +131,24 @@ def test_what_a_killed_copy_has_left_is_removed_by_the_next(
     quiet("mke2fs", "-q", "-F", "-t", "ext4", "-d", large, source)
     into = tmp_path / "into"
     into.mkdir()
-    # Where there is no /proc to name it by, a file has a name from the beginning.
+    # Where there is no /proc to name it by, a file has a name from the beginning. It stops itself
+    # before it gives it the name that is wanted.
     hidden = """
-import os, sys
-there = os.path.isdir
+import os, signal, sys
+there, rename = os.path.isdir, os.rename
+def stopping(*names, **where):
+    os.kill(os.getpid(), signal.SIGSTOP)
+    rename(*names, **where)
 os.path.isdir = lambda path: path != "/proc/self/fd" and there(path)
+os.rename = stopping
 from imgcat.cli.main import run
 sys.exit(run())
 """
     process = program.start(
         "cp", f"{source}:/file", into, program=["-c", hidden], stdin=subprocess.DEVNULL
     )
-    wait_until(lambda: os.listdir(into) != [], "it has begun", 30)
-    process.send_signal(signal.SIGSTOP)
+    status = f"/proc/{process.pid}/status"
+    wait_until(lambda: "\nState:\tT" in Path(status).read_text(), "it has stopped", 30)
     (half,) = os.listdir(into)
     assert half.startswith(".imgcat-")
     program.run("cp", f"{raw}:/shelf/mine", into)

@@ -95,13 +95,16 @@ def rows_of(driver: Driver) -> Rows:
     """Return what gives what a directory has in short: a driver may have a quicker way to it."""
 
     def rows(inode: int, tell: Tell) -> Iterator[Row]:
-        return (
-            (each.name, each.inode, each.size, moment(each.times.modified), each.mode, each.flags)
-            for each in driver.entries(inode, tell)
-        )
+        return map(row_of, driver.entries(inode, tell))
 
     own: Rows | None = getattr(driver, "rows", None)
     return own or rows
+
+
+def row_of(entry: Entry) -> Row:
+    """Return what a row has of an entry."""
+    written = moment(entry.times.modified)
+    return entry.name, entry.inode, entry.size, written, entry.mode, entry.flags
 
 
 class WithoutExtras:

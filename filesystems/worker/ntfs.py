@@ -15,12 +15,12 @@ import pytsk3
 
 from ..errors import DamagedError, RefusedError
 from . import ntfs_records as records
-from .driver import Content, Run, check_all_was_read, join
+from .driver import Content, Run, check_all_was_read, join, row_of
 from .ntfs_index import Index
 from .ntfs_reparse import LINKS, check_tag, target_of
 from .ntfs_runs import Clusters, runs_of
 from .ntfs_volume import ERRORS, TskVolume, damaged
-from .wire import COMPRESSED, ENCRYPTED, REPARSE, ZEROS, Entry, Times
+from .wire import COMPRESSED, ENCRYPTED, REPARSE, ZEROS, Entry, Times, moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -28,22 +28,20 @@ if TYPE_CHECKING:
     from .driver import Tell
     from .ntfs_index import Name
     from .source import Source
+    from .wire import Row
 
 _FIRST_USER_FILE = 16
 _UNIT = 16
 """Clusters that are compressed together."""
 
-_STANDARD_SIZE = 36
-
-_MODES = {
-    pytsk3.TSK_FS_META_TYPE_REG: stat.S_IFREG | 0o644,
-    pytsk3.TSK_FS_META_TYPE_DIR: stat.S_IFDIR | 0o755,
-}
+_REGULAR, _DIRECTORY = stat.S_IFREG | 0o644, stat.S_IFDIR | 0o755
 """What stands for a mode where a file system has none."""
 
+_MODES = {pytsk3.TSK_FS_META_TYPE_REG: _REGULAR, pytsk3.TSK_FS_META_TYPE_DIR: _DIRECTORY}
+
 _IS_COMPRESSED, _IS_ENCRYPTED = 0x1, 0x4000
-_IS_SYSTEM = 0x4
-_OF_NAMES = "$I30"
+_INDEX = records.OF_NAMES.decode("utf-16-le").encode()
+"""As the library has it."""
 
 _INTERIX_LINK = b"IntxLNK\1"
 _LONGEST_INTERIX = 8 + 2 * 4096
@@ -99,16 +97,19 @@ class Ntfs:
     # -- inodes --------------------------------------------------------------
 
     def _open(self, inode: int) -> Any:  # noqa: ANN401 - the library has no types
-        if not 0 <= inode <= self._last:
-            raise FileNotFoundError(f"there is no file {inode}")
-        try:
-            file = self._fs.open_meta(inode=inode)
-        except ERRORS as error:
-            raise damaged(f"ntfs.file {inode}", error) from None
+        file = self._by_library(inode)
         if self._volume.missing and inode:
             # The library may have zeros in place of its record.
             self._records.attributes(inode)
         return file
+
+    def _by_library(self, inode: int) -> Any:  # noqa: ANN401
+        if not 0 <= inode <= self._last:
+            raise FileNotFoundError(f"there is no file {inode}")
+        try:
+            return self._fs.open_meta(inode=inode)
+        except ERRORS as error:
+            raise damaged(f"ntfs.file {inode}", error) from None
 
     def _check_number(self, inode: int) -> None:
         if inode < _FIRST_USER_FILE and inode != self.root:
@@ -128,11 +129,11 @@ class Ntfs:
         """Return a file as its records tell of it."""
         found = self._records.attributes(inode)
         standard = next((each.value for each in found if each.kind == records.STANDARD), None)
-        if standard is None or len(standard) < _STANDARD_SIZE:
+        if standard is None or len(standard) < records.STANDARD_SIZE:
             raise DamagedError(f"ntfs.file {inode}", 0, "its record does not tell what it is")
-        index = (records.INDEX_ROOT, _OF_NAMES.encode("utf-16-le"))
+        index = (records.INDEX_ROOT, records.OF_NAMES)
         is_directory = any((each.kind, each.name) == index for each in found)
-        mode = stat.S_IFDIR | 0o755 if is_directory else stat.S_IFREG | 0o644
+        mode = _DIRECTORY if is_directory else _REGULAR
         return self._with_record(Entry(b"", inode, 0, mode))
 
     def _entry(self, name: bytes, file: Any) -> Entry:  # noqa: ANN401
@@ -159,7 +160,7 @@ class Ntfs:
             if (
                 each.kind == records.STANDARD
                 and each.value is not None
-                and len(each.value) >= _STANDARD_SIZE
+                and len(each.value) >= records.STANDARD_SIZE
             ):
                 # The library keeps 32 bits of seconds since 1970.
                 created, modified, changed, accessed, attributes = struct.unpack_from(
@@ -167,8 +168,7 @@ class Ntfs:
                 )
                 times = Times(*map(_moment, (modified, accessed, changed, created)))
             elif each.kind == records.DATA and not each.name:
-                flags |= COMPRESSED if each.flags & _IS_COMPRESSED else 0
-                flags |= ENCRYPTED if each.flags & _IS_ENCRYPTED else 0
+                flags |= _flags(each.flags)
                 if not each.first and stat.S_ISREG(entry.mode):
                     # The library tells of none where a run of it cannot be.
                     entry = entry._replace(size=_size(entry.inode, each))
@@ -181,7 +181,7 @@ class Ntfs:
             )
         elif tag is not None:
             entry = entry._replace(flags=flags | REPARSE)
-        elif attributes & _IS_SYSTEM and stat.S_ISREG(entry.mode):
+        elif attributes & records.IS_SYSTEM and stat.S_ISREG(entry.mode):
             return self._interix(entry)
         return entry
 
@@ -221,12 +221,36 @@ class Ntfs:
         for why in self._problems if inode == self.root else ():
             tell(why)
         for each in self._names(inode, tell):
-            try:
-                yield self._named(each)
-            except (
-                DamagedError, RefusedError, FileNotFoundError, struct.error, UnicodeError,
-            ) as error:  # fmt: skip
-                tell(f"{each.name!r}: {error}")
+            entry = self._named_or_told(each, tell)
+            if entry is not None:
+                yield entry
+
+    def rows(self, inode: int, tell: Tell) -> Iterator[Row]:
+        """Yield what a directory has, in short: by records alone, where they are plain."""
+        for why in self._problems if inode == self.root else ():
+            tell(why)
+        for each in self._names(inode, tell):
+            number = each.number
+            # Behind the last the library has what it makes up itself.
+            is_plain = not self._volume.missing and number < self._last
+            short = self._records.in_short(number, each.sequence) if is_plain else None
+            if short is not None:
+                mode = _DIRECTORY if short.is_directory else _REGULAR
+                written = moment(_moment(short.modified))
+                yield each.name, number, short.size, written, mode, _flags(short.flags)
+                continue
+            entry = self._named_or_told(each, tell)
+            if entry is not None:
+                yield row_of(entry)
+
+    def _named_or_told(self, name: Name, tell: Tell) -> Entry | None:
+        try:
+            return self._named(name)
+        except (
+            DamagedError, RefusedError, FileNotFoundError, struct.error, UnicodeError,
+        ) as error:  # fmt: skip
+            tell(f"{name.name!r}: {error}")
+            return None
 
     def find(self, inode: int, name: bytes) -> Entry | None:
         """Return what a name in a directory leads to."""
@@ -259,7 +283,7 @@ class Ntfs:
             (
                 each.value
                 for each in self._records.attributes(inode)
-                if each.kind == records.INDEX_ROOT and each.name == _OF_NAMES.encode("utf-16-le")
+                if each.kind == records.INDEX_ROOT and each.name == records.OF_NAMES
             ),
             None,
         )
@@ -268,7 +292,7 @@ class Ntfs:
 
         def read(offset: int, length: int) -> bytes:
             try:
-                blocks = self._attribute(above, records.INDEX_BLOCKS, _OF_NAMES.encode())
+                blocks = self._attribute(above, records.INDEX_BLOCKS, _INDEX)
             except FileNotFoundError:
                 raise DamagedError(what, 0, "the blocks of its index are not there") from None
             data = self._bytes(above, blocks, offset, length)
@@ -348,7 +372,8 @@ class Ntfs:
 
     def _whole(self, inode: int, kind: int) -> bytes:
         """Return the first attribute of a kind of a file, whole."""
-        file = self._open(inode)
+        # Not checked by its records: they are what asks for this.
+        file = self._by_library(inode)
         attribute = next((each for each in file if int(each.info.type) == kind), None)
         if attribute is None or int(attribute.info.size) > 1 << 20:
             raise DamagedError(f"ntfs.file {inode}", 0, f"its attribute 0x{kind:x} is not there")
@@ -400,6 +425,12 @@ class Ntfs:
 def _moment(ticks: int) -> int | None:
     """Return nanoseconds since 1970 of 100 ns since 1601; None where there is no time."""
     return (ticks - _TICKS_TO_1970) * 100 if ticks else None
+
+
+def _flags(flags: int) -> int:
+    """Return what an entry has of the flags of an attribute."""
+    is_compressed, is_encrypted = flags & _IS_COMPRESSED, flags & _IS_ENCRYPTED
+    return (COMPRESSED if is_compressed else 0) | (ENCRYPTED if is_encrypted else 0)
 
 
 def _size(inode: int, first: records.Attribute) -> int:

@@ -17,12 +17,25 @@ if TYPE_CHECKING:
 
 STANDARD, LIST, FILE_NAME, DATA, REPARSE = 0x10, 0x20, 0x30, 0x80, 0xC0
 INDEX_ROOT, INDEX_BLOCKS = 0x90, 0xA0
+OF_NAMES = "$I30".encode("utf-16-le")
+"""What the index of names of a directory is called."""
+
+STANDARD_SIZE = 36
+IS_SYSTEM = 0x4
+"""Of the attributes that ``STANDARD`` has."""
+
 _END = 0xFFFFFFFF
 _SECTOR = 512
 _IN_USE = 1
 _RECORD_MASK = (1 << 48) - 1
+_IS_DIRECTORY = 2
 _DOS_NAME = 2
 _NAME_AT = 66
+
+_HEAD = struct.Struct("<IIBBHH")
+_HERE = struct.Struct("<IH")
+_SIZE = struct.Struct("<Q")
+_STANDARD = struct.Struct("<8xq16xI")
 
 
 class Attribute(NamedTuple):
@@ -51,6 +64,22 @@ class Attribute(NamedTuple):
     behind: int
     size: int
     pairs: bytes
+
+
+class Short(NamedTuple):
+    """What is told in short of a file that one record tells all of.
+
+    Attributes:
+        is_directory: whether it is one; else it is a regular file.
+        size: its bytes, 0 of a directory.
+        modified: 100 ns since 1601, 0 where there is no time.
+        flags: as those of `Attribute`, of its bytes.
+    """
+
+    is_directory: bool
+    size: int
+    modified: int
+    flags: int
 
 
 class Records:
@@ -87,21 +116,38 @@ class Records:
             here += self._of_record(other, number)
         return here
 
+    def in_short(self, number: int, sequence: int) -> Short | None:
+        """Return what is told in short of a file, if it is one of those that nothing is wrong with.
+
+        Args:
+            number: of its record.
+            sequence: how often that had been used before; 0 for any number.
+
+        Returns:
+            None also for what more than this record would tell of, and for all that is more than a
+            directory or a regular file: see `attributes`.
+        """
+        try:
+            return _short(number, self._fixed(number), sequence)
+        except DamagedError:
+            return None
+
     def _of_record(self, number: int, base: int = 0) -> Iterator[Attribute]:
         """Yield the attributes in a record, which is one of the file `base`; 0 for its own."""
         record = self._fixed(number)
         (reference,) = struct.unpack_from("<Q", record, 32)
         if reference & _RECORD_MASK != base:
             raise _damaged(number, f"it belongs to file {reference & _RECORD_MASK}, not to {base}")
-        (position,) = struct.unpack_from("<H", record, 20)
-        while position + 16 <= len(record):
-            kind, length = struct.unpack_from("<II", record, position)
-            if kind == _END:
-                return
-            if length < 24 or length & 7 or position + length > len(record):  # noqa: PLR2004
-                raise _damaged(number, "an attribute of it is longer than it")
-            yield _attribute(number, record[position : position + length])
-            position += length
+        for kind, name, flags, size, at, start, stop in _told_of(number, record):
+            (own,) = struct.unpack_from("<H", record, start + 14)
+            if at:
+                value = record[at : at + size]
+                yield Attribute(kind, name, flags, own, value, size, 0, 0, size, b"")
+                continue
+            first, last, pairs_at = struct.unpack_from("<QqH", record, start + 16)
+            (written,) = struct.unpack_from("<Q", record, start + 56)
+            pairs = record[start + pairs_at : stop]
+            yield Attribute(kind, name, flags, own, None, written, first, last + 1, size, pairs)
 
     def _fixed(self, number: int) -> bytes:
         """Return a record with the ends of its sectors put back."""
@@ -134,22 +180,64 @@ def with_sector_ends(stored: bytes, magic: bytes, what: str) -> bytes:
     return bytes(data)
 
 
-def _attribute(record: int, data: bytes) -> Attribute:
-    kind, _length, is_elsewhere, name_length, name_at, flags, number = struct.unpack_from(
-        "<IIBBHHH", data
-    )
-    name = data[name_at : name_at + 2 * name_length]
-    if is_elsewhere:
-        if len(data) < 64:  # noqa: PLR2004
-            raise _damaged(record, "an attribute of it is cut off")
-        first, last, at = struct.unpack_from("<QqH", data, 16)
-        size, written = struct.unpack_from("<QQ", data, 48)
-        return Attribute(kind, name, flags, number, None, written, first, last + 1, size, data[at:])
-    length, at = struct.unpack_from("<IH", data, 16)
-    value = data[at : at + length]
-    if len(value) != length:
-        raise _damaged(record, "the value of an attribute is cut off")
-    return Attribute(kind, name, flags, number, value, length, 0, 0, length, b"")
+def _short(number: int, record: bytes, sequence: int) -> Short | None:
+    """Return what `Records.in_short` does, of a record; it may also raise."""
+    used, is_used_for, base = struct.unpack_from("<H4xH8xQ", record, 16)
+    if base & _RECORD_MASK or (sequence and used != sequence):
+        raise _damaged(number, "it is another file's")
+    data, standard, has_names = None, None, False
+    for kind, name, flags, size, at, start, _stop in _told_of(number, record):
+        if kind == DATA and not name:
+            is_first = bool(at) or not any(record[start + 16 : start + 24])
+            if data is not None or not is_first or size >= 1 << 63:
+                return None
+            data = size, flags
+        elif kind == STANDARD:
+            if standard is not None or not at or size < STANDARD_SIZE:
+                return None
+            standard = _STANDARD.unpack_from(record, at)
+        elif kind in {LIST, REPARSE}:
+            return None
+        has_names = has_names or (kind == INDEX_ROOT and name == OF_NAMES)
+    if standard is None or has_names is not bool(is_used_for & _IS_DIRECTORY):
+        return None
+    modified, attributes = standard
+    if not has_names and (data is None or attributes & IS_SYSTEM):
+        return None
+    size, flags = data or (0, 0)
+    return Short(has_names, 0 if has_names else size, modified, flags)
+
+
+def _told_of(number: int, record: bytes) -> Iterator[tuple[int, bytes, int, int, int, int, int]]:
+    """Yield the attributes in a record.
+
+    Yields:
+        Kind, name and flags; how many bytes it has, and where in the record they are, 0 for
+        elsewhere; where in the record the attribute itself is, ``[start, stop)``.
+
+    Raises:
+        DamagedError: one is not whole.
+    """
+    (start,) = struct.unpack_from("<H", record, 20)
+    while start + 16 <= len(record):
+        kind, length, is_elsewhere, name_length, name_at, flags = _HEAD.unpack_from(record, start)
+        if kind == _END:
+            return
+        stop = start + length
+        if length < 24 or length & 7 or stop > len(record):  # noqa: PLR2004
+            raise _damaged(number, "an attribute of it is longer than it")
+        name = record[start + name_at : stop][: 2 * name_length] if name_length else b""
+        if is_elsewhere:
+            if length < 64:  # noqa: PLR2004
+                raise _damaged(number, "an attribute of it is cut off")
+            (size,) = _SIZE.unpack_from(record, start + 48)
+            yield kind, name, flags, size, 0, start, stop
+        else:
+            size, at = _HERE.unpack_from(record, start + 16)
+            if size and at + size > length:
+                raise _damaged(number, "the value of an attribute is cut off")
+            yield kind, name, flags, size, start + at, start, stop
+        start = stop
 
 
 def _listed(data: bytes) -> Iterator[int]:

@@ -41,6 +41,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[bytes, An
         os.setxattr(packed, "system.ntfs_attrib", (0x800).to_bytes(4, "little"))
         (packed / "text").write_bytes(b"what is written again and again " * 20_000)
         (mount / "noise").write_bytes(chosen.randbytes(300_000))
+        # In so many parts that the list of its records has no room in the first of them.
+        with (mount / "parts").open("wb") as opened, (mount / "between").open("wb") as between:
+            for number in range(200):
+                opened.seek(number * 3 * 65536)
+                opened.write(b"part %d" % number)
+                between.write(chosen.randbytes(5000))
     with ntfs_3g(raw, place / "mount", "ro") as mount:
         expected = of_mount(mount, attributes=False)
     return raw, expected

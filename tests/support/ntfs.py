@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import struct
 from typing import TYPE_CHECKING
 
+from support.trees import ODD_NAMES
 from support.unmounting import unmount
 from support.volumes import MIB, quiet
 
@@ -32,6 +34,67 @@ def make(raw: Path, *options: str, size: int = 96 * MIB) -> None:
     raw.touch()
     os.truncate(raw, size)
     quiet("mkfs.ntfs", "-q", "-F", "-f", *options, raw)
+
+
+def grow(top: Path, seed: int) -> None:
+    """Make files of every kind in a mounted NTFS."""
+    generator = random.Random(seed)
+    packed = top / "packed"
+    packed.mkdir()
+    os.setxattr(packed, "system.ntfs_attrib", struct.pack("<I", 0x800))
+    text = b"".join(b"line %d of a text\n" % number for number in range(30_000))
+    (packed / "text").write_bytes(text)
+    (packed / "noise").write_bytes(generator.randbytes(200_000))
+    (packed / "both").write_bytes(
+        text[:70_000] + generator.randbytes(70_000) + bytes(90_000) + text
+    )
+    (packed / "small").write_bytes(b"resident, though its directory is packed")
+    for number in range(40):
+        (top / f"file{number}").write_bytes(generator.randbytes(generator.randrange(3000)))
+    (top / "large").write_bytes(generator.randbytes(3_000_000))
+    with (top / "sparse").open("wb") as opened:
+        for place in (0, 1_000_000, 20_000_000):
+            opened.seek(place)
+            opened.write(generator.randbytes(10_000))
+        opened.truncate(30_000_001)
+    with (top / "fragmented").open("wb") as opened, (top / "between").open("wb") as between:
+        for number in range(200):
+            opened.seek(number * 3 * 65536)
+            opened.write(generator.randbytes(100))
+            between.write(generator.randbytes(5000))
+    # Longer than what was ever written of it.
+    with (top / "reserved").open("w+b") as opened:
+        opened.write(generator.randbytes(20_000))
+        os.posix_fallocate(opened.fileno(), 0, 500_000)
+    with (top / "grown").open("wb") as opened:
+        opened.write(generator.randbytes(5000))
+        opened.truncate(400_000)
+    for name in ODD_NAMES:
+        path = os.path.join(os.fsencode(top), name)
+        # Not all of them are names on NTFS.
+        with contextlib.suppress(OSError), open(path, "wb") as opened:
+            opened.write(name)
+    deep = top
+    for number in range(14):
+        deep /= f"a directory with a rather long name {number}"
+        deep.mkdir()
+    (deep / "deep").write_text("deep")
+    many = top / "many"
+    many.mkdir()
+    for number in range(1500):
+        (many / f"one of many {number} {generator.randrange(10**6)}").write_text(str(number))
+    for path in sorted(many.iterdir())[::3]:
+        path.unlink()
+    os.link(top / "large", many / "the same as large")
+    os.symlink("large", top / "link")
+    os.symlink("../many/ümläut", deep / "link")
+    os.mkfifo(top / "fifo")
+    os.mknod(top / "chr", 0o020600, os.makedev(5, 1))
+    os.mknod(top / "blk", 0o060600, os.makedev(8, 1))
+    os.setxattr(top / "large", "user.stream", b"a stream beside")
+    os.setxattr(top / "file1", "user.big", generator.randbytes(60_000))
+    os.utime(top / "file2", ns=(0, 123_456_789_012_345_600))
+    os.utime(top / "file3", ns=(0, 4_000_000_000_000_000_000))
 
 
 NO_CLIENT = 0xFFFF

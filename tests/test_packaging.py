@@ -21,6 +21,7 @@ def packaged_files() -> set[str]:
         for folder in folders
         for path in (ROOT / folder).rglob("*.py")
     }
+    found |= {f"imgcat/migrations/{path.name}" for path in (ROOT / "migrations").glob("*.sql")}
     return found | {
         "imgcat/__init__.py", "imgcat/__main__.py", "imgcat/py.typed",
         "imgcat/migrations/script.py.mako",

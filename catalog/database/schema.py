@@ -43,6 +43,9 @@ completions: dict[str, Callable[[sa.Connection], None]] = {}
 
 MIGRATIONS = Path(__file__).resolve().parent.parent.parent / "migrations"
 
+END = ";\n\n"
+"""What ends each statement of a recorded schema; a trigger has semicolons inside."""
+
 
 def revision_of(connection: sqlite3.Connection, path: str) -> str | None:
     """Return the revision of a catalog, None for an empty database.
@@ -77,8 +80,8 @@ def ensure_current(
 ) -> str | None:
     """Make sure that the database has the newest schema; it writes where it does not.
 
-    An empty database gets the schema. An older one is first copied beside itself, then upgraded
-    in one transaction.
+    An empty database gets the schema as it is recorded, or by all revisions where it is not. An
+    older one is first copied beside itself, then upgraded in one transaction.
 
     Args:
         database: the catalog's database.
@@ -119,7 +122,11 @@ def ensure_current(
         if current == head:
             return None
         copy = None if current is None else _copy_before(database, current)
-        _upgrade(connection, migrations)
+        recorded = migrations / f"schema-{head}.sql"
+        if current is None and recorded.is_file():
+            _make(driver_connection(connection), recorded)
+        else:
+            _upgrade(connection, migrations)
         for revision, complete in completions.items():
             if current is not None and current < revision:
                 complete(connection)
@@ -128,6 +135,12 @@ def ensure_current(
     if copy is None:
         return None
     return f"catalog upgraded from schema {current} to {head}; the old one is kept as {copy}"
+
+
+def _make(connection: sqlite3.Connection, recorded: Path) -> None:
+    """Make all at once what the revisions would make one after the other."""
+    for statement in recorded.read_text(encoding="utf-8").split(END):
+        connection.execute(statement)
 
 
 def _upgrade(connection: sa.Connection, migrations: Path) -> None:

@@ -7,6 +7,8 @@ import hashlib
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import alembic.autogenerate
@@ -30,9 +32,10 @@ from imgcat.catalog.store import Catalog
 from imgcat.formats.errors import UnreadablePartError
 from imgcat.formats.reader import read_bytes
 from support import ntfsclone_writer, partclone_writer, partimage_writer, samples
+from support.old_catalogs import dump, populate, recorded
 from support.old_shelf import write_shelf
 
-HERE = Path(__file__).parent
+ROOT = Path(__file__).parent.parent.parent
 
 HEAD = schema.REVISIONS[-1]
 NEXT = f"{int(HEAD) + 1:04}"
@@ -60,20 +63,6 @@ def database(tmp_path: Path) -> Database:
     return Database(path, write=True)
 
 
-def dump(path: str) -> str:
-    """Return the schema as SQLite tells it, in order of name."""
-    connection = sqlite3.connect(path)
-    try:
-        rows = connection.execute(
-            # The index of trigrams makes tables of its own beside it.
-            "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%'"
-            " AND name NOT GLOB 'file_name_trigrams_*' ORDER BY name"
-        )
-        return "\n\n".join(f"{row[0].strip()};" for row in rows) + "\n"
-    finally:
-        connection.close()
-
-
 def next_revision(tmp_path: Path, extra: str = "") -> Path:
     """Return a script directory with one revision more than today's."""
     migrations = tmp_path / "migrations"
@@ -84,8 +73,42 @@ def next_revision(tmp_path: Path, extra: str = "") -> Path:
     return migrations
 
 
-def test_the_schema_of_each_revision_is_the_recorded_one(database: Database) -> None:
-    assert dump(database.path) == (HERE / f"schema-{HEAD}.sql").read_text()
+def test_a_new_catalog_is_what_the_revisions_make_of_an_empty_database(tmp_path: Path) -> None:
+    """It is made all at once, of what the last of them has left behind: rows and all."""
+    migrations = tmp_path / "migrations"
+    shutil.copytree(schema.MIGRATIONS, migrations, ignore=shutil.ignore_patterns("schema-*.sql"))
+    made = []
+    for name, directory in (("revisions", migrations), ("recorded", schema.MIGRATIONS)):
+        database = Database(str(tmp_path / name), write=True, create=True)
+        assert schema.ensure_current(database, migrations=directory) is None
+        with database.raw() as connection:
+            connection.execute("UPDATE identity SET key = abs(key) > 1")
+            found = connection.execute("SELECT name, type, sql FROM sqlite_schema").fetchall()
+            rows = {
+                table: connection.execute(f"SELECT * FROM {table}").fetchall()
+                for table, kind, sql in found
+                if kind == "table" and not sql.startswith("CREATE VIRTUAL")
+            }
+            made.append((sorted((*each, (sql or "").strip()) for *each, sql in found), rows))
+        assert dump(database.path) == recorded(HEAD)
+        assert check(database) == []
+        database.close()
+    assert made[0] == made[1]
+    written = subprocess.run(
+        [sys.executable, ROOT / "tools" / "new_catalog.py"],
+        capture_output=True, check=True, text=True,
+    )  # fmt: skip
+    assert written.stdout == (schema.MIGRATIONS / f"schema-{HEAD}.sql").read_text()
+
+
+def test_no_two_new_catalogs_have_one_key(tmp_path: Path) -> None:
+    keys = set()
+    for number in range(3):
+        with Catalog.open(str(tmp_path / f"{number}.db"), create=True):
+            pass
+        with contextlib.closing(sqlite3.connect(tmp_path / f"{number}.db")) as connection:
+            keys.update(connection.execute("SELECT key FROM identity"))
+    assert len(keys) == 3
 
 
 def shelf_of(revision: str, directory: Path) -> dict[str, str]:
@@ -115,11 +138,7 @@ def shelf_of(revision: str, directory: Path) -> dict[str, str]:
 def old_catalog(revision: str, path: Path, directory: Path) -> None:
     """Make a catalog as imgcat made it when this revision was the last, of files that are there."""
     connection = sqlite3.connect(path)
-    statements = (HERE / f"schema-{revision}.sql").read_text().split("\n\n")
-    # By name, an index may come before its table.
-    for statement in sorted(statements, key=lambda each: not each.startswith("CREATE TABLE")):
-        connection.execute(statement)
-    connection.executescript((HERE / f"populated-{revision}.sql").read_text())
+    populate(connection, revision)
     tables = ["images", "volumes", *(["image_directories"] if revision >= "0003" else [])]
     for table in tables:
         connection.execute(
@@ -166,8 +185,8 @@ def test_a_catalog_of_an_older_schema_is_upgraded_and_its_images_are_served(
     assert said == [
         f"catalog upgraded from schema {old} to {HEAD}; the old one is kept as {copied}"
     ]
-    assert dump(str(path)) == (HERE / f"schema-{HEAD}.sql").read_text()
-    assert dump(copied) == (HERE / f"schema-{old}.sql").read_text()
+    assert dump(str(path)) == recorded(HEAD)
+    assert dump(copied) == recorded(old)
     with Catalog.open(copied, write=True) as copy:
         assert {row.name for row, _volumes in copy.list_images()} == shelf.keys()
 
@@ -320,7 +339,7 @@ def test_an_older_catalog_is_copied_and_upgraded(database: Database, tmp_path: P
     assert message == (
         f"catalog upgraded from schema {HEAD} to {NEXT}; the old one is kept as {copy}"
     )
-    assert dump(copy) == (HERE / f"schema-{HEAD}.sql").read_text()
+    assert dump(copy) == recorded(HEAD)
     for path, columns in ((copy, 0), (database.path, 1)):
         connection = sqlite3.connect(path)
         assert connection.execute("SELECT id FROM indexes").fetchall() == [(7,)]
@@ -335,7 +354,7 @@ def test_a_failed_upgrade_leaves_nothing_behind(database: Database, tmp_path: Pa
     migrations = next_revision(tmp_path, extra="raise ValueError('planted')")
     with pytest.raises(ValueError, match="planted"):
         schema.ensure_current(database, revisions=(*schema.REVISIONS, NEXT), migrations=migrations)
-    assert dump(database.path) == (HERE / f"schema-{HEAD}.sql").read_text()
+    assert dump(database.path) == recorded(HEAD)
     with database.reading() as connection:
         assert schema.revision_of(connection, database.path) == HEAD
 
@@ -346,7 +365,7 @@ def test_a_second_copy_does_not_overwrite_the_first(database: Database, tmp_path
     migrations = next_revision(tmp_path)
     schema.ensure_current(database, revisions=(*schema.REVISIONS, NEXT), migrations=migrations)
     assert first.read_text() == "precious"
-    assert dump(f"{first}.2") == (HERE / f"schema-{HEAD}.sql").read_text()
+    assert dump(f"{first}.2") == recorded(HEAD)
 
 
 def test_a_newer_catalog_is_refused(database: Database) -> None:

@@ -6,10 +6,10 @@ import shutil
 import sqlite3
 import subprocess
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.old_catalogs import populate
 from support.program import Program
 from support.shelf import entries, guests
 
@@ -17,8 +17,7 @@ from .test_moved_shelf import index_ids
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-CATALOG_TESTS = Path(__file__).parents[1] / "catalog"
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -163,11 +162,7 @@ def test_what_is_merged_into_a_portable_catalog_is_near_it(
 def test_an_older_catalog_is_merged_and_stays_as_it_was(program: Program, other: Program) -> None:
     old = program.home / "old.db"
     with sqlite3.connect(old) as connection:
-        statements = (CATALOG_TESTS / "schema-0007.sql").read_text().split("\n\n")
-        # By name, an index may come before its table.
-        for each in sorted(statements, key=lambda text: not text.startswith("CREATE TABLE")):
-            connection.execute(each)
-        connection.executescript((CATALOG_TESTS / "populated-0007.sql").read_text())
+        populate(connection, "0007")
     before = old.read_bytes()
     assert other.json("db", "merge", old)[0]["images"]
     assert old.read_bytes() == before

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from imgcat.formats.files.new_file import PARTIAL_SUFFIX
 from support.ntfsclone_writer import Recipe, write
+from support.old_catalogs import populate
 from support.program import wait_until
 from support.shortcuts import catalogue
 from support.volumes import quiet, sha256
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from support.program import Program
 
-OLD = Path(__file__).parent.parent / "catalog"
 MOMENTS = [3, pytest.param(60, marks=pytest.mark.soak)]
 
 
@@ -101,10 +101,7 @@ def test_killed_at_any_moment(
 @pytest.mark.parametrize("revision", ["0001", "0002", "0003", "0004"])
 def test_two_that_upgrade_one_catalog_leave_one_copy(program: Program, revision: str) -> None:
     connection = sqlite3.connect(program.catalog, isolation_level=None)
-    statements = (OLD / f"schema-{revision}.sql").read_text().split("\n\n")
-    for statement in sorted(statements, key=lambda each: not each.startswith("CREATE TABLE")):
-        connection.execute(statement)
-    connection.executescript((OLD / f"populated-{revision}.sql").read_text())
+    populate(connection, revision)
     # Both have found it to be an old one before either can begin.
     connection.execute("BEGIN IMMEDIATE")
     upgrading = [program.start("db", "upgrade") for _ in range(2)]
@@ -134,10 +131,7 @@ def test_an_upgrade_killed_at_any_moment(program: Program, moments: int) -> None
         for each in program.home.glob("catalog.db*"):
             each.unlink()
         connection = sqlite3.connect(program.catalog)
-        statements = (OLD / "schema-0001.sql").read_text().split("\n\n")
-        for statement in sorted(statements, key=lambda each: not each.startswith("CREATE TABLE")):
-            connection.execute(statement)
-        connection.executescript((OLD / "populated-0001.sql").read_text())
+        populate(connection, "0001")
         connection.close()
         process = program.start("db", "upgrade")
         time.sleep(generator.uniform(0.3, 1.0))

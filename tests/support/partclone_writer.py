@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import struct
+import zlib
 from typing import TYPE_CHECKING, Protocol
 
 import xxhash
@@ -25,6 +26,8 @@ CHECKSUMS = {"NONE": (0x00, 0), "CRC32": (0x20, 4), "XXH64": (0x30, 8), "XXH128"
 
 BITMAPS = {"NONE": 0, "BIT": 1, "BYTE": 8}
 """Stored mode of each kind of bitmap."""
+
+_PATTERN = bytearray()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -116,18 +119,19 @@ def write(recipe: Recipe) -> Written:
 
 def pattern(size: int) -> bytes:
     """Return `size` bytes of which each 16 begin with their offset in hexadecimal digits."""
-    out = bytearray()
-    for offset in range(0, size, 16):
+    # It is the same for all, as far as it goes.
+    for offset in range(len(_PATTERN), size, 16):
         # The letters tell a byte from the same byte of a neighbour shifted by less than 16.
-        out += f"{offset:x}ghijklmnopqrstuv".encode("ascii")[:16]
-    return bytes(out[:size])
+        _PATTERN.extend(f"{offset:x}ghijklmnopqrstuv".encode("ascii")[:16])
+    return bytes(_PATTERN[:size])
 
 
 def crc_register(data: bytes, register: int = 0xFFFFFFFF) -> int:
-    """Return the register of the reflected CRC-32 after `data`, not inverted at the end."""
-    for byte in data:
-        register = (register >> 8) ^ _CRC_TABLE[(register ^ byte) & 0xFF]
-    return register
+    """Return the register of the reflected CRC-32 after `data`, not inverted at the end.
+
+    zlib inverts it at both ends.
+    """
+    return zlib.crc32(data, register ^ 0xFFFFFFFF) ^ 0xFFFFFFFF
 
 
 def pack_bits(present: Sequence[bool], *, ones_in_padding: bool = False) -> bytes:
@@ -350,16 +354,3 @@ def _new_sum(kind: str) -> _Sum:
     if kind == "XXH128":
         return xxhash.xxh3_128()
     return _Crc32()
-
-
-def _crc_table() -> list[int]:
-    table = []
-    for byte in range(256):
-        register = byte
-        for _ in range(8):
-            register = (register >> 1) ^ (0xEDB88320 if register & 1 else 0)
-        table.append(register)
-    return table
-
-
-_CRC_TABLE = _crc_table()

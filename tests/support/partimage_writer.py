@@ -130,10 +130,9 @@ def write(recipe: Recipe) -> Written:
     """Return the image that a recipe asks for."""
     size = recipe.block_size
     count = len(recipe.present)
-    blocks = [
-        bytes((number * 7 + at * 13 + (at >> 8) + 1) % 256 for at in range(size))
-        for number in range(count)
-    ]
+    first = bytes((at * 13 + (at >> 8)) % 256 for at in range(size))
+    more = [bytes((octet + step) % 256 for octet in range(256)) for step in range(256)]
+    blocks = [first.translate(more[(number * 7 + 1) % 256]) for number in range(count)]
     guest_size = count * size + recipe.tail
     guest = b"".join(
         block if present else bytes(size)
@@ -166,9 +165,12 @@ def write(recipe: Recipe) -> Written:
         if not present:
             continue
         offsets[number] = len(stream)
-        for octet in blocks[number]:
-            stream.append(octet)
-            group.append(octet)
+        left = blocks[number]
+        while left:
+            some = left[: 65536 - len(group)]
+            stream += some
+            group += some
+            left = left[len(some) :]
             if len(group) == 65536:
                 stream += b"CHK\0" + struct.pack("<IQ", zlib.crc32(group), number)
                 group.clear()

@@ -62,7 +62,7 @@ class Program:
             if is_mounted(mount):
                 subprocess.run(["umount", "-l", mount], check=True)
             if pid is not None:
-                wait_until(lambda pid=pid: not _is_running(pid), "the daemon has ended", 15)
+                wait_until(lambda pid=pid: not _is_running(pid), "the daemon has ended", 30)
 
     def start(self, *arguments: object, **options: Any) -> subprocess.Popen[bytes]:
         """Start the program and return the process."""
@@ -137,7 +137,7 @@ class Program:
         pid = self.daemon_pid(mount)
         assert pid is not None
         os.kill(pid, number)
-        wait_until(lambda: not _is_running(pid), "the daemon has ended", 15)
+        wait_until(lambda: not _is_running(pid), "the daemon has ended", 30)
 
     def sql(self, query: str) -> list[dict[str, Any]]:
         """Return the rows of a query."""
@@ -169,6 +169,12 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float) -> None
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
         time.sleep(0.02)
+
+
+def wait_until_stopped(process: subprocess.Popen[bytes]) -> None:
+    """Wait until a process has stopped itself, which no other could do at the right moment."""
+    status = Path(f"/proc/{process.pid}/status")
+    wait_until(lambda: "\nState:\tT" in status.read_text(), "it has stopped", 30)
 
 
 def _is_running(pid: int) -> bool:

@@ -167,9 +167,9 @@ def test_an_add_and_its_death_while_a_daemon_runs(
         process.communicate()
         there = check_catalog(program, shelf)
         assert 4 <= there <= COUNT
-        wait_until(lambda: len(os.listdir(mount)) == there, "what is there is shown", 3)
+        wait_until(lambda: len(os.listdir(mount)) == there, "what is there is shown", 30)
         program.run("add", *shelf)
-        wait_until(lambda: len(os.listdir(mount)) == COUNT, "all are shown", 3)
+        wait_until(lambda: len(os.listdir(mount)) == COUNT, "all are shown", 30)
         for path, written in shelf.items():
             assert (mount / path.stem).read_bytes() == written.guest
         assert opened.read() == shelf[first].guest

@@ -376,7 +376,7 @@ def test_an_inode_number_of_64_bits_is_no_obstacle(program: Program, tmp_path: P
     )
     try:
         path = tmp_path / "mount" / "odd.img"
-        wait_until(path.exists, "the file system is there", 10)
+        wait_until(path.exists, "the file system is there", 30)
         assert path.stat().st_ino >= 1 << 63
         program.run("add", path)
         assert program.json("ls")[0]["status"] == "ready"
@@ -428,11 +428,11 @@ def test_a_name_that_is_not_utf8_survives_everything(program: Program, tmp_path:
     assert os.listdir(os.fsencode(mount)) == [NOT_UTF8.removesuffix(b".img")]
     assert (mount / name).read_bytes() == written.guest
     program.run("rename", os.fsencode(name), b"\xfe/\xfd")
-    wait_until(lambda: os.listdir(os.fsencode(mount)) == [b"\xfe"], "the new name is there", 3)
+    wait_until(lambda: os.listdir(os.fsencode(mount)) == [b"\xfe"], "the new name is there", 30)
     with open(os.fsencode(mount) + b"/\xfe/\xfd", "rb") as file:
         assert file.read() == written.guest
     program.run("rm", path)
-    wait_until(lambda: os.listdir(mount) == [], "the image is gone", 3)
+    wait_until(lambda: os.listdir(mount) == [], "the image is gone", 30)
 
 
 def test_a_name_must_be_free_and_must_be_one(program: Program, tmp_path: Path) -> None:

@@ -171,6 +171,6 @@ def test_a_mount_of_files_that_cannot_be_made_leaves_nothing(
     kept = program.home / "run" / "imgcat"
     wait_until(
         lambda: not [each for each in os.listdir(kept) if each.startswith("mount-of-files-")],
-        "it has gone", 10,
+        "it has gone", 30,
     )  # fmt: skip
     assert not is_mounted(tmp_path / "full")

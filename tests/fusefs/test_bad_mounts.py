@@ -258,13 +258,13 @@ def test_a_busy_mount_is_said_to_be_so_and_can_be_left(program: Program, mount: 
         assert mounts_at(mount) == 1
         assert file.read(10) == b"A" * 10
         unmounting = program.start("unmount", "--lazy", mount)
-        wait_until(lambda: mounts_at(mount) == 0, "the mount is detached", 10)
+        wait_until(lambda: mounts_at(mount) == 0, "the mount is detached", 30)
         # Who has the file open goes on reading it.
         assert os.pread(file.fileno(), 10, len(GUEST) - 10) == b"A" * 10
         assert is_running(pid)
     assert unmounting.communicate(timeout=30)[1] == b""
     assert unmounting.returncode == 0
-    wait_until(lambda: not is_running(pid), "the daemon has ended", 10)
+    wait_until(lambda: not is_running(pid), "the daemon has ended", 30)
     program.run("mount-all", mount)
     program.run("unmount", mount)
 
@@ -289,7 +289,7 @@ def test_others_may_unmount_too(program: Program, mount: Path, tool: str) -> Non
     program.run("mount-all", mount)
     pid = daemon_pid(program, mount)
     subprocess.run([tool, *(["-u"] if tool == "fusermount3" else []), mount], check=True)
-    wait_until(lambda: not is_running(pid), "the daemon has ended", 10)
+    wait_until(lambda: not is_running(pid), "the daemon has ended", 30)
     assert "Traceback" not in log_of(program)
     program.run("mount-all", mount)
     program.run("unmount", mount)
@@ -307,7 +307,7 @@ def test_a_signal_ends_a_mount_with_open_files(
     fd = os.open(mount / "a", os.O_RDONLY)
     assert os.pread(fd, 1, 0) == b"A"
     os.kill(pid, number)
-    wait_until(lambda: not is_running(pid), "the daemon has ended", 10)
+    wait_until(lambda: not is_running(pid), "the daemon has ended", 30)
     assert mounts_at(mount) == 0
     assert os.listdir(mount) == []
     # What the kernel has read ahead it may still give.
@@ -372,7 +372,7 @@ def test_a_dead_mount_is_cleared_whatever_still_holds_it(program: Program, mount
     fd = os.open(mount / "a", os.O_RDONLY)
     with _inside(mount):
         program.kill_daemon(mount)
-        wait_until(lambda: is_dead(mount), "the mount is dead", 5)
+        wait_until(lambda: is_dead(mount), "the mount is dead", 30)
         assert errno_of_reading(fd, 7 * BLOCK) == errno.ENOTCONN
         with contextlib.suppress(OSError):
             os.close(fd)
@@ -424,7 +424,7 @@ def test_dead_mounts_one_above_the_other_are_cleared(program: Program, mount: Pa
 def test_a_dead_mount_of_somebody_else_is_left(program: Program, mount: Path) -> None:
     server = Path(__file__).parent.parent / "support" / "odd_inodes.py"
     process = subprocess.Popen([sys.executable, server, mount.parent / "a.img", mount])
-    wait_until(lambda: mounts_at(mount) == 1, "the other file system is there", 10)
+    wait_until(lambda: mounts_at(mount) == 1, "the other file system is there", 30)
     process.kill()
     process.wait()
     said = program.run("mount-all", mount, code=8).stderr
@@ -493,7 +493,7 @@ def test_one_catalog_in_two_mounts(program: Program, tmp_path: Path) -> None:
     (tmp_path / "b.img").write_bytes(solid(b"B", 8))
     catalogue(program, tmp_path / "b.img")
     for point in points:
-        wait_until(lambda point=point: (point / "b").exists(), "both follow", 3)  # type: ignore[misc]
+        wait_until(lambda point=point: (point / "b").exists(), "both follow", 30)  # type: ignore[misc]
         assert (point / "b").read_bytes() == b"B" * (8 * BLOCK)
     program.run("unmount", points[0])
     assert (points[1] / "a").read_bytes() == GUEST

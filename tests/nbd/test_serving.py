@@ -300,7 +300,7 @@ def test_nbdkit_ends_with_who_started_it(program: Program, image: Path) -> None:
         pid = nbdkit_pid(server)
         server.process.kill()
         server.process.wait(10)
-        wait_until(lambda: not Path(f"/proc/{pid}").exists(), "nbdkit has ended", 10)
+        wait_until(lambda: not Path(f"/proc/{pid}").exists(), "nbdkit has ended", 30)
 
 
 def test_what_a_killed_server_has_left_goes_with_the_next(
@@ -349,7 +349,7 @@ def test_nbdfuse_and_a_file_that_is_written_meanwhile(program: Program, image: P
     with serving(program) as server:
         fuse = subprocess.Popen(["nbdfuse", point, server.of("a")])
         try:
-            wait_until(lambda: point.stat().st_size == len(GUEST), "it is mounted", 10)
+            wait_until(lambda: point.stat().st_size == len(GUEST), "it is mounted", 30)
             assert point.read_bytes() == GUEST
             overwrite(image, solid(b"Z", 8))
             fd = os.open(point, os.O_RDONLY | os.O_DIRECT)
@@ -382,7 +382,7 @@ def test_a_journal_is_replayed_in_the_overlay_and_never_in_the_backup(
     with serving(program, "b", "--cow") as server:
         fuse = subprocess.Popen(["nbdfuse", point, server.uri])
         try:
-            wait_until(lambda: point.stat().st_size == 24 * MIB, "it is mounted", 10)
+            wait_until(lambda: point.stat().st_size == 24 * MIB, "it is mounted", 30)
             client("e2fsck", "-fn", point, code=4)
             client("e2fsck", "-fy", point, code=1)
             client("e2fsck", "-fn", point)

@@ -102,9 +102,10 @@ def test_killed_at_any_moment(
 def test_two_that_upgrade_one_catalog_leave_one_copy(program: Program, revision: str) -> None:
     connection = sqlite3.connect(program.catalog, isolation_level=None)
     populate(connection, revision)
-    # Both have found it to be an old one before either can begin.
+    # Both have found it to be an old one before either can begin. Python is started for each, for
+    # what the other way has imported tells nothing.
     connection.execute("BEGIN IMMEDIATE")
-    upgrading = [program.start("db", "upgrade") for _ in range(2)]
+    upgrading = [program.start("db", "upgrade", program=["-m", "imgcat"]) for _ in range(2)]
     for process in upgrading:
         wait_until(lambda pid=process.pid: _loads_alembic(pid), "it waits for the lock", 30)
     connection.execute("COMMIT")

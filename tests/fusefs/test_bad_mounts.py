@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -262,7 +261,7 @@ def test_a_busy_mount_is_said_to_be_so_and_can_be_left(program: Program, mount: 
         # Who has the file open goes on reading it.
         assert os.pread(file.fileno(), 10, len(GUEST) - 10) == b"A" * 10
         assert is_running(pid)
-    assert unmounting.communicate(timeout=30)[1] == b""
+    assert unmounting.communicate(timeout=60)[1] == b""
     assert unmounting.returncode == 0
     wait_until(lambda: not is_running(pid), "the daemon has ended", 30)
     program.run("mount-all", mount)
@@ -273,15 +272,13 @@ def test_a_lazy_unmount_does_not_wait_for_who_keeps_a_file_open(
     program: Program, mount: Path
 ) -> None:
     program.run("mount-all", mount)
+    pid = daemon_pid(program, mount)
+    # It would say that the daemon does not end, if it waited for that.
     with (mount / "a").open("rb", buffering=0) as file:
-        began = time.monotonic()
-        result = subprocess.run(
-            [*COMMAND, "unmount", "--lazy", mount], env=program.environment, capture_output=True,
-            text=True, check=False, timeout=60,
-        )  # fmt: skip
-        assert result.returncode == 0, result.stderr
-        assert time.monotonic() - began < 5
+        assert program.run("unmount", "--lazy", mount).stderr == ""
+        assert is_running(pid)
         assert file.read() == GUEST
+    wait_until(lambda: not is_running(pid), "the daemon has ended", 30)
 
 
 @pytest.mark.parametrize("tool", ["umount", "fusermount3"])
@@ -328,7 +325,7 @@ def test_a_signal_at_any_moment_of_the_start_leaves_no_mount(
         try:
             wait_until(lambda point=point: mounts_at(point) == 1, "it is mounted", 20)  # type: ignore[misc]
             process.send_signal(signal.SIGTERM)
-            process.communicate(timeout=20)
+            process.communicate(timeout=60)
             assert mounts_at(point) == 0, "a dead mount is left"
         finally:
             process.kill()
@@ -342,7 +339,7 @@ def test_the_foreground_ends_by_ctrl_c(program: Program, mount: Path) -> None:
     assert process.stdout.readline() == f"1 image in {mount}\n".encode()
     assert (mount / "a").read_bytes() == GUEST
     process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=20)[1]
+    said = process.communicate(timeout=60)[1]
     assert process.returncode in {0, 130}
     assert b"Traceback" not in said
     assert mounts_at(mount) == 0
@@ -357,7 +354,7 @@ def test_the_log_of_the_foreground_is_fit_for_a_terminal(program: Program, mount
     process.stdout.readline()
     assert errno_of_reading(mount / path.stem, 7 * BLOCK) == errno.EIO
     process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=20)[1].decode()
+    said = process.communicate(timeout=60)[1].decode()
     lines = [line for line in said.splitlines() if "vil" in line]
     assert len(lines) > 0
     assert "\x1b" not in said
@@ -441,10 +438,10 @@ def test_a_daemon_that_is_stopped_does_not_hang_who_lists_or_unmounts(
     pid = daemon_pid(program, mount)
     os.kill(pid, signal.SIGSTOP)
     try:
-        listed = program.run("mounts", "--json", timeout=10).stdout
+        listed = program.run("mounts", "--json").stdout
         assert f'"pid": {pid}' in listed
-        assert "is mounted already" in program.run("mount-all", mount, timeout=20).stderr
-        said = program.run("mount", "1", mount, code=8, timeout=20).stderr
+        assert "is mounted already" in program.run("mount-all", mount).stderr
+        said = program.run("mount", "1", mount, code=8).stderr
         assert "is an imgcat mount already" in said
     finally:
         os.kill(pid, signal.SIGCONT)
@@ -460,8 +457,8 @@ def test_a_stopped_daemon_of_somebody_else_does_not_hang_who_lists(
     other = program.environment | {"XDG_RUNTIME_DIR": str(mount.parent)}
     os.kill(pid, signal.SIGSTOP)
     try:
-        assert str(mount) in program.run("mounts", env=other, timeout=20).stdout
-        assert "/a" in program.run("show", "a", env=other, timeout=20).stdout
+        assert str(mount) in program.run("mounts", env=other).stdout
+        assert "/a" in program.run("show", "a", env=other).stdout
     finally:
         os.kill(pid, signal.SIGCONT)
     program.run("unmount", mount)

@@ -22,7 +22,7 @@ from support.confined import (
     mounts_at,
     run_confined,
 )
-from support.program import COMMAND, is_dead, wait_until
+from support.program import COMMAND, is_dead, is_running, wait_until
 from support.shortcuts import catalogue, daemon_pid
 
 if TYPE_CHECKING:
@@ -62,15 +62,6 @@ def log_of(program: Program) -> str:
 def listed(program: Program, *points: Path) -> list[dict[str, Any]]:
     """Return what `imgcat mounts` says of these mount points."""
     return [each for each in program.json("mounts") if each["path"] in map(str, points)]
-
-
-def is_running(pid: int) -> bool:
-    """Tell whether a process runs; one that waits for its parent does not."""
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return status.rpartition(")")[2].split()[0] != "Z"
 
 
 # -- where one cannot mount ------------------------------------------------

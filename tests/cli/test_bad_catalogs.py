@@ -171,7 +171,7 @@ def test_what_is_no_file_is_no_catalog(program: Program, tmp_path: Path) -> None
     (tmp_path / "a.img").write_bytes(GOOD)
     for path in (tmp_path, fifo, device):
         for arguments in (("ls",), ("add", tmp_path / "a.img")):
-            said = program.run("--db", path, *arguments, code=6, timeout=20).stderr
+            said = program.run("--db", path, *arguments, code=6, timeout=60).stderr
             assert said.startswith(f"imgcat: {path}: ")
     assert not list(tmp_path.glob("device-*"))
     assert not list(tmp_path.glob("fifo-*"))

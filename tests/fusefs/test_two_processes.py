@@ -94,7 +94,7 @@ def servers(program: Program, images: dict[str, Written], tmp_path: Path) -> Ite
         assert is_mounted(mount)
         yield Servers(mount, log, pids)
         subprocess.run(["umount", mount], check=True)
-        assert process.wait(timeout=20) == 0
+        assert process.wait(timeout=60) == 0
     finally:
         assert process.stdout is not None
         process.stdout.close()
@@ -103,7 +103,7 @@ def servers(program: Program, images: dict[str, Written], tmp_path: Path) -> Ite
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        process.wait(timeout=20)
+        process.wait(timeout=60)
 
 
 def _read_direct(fd: int, offset: int, length: int) -> bytes:

@@ -8,6 +8,7 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 from support.program import Program
 from support.samples import Sample, unpack
 from support.started import end_servers
@@ -15,6 +16,10 @@ from support.started import end_servers
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+# A busy machine is no failure.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 _IN_CI = os.environ.get("CI", "") not in {"", "false", "0"}
 

@@ -71,7 +71,7 @@ def test_a_signal_ends_it(held: dict[bool, subprocess.Popen[bytes]], number: int
     said = set()
     for process in held.values():
         process.send_signal(number)
-        said.add((process.communicate(timeout=20)[1], process.returncode))
+        said.add((process.communicate(timeout=60)[1], process.returncode))
         # It has been waited for: there is nothing to signal.
         process.send_signal(number)
     assert len(said) == 1
@@ -82,7 +82,7 @@ def test_an_interrupt_ends_it(held: dict[bool, subprocess.Popen[bytes]]) -> None
     said = []
     for process in held.values():
         process.send_signal(signal.SIGINT)
-        said.append((process.communicate(timeout=20)[1], process.returncode))
+        said.append((process.communicate(timeout=60)[1], process.returncode))
     assert said[0] == said[1]
     assert said[0][1] == 130
 
@@ -107,7 +107,7 @@ def test_output_that_cannot_be_written(tmp_path: Path, arguments: list[str]) -> 
     for fresh in (False, True):
         with Program(tmp_path / "home", fresh=fresh) as program, open("/dev/full", "wb") as full:
             process = program.start(*arguments, stdout=full)
-            last = process.communicate(timeout=20)[1].splitlines()[-1]
+            last = process.communicate(timeout=60)[1].splitlines()[-1]
             said.add((last, process.returncode))
     assert len(said) == 1
     assert said.pop()[1] != 0

@@ -117,7 +117,7 @@ def test_interrupted_it_says_nothing_wrong(program: Program, shelf: dict[Path, W
     assert process.stdout is not None
     process.stdout.readline()
     process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=30)[1]
+    said = process.communicate(timeout=60)[1]
     assert b"Traceback" not in said
     assert process.returncode in {0, 130}
     check_catalog(program, shelf)
@@ -167,9 +167,9 @@ def test_an_add_and_its_death_while_a_daemon_runs(
         process.communicate()
         there = check_catalog(program, shelf)
         assert 4 <= there <= COUNT
-        wait_until(lambda: len(os.listdir(mount)) == there, "what is there is shown", 3)
+        wait_until(lambda: len(os.listdir(mount)) == there, "what is there is shown", 30)
         program.run("add", *shelf)
-        wait_until(lambda: len(os.listdir(mount)) == COUNT, "all are shown", 3)
+        wait_until(lambda: len(os.listdir(mount)) == COUNT, "all are shown", 30)
         for path, written in shelf.items():
             assert (mount / path.stem).read_bytes() == written.guest
         assert opened.read() == shelf[first].guest
@@ -209,7 +209,7 @@ def test_interrupted_it_does_not_scan_to_the_end(program: Program, tmp_path: Pat
     wait_until(is_scanning, "the image is open", 30)
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=30)[1]
+    said = process.communicate(timeout=60)[1]
     assert b"Traceback" not in said
     assert process.returncode == 130
     assert check_catalog(program, {}) == 0

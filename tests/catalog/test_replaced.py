@@ -17,6 +17,7 @@ from imgcat.catalog.errors import CatalogReplacedError, CatalogSchemaError
 from imgcat.catalog.store import Catalog
 from imgcat.formats.index.rank_chunk import ChunkMissingError
 from support.partclone_writer import Recipe, write
+from support.program import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -169,10 +170,15 @@ def test_no_bitmap_is_another_image_s_while_they_are_exchanged(two: Two, tmp_pat
             each.start()
         try:
             for turn in range(10):
-                shutil.copyfile(two.databases[(turn + 1) % 2], path)
+                of = (turn + 1) % 2
+                shutil.copyfile(two.databases[of], path)
                 time.sleep(0.15)
                 catalog.take_what_is_there()
-                time.sleep(0.15)
+                enough = given[of] + 20
+                wait_until(
+                    lambda of=of, enough=enough: given[of] > enough,  # type: ignore[misc]
+                    "it is asked for what is in it", 30,
+                )  # fmt: skip
         finally:
             is_over.set()
             for each in asking:

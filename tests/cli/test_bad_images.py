@@ -171,7 +171,7 @@ def test_what_is_no_file_is_refused(program: Program, tmp_path: Path) -> None:
             (tmp_path / "missing.img", 3, "No such file or directory"),
             (directory / "a" / "b.img", 3, "No such file or directory"),
         ]:
-            said = program.run("add", path, code=code, timeout=30).stderr
+            said = program.run("add", path, code=code, timeout=60).stderr
             assert said.startswith(f"imgcat: {path}: "), said
             assert reason in said
 
@@ -208,7 +208,7 @@ def test_a_search_opens_nothing_but_files(program: Program, tmp_path: Path) -> N
     writer = threading.Thread(target=write_to_fifo)
     writer.start()
     try:
-        said = program.run("add", "-r", tree, timeout=30)
+        said = program.run("add", "-r", tree, timeout=60)
         assert not woken.wait(0.2), "the search has opened the fifo"
     finally:
         os.close(os.open(tree / "fifo", os.O_RDONLY | os.O_NONBLOCK))
@@ -376,7 +376,7 @@ def test_an_inode_number_of_64_bits_is_no_obstacle(program: Program, tmp_path: P
     )
     try:
         path = tmp_path / "mount" / "odd.img"
-        wait_until(path.exists, "the file system is there", 10)
+        wait_until(path.exists, "the file system is there", 30)
         assert path.stat().st_ino >= 1 << 63
         program.run("add", path)
         assert program.json("ls")[0]["status"] == "ready"
@@ -386,7 +386,7 @@ def test_an_inode_number_of_64_bits_is_no_obstacle(program: Program, tmp_path: P
         if mounts_at(tmp_path / "mount"):
             subprocess.run(["umount", "-l", tmp_path / "mount"], check=True)
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 def test_an_image_behind_a_link_that_dangles_is_missing(program: Program, tmp_path: Path) -> None:
@@ -428,11 +428,11 @@ def test_a_name_that_is_not_utf8_survives_everything(program: Program, tmp_path:
     assert os.listdir(os.fsencode(mount)) == [NOT_UTF8.removesuffix(b".img")]
     assert (mount / name).read_bytes() == written.guest
     program.run("rename", os.fsencode(name), b"\xfe/\xfd")
-    wait_until(lambda: os.listdir(os.fsencode(mount)) == [b"\xfe"], "the new name is there", 3)
+    wait_until(lambda: os.listdir(os.fsencode(mount)) == [b"\xfe"], "the new name is there", 30)
     with open(os.fsencode(mount) + b"/\xfe/\xfd", "rb") as file:
         assert file.read() == written.guest
     program.run("rm", path)
-    wait_until(lambda: os.listdir(mount) == [], "the image is gone", 3)
+    wait_until(lambda: os.listdir(mount) == [], "the image is gone", 30)
 
 
 def test_a_name_must_be_free_and_must_be_one(program: Program, tmp_path: Path) -> None:

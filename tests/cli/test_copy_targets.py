@@ -7,15 +7,16 @@ import os
 import shutil
 import stat
 import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from support.files_inside import loop_mounted
-from support.program import wait_until
+from support.program import wait_until_stopped
 from support.volumes import MIB, quiet
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from support.program import Program
 
 
@@ -147,8 +148,7 @@ sys.exit(run())
     process = program.start(
         "cp", f"{source}:/file", into, program=["-c", hidden], stdin=subprocess.DEVNULL
     )
-    status = f"/proc/{process.pid}/status"
-    wait_until(lambda: "\nState:\tT" in Path(status).read_text(), "it has stopped", 30)
+    wait_until_stopped(process)
     (half,) = os.listdir(into)
     assert half.startswith(".imgcat-")
     program.run("cp", f"{raw}:/shelf/mine", into)

@@ -384,7 +384,7 @@ def test_interrupted(program: Program, out: Path, number: signal.Signals, there:
     process = program.start("export", "huge", out, "--no-sparse", "--force")
     wait_until(lambda: _is_under_way(process, out), "the export is under way", 20)
     process.send_signal(number)
-    said, errors = process.communicate(timeout=30)
+    said, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert said == b""
     assert errors in {b"", b"Aborted!\n"}
@@ -412,7 +412,7 @@ def test_an_ignored_interrupt_stays_ignored(program: Program, out: Path) -> None
     before = _written(process.pid, out)
     wait_until(lambda: _written(process.pid, out) > before, "it goes on", 20)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=30)
+    process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM
     assert os.listdir(out.parent) == []
 

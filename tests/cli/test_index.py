@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -20,11 +21,19 @@ UUID = "49bf333b-ee05-4add-b55b-68ed7bd9f5ab"
 ODD = b"line\nfeed\x1b[31m\xff"
 
 
+_HOURS = itertools.count(1_700_000_000, 3600)
+
+
 def _volume(raw: Path, content: Path, *options: object) -> Path:
     raw.unlink(missing_ok=True)
     raw.touch()
     os.truncate(raw, 24 * MIB)
-    quiet("mke2fs", "-q", "-F", "-t", "ext4", "-U", UUID, "-d", content, *options, raw)
+    # Each is made an hour after the one before: two of one second would have one lost+found.
+    now = next(_HOURS)
+    quiet(
+        "env", f"E2FSPROGS_FAKE_TIME={now}",
+        "mke2fs", "-q", "-F", "-t", "ext4", "-U", UUID, "-d", content, *options, raw,
+    )  # fmt: skip
     return raw
 
 

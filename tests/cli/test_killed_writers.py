@@ -98,13 +98,22 @@ def test_killed_at_any_moment(
     program.run(*command, out, code=2)
 
 
-@pytest.mark.parametrize("revision", ["0001", "0002", "0003", "0004"])
-def test_two_that_upgrade_one_catalog_leave_one_copy(program: Program, revision: str) -> None:
+def _old_catalog(program: Program, revision: str) -> sqlite3.Connection:
+    """Put a catalog of an old schema in the place of the one that may be there, and open it."""
+    for each in program.home.glob("catalog.db*"):
+        each.unlink()
     connection = sqlite3.connect(program.catalog, isolation_level=None)
     populate(connection, revision)
-    # Both have found it to be an old one before either can begin.
+    return connection
+
+
+@pytest.mark.parametrize("revision", ["0001", "0002", "0003", "0004"])
+def test_two_that_upgrade_one_catalog_leave_one_copy(program: Program, revision: str) -> None:
+    connection = _old_catalog(program, revision)
+    # Both have found it to be an old one before either can begin. Python is started for each, for
+    # what the other way has imported tells nothing.
     connection.execute("BEGIN IMMEDIATE")
-    upgrading = [program.start("db", "upgrade") for _ in range(2)]
+    upgrading = [program.start("db", "upgrade", program=["-m", "imgcat"]) for _ in range(2)]
     for process in upgrading:
         wait_until(lambda pid=process.pid: _loads_alembic(pid), "it waits for the lock", 30)
     connection.execute("COMMIT")
@@ -127,14 +136,16 @@ def _loads_alembic(pid: int) -> bool:
 @pytest.mark.parametrize("moments", MOMENTS)
 def test_an_upgrade_killed_at_any_moment(program: Program, moments: int) -> None:
     generator = random.Random(moments)
+    _old_catalog(program, "0001").close()
+    # What it is forked from may have to start.
+    program.run("--version")
+    began = time.monotonic()
+    program.run("db", "upgrade")
+    lasts = time.monotonic() - began
     for _ in range(moments):
-        for each in program.home.glob("catalog.db*"):
-            each.unlink()
-        connection = sqlite3.connect(program.catalog)
-        populate(connection, "0001")
-        connection.close()
+        _old_catalog(program, "0001").close()
         process = program.start("db", "upgrade")
-        time.sleep(generator.uniform(0.3, 1.0))
+        time.sleep(generator.uniform(0.1, 0.9) * lasts)
         process.kill()
         process.communicate()
         program.run("ls")

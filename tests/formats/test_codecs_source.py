@@ -57,7 +57,7 @@ class CountingCodec:
         """Note and pass on."""
         self.entered.append(point.plain_offset)
         for piece in self._inner.decode(stored, point):
-            self.may_go_on.wait(20)
+            self.may_go_on.wait(60)
             self.decoded += len(piece)
             yield piece
 

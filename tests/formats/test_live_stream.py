@@ -164,7 +164,7 @@ def test_pieces_of_a_flow(start: int, step: int, monkeypatch: pytest.MonkeyPatch
             assert piece.filled == min(piece.length + OVERLAP, len(data) - position)
             assert piece.buffer[: piece.filled] == data[position : position + piece.filled]
             position += piece.length
-    thread.join(20)
+    thread.join(60)
     assert position == flow.size == len(data)
 
 
@@ -200,7 +200,7 @@ def test_who_decodes_waits_for_who_looks_and_goes_on_when_he_leaves() -> None:
     assert taken <= 6
     assert flow.size == flows.ENDLESS
     flow.leave()
-    thread.join(20)
+    thread.join(60)
     assert not thread.is_alive()
     assert flow.size == 20 * PIECE_SIZE
 
@@ -218,5 +218,5 @@ def test_the_head_of_a_flow_can_be_read_again() -> None:
     with pytest.raises(TruncatedImageError):
         flow.read_at(2 << 20, 1)
     flow.close()
-    thread.join(20)
+    thread.join(60)
     assert not thread.is_alive()

@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +22,7 @@ from support.confined import (
     mounts_at,
     run_confined,
 )
-from support.program import COMMAND, is_dead, wait_until
+from support.program import COMMAND, is_dead, is_running, wait_until
 from support.shortcuts import catalogue, daemon_pid
 
 if TYPE_CHECKING:
@@ -63,15 +62,6 @@ def log_of(program: Program) -> str:
 def listed(program: Program, *points: Path) -> list[dict[str, Any]]:
     """Return what `imgcat mounts` says of these mount points."""
     return [each for each in program.json("mounts") if each["path"] in map(str, points)]
-
-
-def is_running(pid: int) -> bool:
-    """Tell whether a process runs; one that waits for its parent does not."""
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return status.rpartition(")")[2].split()[0] != "Z"
 
 
 # -- where one cannot mount ------------------------------------------------
@@ -258,13 +248,13 @@ def test_a_busy_mount_is_said_to_be_so_and_can_be_left(program: Program, mount: 
         assert mounts_at(mount) == 1
         assert file.read(10) == b"A" * 10
         unmounting = program.start("unmount", "--lazy", mount)
-        wait_until(lambda: mounts_at(mount) == 0, "the mount is detached", 10)
+        wait_until(lambda: mounts_at(mount) == 0, "the mount is detached", 30)
         # Who has the file open goes on reading it.
         assert os.pread(file.fileno(), 10, len(GUEST) - 10) == b"A" * 10
         assert is_running(pid)
-    assert unmounting.communicate(timeout=30)[1] == b""
+    assert unmounting.communicate(timeout=60)[1] == b""
     assert unmounting.returncode == 0
-    wait_until(lambda: not is_running(pid), "the daemon has ended", 10)
+    wait_until(lambda: not is_running(pid), "the daemon has ended", 30)
     program.run("mount-all", mount)
     program.run("unmount", mount)
 
@@ -273,15 +263,13 @@ def test_a_lazy_unmount_does_not_wait_for_who_keeps_a_file_open(
     program: Program, mount: Path
 ) -> None:
     program.run("mount-all", mount)
+    pid = daemon_pid(program, mount)
+    # It would say that the daemon does not end, if it waited for that.
     with (mount / "a").open("rb", buffering=0) as file:
-        began = time.monotonic()
-        result = subprocess.run(
-            [*COMMAND, "unmount", "--lazy", mount], env=program.environment, capture_output=True,
-            text=True, check=False, timeout=60,
-        )  # fmt: skip
-        assert result.returncode == 0, result.stderr
-        assert time.monotonic() - began < 5
+        assert program.run("unmount", "--lazy", mount).stderr == ""
+        assert is_running(pid)
         assert file.read() == GUEST
+    wait_until(lambda: not is_running(pid), "the daemon has ended", 30)
 
 
 @pytest.mark.parametrize("tool", ["umount", "fusermount3"])
@@ -289,7 +277,7 @@ def test_others_may_unmount_too(program: Program, mount: Path, tool: str) -> Non
     program.run("mount-all", mount)
     pid = daemon_pid(program, mount)
     subprocess.run([tool, *(["-u"] if tool == "fusermount3" else []), mount], check=True)
-    wait_until(lambda: not is_running(pid), "the daemon has ended", 10)
+    wait_until(lambda: not is_running(pid), "the daemon has ended", 30)
     assert "Traceback" not in log_of(program)
     program.run("mount-all", mount)
     program.run("unmount", mount)
@@ -307,7 +295,7 @@ def test_a_signal_ends_a_mount_with_open_files(
     fd = os.open(mount / "a", os.O_RDONLY)
     assert os.pread(fd, 1, 0) == b"A"
     os.kill(pid, number)
-    wait_until(lambda: not is_running(pid), "the daemon has ended", 10)
+    wait_until(lambda: not is_running(pid), "the daemon has ended", 30)
     assert mounts_at(mount) == 0
     assert os.listdir(mount) == []
     # What the kernel has read ahead it may still give.
@@ -328,7 +316,7 @@ def test_a_signal_at_any_moment_of_the_start_leaves_no_mount(
         try:
             wait_until(lambda point=point: mounts_at(point) == 1, "it is mounted", 20)  # type: ignore[misc]
             process.send_signal(signal.SIGTERM)
-            process.communicate(timeout=20)
+            process.communicate(timeout=60)
             assert mounts_at(point) == 0, "a dead mount is left"
         finally:
             process.kill()
@@ -342,7 +330,7 @@ def test_the_foreground_ends_by_ctrl_c(program: Program, mount: Path) -> None:
     assert process.stdout.readline() == f"1 image in {mount}\n".encode()
     assert (mount / "a").read_bytes() == GUEST
     process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=20)[1]
+    said = process.communicate(timeout=60)[1]
     assert process.returncode in {0, 130}
     assert b"Traceback" not in said
     assert mounts_at(mount) == 0
@@ -357,7 +345,7 @@ def test_the_log_of_the_foreground_is_fit_for_a_terminal(program: Program, mount
     process.stdout.readline()
     assert errno_of_reading(mount / path.stem, 7 * BLOCK) == errno.EIO
     process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=20)[1].decode()
+    said = process.communicate(timeout=60)[1].decode()
     lines = [line for line in said.splitlines() if "vil" in line]
     assert len(lines) > 0
     assert "\x1b" not in said
@@ -372,7 +360,7 @@ def test_a_dead_mount_is_cleared_whatever_still_holds_it(program: Program, mount
     fd = os.open(mount / "a", os.O_RDONLY)
     with _inside(mount):
         program.kill_daemon(mount)
-        wait_until(lambda: is_dead(mount), "the mount is dead", 5)
+        wait_until(lambda: is_dead(mount), "the mount is dead", 30)
         assert errno_of_reading(fd, 7 * BLOCK) == errno.ENOTCONN
         with contextlib.suppress(OSError):
             os.close(fd)
@@ -424,7 +412,7 @@ def test_dead_mounts_one_above_the_other_are_cleared(program: Program, mount: Pa
 def test_a_dead_mount_of_somebody_else_is_left(program: Program, mount: Path) -> None:
     server = Path(__file__).parent.parent / "support" / "odd_inodes.py"
     process = subprocess.Popen([sys.executable, server, mount.parent / "a.img", mount])
-    wait_until(lambda: mounts_at(mount) == 1, "the other file system is there", 10)
+    wait_until(lambda: mounts_at(mount) == 1, "the other file system is there", 30)
     process.kill()
     process.wait()
     said = program.run("mount-all", mount, code=8).stderr
@@ -441,10 +429,10 @@ def test_a_daemon_that_is_stopped_does_not_hang_who_lists_or_unmounts(
     pid = daemon_pid(program, mount)
     os.kill(pid, signal.SIGSTOP)
     try:
-        listed = program.run("mounts", "--json", timeout=10).stdout
+        listed = program.run("mounts", "--json").stdout
         assert f'"pid": {pid}' in listed
-        assert "is mounted already" in program.run("mount-all", mount, timeout=20).stderr
-        said = program.run("mount", "1", mount, code=8, timeout=20).stderr
+        assert "is mounted already" in program.run("mount-all", mount).stderr
+        said = program.run("mount", "1", mount, code=8).stderr
         assert "is an imgcat mount already" in said
     finally:
         os.kill(pid, signal.SIGCONT)
@@ -460,8 +448,8 @@ def test_a_stopped_daemon_of_somebody_else_does_not_hang_who_lists(
     other = program.environment | {"XDG_RUNTIME_DIR": str(mount.parent)}
     os.kill(pid, signal.SIGSTOP)
     try:
-        assert str(mount) in program.run("mounts", env=other, timeout=20).stdout
-        assert "/a" in program.run("show", "a", env=other, timeout=20).stdout
+        assert str(mount) in program.run("mounts", env=other).stdout
+        assert "/a" in program.run("show", "a", env=other).stdout
     finally:
         os.kill(pid, signal.SIGCONT)
     program.run("unmount", mount)
@@ -493,7 +481,7 @@ def test_one_catalog_in_two_mounts(program: Program, tmp_path: Path) -> None:
     (tmp_path / "b.img").write_bytes(solid(b"B", 8))
     catalogue(program, tmp_path / "b.img")
     for point in points:
-        wait_until(lambda point=point: (point / "b").exists(), "both follow", 3)  # type: ignore[misc]
+        wait_until(lambda point=point: (point / "b").exists(), "both follow", 30)  # type: ignore[misc]
         assert (point / "b").read_bytes() == b"B" * (8 * BLOCK)
     program.run("unmount", points[0])
     assert (points[1] / "a").read_bytes() == GUEST

@@ -58,7 +58,7 @@ class Device:
         self.let_go()
         subprocess.run(["umount", "-l", self.mount], check=True)
         assert self.process is not None
-        self.process.wait(20)
+        self.process.wait(60)
 
 
 @pytest.fixture

@@ -145,7 +145,7 @@ def test_snapshots_are_entries_of_their_own(program: Program, tmp_path: Path) ->
         "disk.qcow2", "disk.qcow2@1", "disk.qcow2@a-b", "disk.qcow2@late",
     }  # fmt: skip
     shown = mount / "disk.qcow2@1"
-    wait_until(lambda: shown.stat().st_ino != inode, "the snapshot is a new content", 10)
+    wait_until(lambda: shown.stat().st_ino != inode, "the snapshot is a new content", 30)
     assert shown.read_bytes() == expected["disk.qcow2@1"]
     program.run("rename", "disk.qcow2", "web")
     assert set(statuses(program)) == {"web", "web@1", "web@a-b", "web@late"}
@@ -191,7 +191,7 @@ def test_what_was_changed_below_makes_all_above_stale(
     program.run("rescan")
     assert set(statuses(program).values()) == {"ready"}
     guest = guest_of(second, "qcow2")
-    wait_until(lambda: _read(mount / second.name) == guest, "it is as it is now", 10)
+    wait_until(lambda: _read(mount / second.name) == guest, "it is as it is now", 30)
 
 
 def _read(path: Path) -> bytes | None:

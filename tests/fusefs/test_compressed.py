@@ -8,15 +8,16 @@ import os
 import random
 import signal
 import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from support.packers import CODECS, PACKERS, pack, split
-from support.program import wait_until
+from support.program import wait_until_stopped
 from support.volumes import MIB, quiet, sha256
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from support.program import Program
     from support.samples import Sample
 
@@ -177,15 +178,27 @@ def test_what_show_tells(samples: list[Sample], program: Program, tmp_path: Path
     assert "A cold read:" in text
 
 
-def _has_open(pid: int, path: Path) -> bool:
-    with contextlib.suppress(FileNotFoundError):
-        return any(fd.resolve() == path for fd in Path(f"/proc/{pid}/fd").iterdir())
-    return False
-
-
 def test_an_interrupted_add_leaves_nothing(large_xz: Path, program: Program) -> None:
-    adding = program.start("add", large_xz)
-    wait_until(lambda: _has_open(adding.pid, large_xz), "the scan has begun", 20)
+    # It stops itself in the midst of the scan.
+    stopping = """
+import lzma, os, signal, sys
+Decompressor = lzma.LZMADecompressor
+class Stopping:
+    def __init__(self, *given, **options):
+        self.real, self.pieces = Decompressor(*given, **options), 0
+    def __getattr__(self, name):
+        return getattr(self.real, name)
+    def decompress(self, *given):
+        self.pieces += 1
+        if self.pieces == 20:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return self.real.decompress(*given)
+lzma.LZMADecompressor = Stopping
+from imgcat.cli.main import run
+sys.exit(run())
+"""
+    adding = program.start("add", large_xz, program=["-c", stopping])
+    wait_until_stopped(adding)
     adding.kill()
     adding.communicate()
     assert adding.returncode == -signal.SIGKILL

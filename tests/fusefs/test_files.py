@@ -324,15 +324,15 @@ def test_who_may_read_the_image_may_read_its_files_and_nobody_else(tmp_path: Pat
         # Nobody else comes to it, whatever its root is.
         wait_until(
             lambda: _of(real / "files" / "a") == (0o041700, 0, 2345),
-            "the root opens to nobody who may not read the image", 15,
+            "the root opens to nobody who may not read the image", 30,
         )  # fmt: skip
         wait_until(
             lambda: read_as(mount / "files" / "a" / "public") is None,
-            "what nobody may read any more is not read", 15,
+            "what nobody may read any more is not read", 30,
         )  # fmt: skip
         wait_until(
             lambda: read_as(real / "files" / "a" / "public") is None,
-            "what nobody may read any more is not read", 15,
+            "what nobody may read any more is not read", 30,
         )  # fmt: skip
         assert read_as(secret) is None
         assert secret.read_bytes() == b"secret"
@@ -436,12 +436,12 @@ def test_what_is_open_goes_on_when_the_image_is_forgotten(program: Program, tmp_
         inode = os.fstat(opened.fileno()).st_ino
         assert opened.read(1000) == data[:1000]
         program.run("rm", "a")
-        wait_until(lambda: not path.exists(), "it is gone", 10)
+        wait_until(lambda: not path.exists(), "it is gone", 30)
         assert os.listdir(mount) == []
         assert os.pread(opened.fileno(), len(data), 0) == data
         assert os.fstat(opened.fileno()).st_size == len(data)
     program.run("add", tmp_path / "a.raw")
-    wait_until(path.exists, "it is back", 10)
+    wait_until(path.exists, "it is back", 30)
     assert path.read_bytes() == data
     assert path.stat().st_ino != inode
 

@@ -125,17 +125,17 @@ def test_images_come_and_go_while_mounted(
     assert not (mount / "second").exists()
 
     program.run("add", second)
-    wait_until(lambda: "second" in os.listdir(mount), "the new image is listed", 2)
+    wait_until(lambda: "second" in os.listdir(mount), "the new image is listed", 30)
     assert sha256(mount / "second") == samples[1].volume_sha256
 
     with (mount / "second").open("rb", buffering=0) as file:
         program.run("rm", "second")
-        wait_until(lambda: not (mount / "second").exists(), "the removed image is gone", 2)
+        wait_until(lambda: not (mount / "second").exists(), "the removed image is gone", 30)
         assert os.listdir(mount) == ["first"]
         assert hashlib.file_digest(file, "sha256").hexdigest() == samples[1].volume_sha256
 
     program.run("rename", "first", "laptop/root")
-    wait_until((mount / "laptop").is_dir, "the new name is there", 2)
+    wait_until((mount / "laptop").is_dir, "the new name is there", 30)
     assert sha256(mount / "laptop" / "root") == samples[0].volume_sha256
     assert sorted(os.listdir(mount)) == ["laptop"]
 
@@ -168,7 +168,7 @@ def test_a_killed_daemon_leaves_a_dead_mount_that_the_next_clears(
     mount = program.mount_all(tmp_path / "mount")
     program.kill_daemon(mount, signal.SIGKILL)
     # The last thread of a killed process may let go of the device a moment later.
-    wait_until(lambda: is_dead(mount), "the mount is dead", 5)
+    wait_until(lambda: is_dead(mount), "the mount is dead", 30)
     assert [each["alive"] for each in program.json("mounts") if each["path"] == str(mount)] == [
         False
     ]

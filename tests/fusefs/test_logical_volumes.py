@@ -182,7 +182,7 @@ def test_names_and_ids_stay_when_a_group_changes(program: Program, tmp_path: Pat
     now = {row["name"]: row["id"] for row in program.json("ls")}
     assert now.keys() == {"disk", "disk.p1", "disk.p1.vg-root", "disk.p1.vg-new"}
     assert {name: ids[name] for name in now.keys() & ids.keys()}.items() <= now.items()
-    wait_until(lambda: (mount / "disk.p1.vg-root").stat().st_ino != inode, "it is new", 10)
+    wait_until(lambda: (mount / "disk.p1.vg-root").stat().st_ino != inode, "it is new", 30)
     assert (mount / "disk.p1.vg-root").read_bytes() == root.read_bytes() + bytes(4 * MIB)
     # They go by the disk's name, and with it.
     program.run("rename", "disk", "old/web")

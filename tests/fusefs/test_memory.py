@@ -155,7 +155,7 @@ def group() -> Iterator[Path]:
             raise
         pytest.skip(f"no memory group can be made: {error}")
     yield path
-    wait_until(lambda: not (path / "cgroup.procs").read_text().strip(), "the group is empty", 15)
+    wait_until(lambda: not (path / "cgroup.procs").read_text().strip(), "the group is empty", 30)
     path.rmdir()
 
 

@@ -457,7 +457,7 @@ def test_an_open_that_fails_while_the_last_handle_is_released_leaves_nothing_ope
     go_on = threading.Event()
 
     def is_current() -> bool:
-        go_on.wait(10)
+        go_on.wait(60)
         return False
 
     first.is_current = is_current  # type: ignore[method-assign]

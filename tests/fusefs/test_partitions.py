@@ -156,7 +156,7 @@ def test_a_table_that_changed(program: Program, tmp_path: Path) -> None:
     program.run("rescan")
     now = {row["name"]: row["id"] for row in program.json("ls")}
     assert now == {name: ids[name] for name in ("disk", "disk.p1", "disk.p3")}
-    wait_until(lambda: (mount / "disk.p1").stat().st_ino != inode, "it is another content", 10)
+    wait_until(lambda: (mount / "disk.p1").stat().st_ino != inode, "it is another content", 30)
     assert not (mount / "disk.p2").exists()
     quiet("e2fsck", "-fn", mount / "disk.p1")
     # They go by the disk's name, and with it.

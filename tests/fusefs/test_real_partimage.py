@@ -198,8 +198,9 @@ def _image_info(path: Path) -> dict[str, str]:
     os.close(theirs)
     screen = b""
     try:
-        # It draws and then waits for a key: what comes within two seconds is all.
-        while select.select([ours], [], [], 2 if b"Partition size" in screen else 30)[0]:
+        # Below all that it tells it draws a button, and waits for a key.
+        while b" Ok " not in screen.partition(b"Partition size")[2]:
+            assert select.select([ours], [], [], 60)[0], screen
             screen += os.read(ours, 65536)
     finally:
         process.kill()

@@ -66,7 +66,7 @@ def test_a_wrong_page_is_an_error_and_recorded(
     bad = bad_blocks(mount / "one")
     assert 2 << 20 in [offset + 4096 * near for offset in bad for near in range(-2, 3)]
     assert 32 <= len(bad) <= 34
-    wait_until(lambda: program.json("ls")[0]["status"] == "damaged", "it is recorded", 10)
+    wait_until(lambda: program.json("ls")[0]["status"] == "damaged", "it is recorded", 30)
     assert program.json("ls")[0]["verify_result"] == "bad"
     (told,) = program.sql("SELECT what, detail FROM attention WHERE what = 'damaged'")
     assert "are not what they were when the image was sealed" in told["detail"]

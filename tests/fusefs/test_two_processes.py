@@ -43,12 +43,12 @@ class Servers:
         """Have one of them alone answer: the other is stopped."""
         (other,) = set(self.pids) - {pid}
         os.kill(other, signal.SIGSTOP)
-        wait_until(lambda: _state(other) == "T", "the other is stopped", 10)
+        wait_until(lambda: _state(other) == "T", "the other is stopped", 30)
         try:
             yield
         finally:
             os.kill(other, signal.SIGCONT)
-            wait_until(lambda: _state(other) != "T", "the other goes on", 10)
+            wait_until(lambda: _state(other) != "T", "the other goes on", 30)
 
     def asked(self, handler: str) -> list[int]:
         """Return who was asked for it, in order."""
@@ -94,7 +94,7 @@ def servers(program: Program, images: dict[str, Written], tmp_path: Path) -> Ite
         assert is_mounted(mount)
         yield Servers(mount, log, pids)
         subprocess.run(["umount", mount], check=True)
-        assert process.wait(timeout=20) == 0
+        assert process.wait(timeout=60) == 0
     finally:
         assert process.stdout is not None
         process.stdout.close()
@@ -103,7 +103,7 @@ def servers(program: Program, images: dict[str, Written], tmp_path: Path) -> Ite
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        process.wait(timeout=20)
+        process.wait(timeout=60)
 
 
 def _read_direct(fd: int, offset: int, length: int) -> bytes:
@@ -136,7 +136,7 @@ def test_each_reads_through_files_that_the_other_has_opened(
             )
             released = len(servers.asked("release"))
             os.close(fd)
-            wait_until(lambda n=released: len(servers.asked("release")) > n, "released", 10)
+            wait_until(lambda n=released: len(servers.asked("release")) > n, "released", 30)
         assert servers.asked("release")[-1] == reader
         asked = servers.asked("read")[before:]
         assert len(asked) > 10

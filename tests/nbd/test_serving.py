@@ -280,7 +280,7 @@ def test_a_client_that_stays_does_not_hold_up_the_end(program: Program, image: P
         staying.connect(path)
         assert staying.recv(8) == b"NBDMAGIC"
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(10) == 0
+        assert server.process.wait(30) == 0
         assert not os.path.exists(path)
 
 
@@ -289,7 +289,7 @@ def test_when_nbdkit_dies_that_is_an_error(program: Program, image: Path) -> Non
     with serving(program, "a") as server:
         path = server.uri.partition("socket=")[2]
         os.kill(nbdkit_pid(server), signal.SIGKILL)
-        assert server.process.wait(10) == 8
+        assert server.process.wait(30) == 8
         assert "nbdkit has ended" in server.stop(code=8)
         assert not os.path.exists(path)
 
@@ -299,8 +299,8 @@ def test_nbdkit_ends_with_who_started_it(program: Program, image: Path) -> None:
     with serving(program, "a") as server:
         pid = nbdkit_pid(server)
         server.process.kill()
-        server.process.wait(10)
-        wait_until(lambda: not Path(f"/proc/{pid}").exists(), "nbdkit has ended", 10)
+        server.process.wait(30)
+        wait_until(lambda: not Path(f"/proc/{pid}").exists(), "nbdkit has ended", 30)
 
 
 def test_what_a_killed_server_has_left_goes_with_the_next(
@@ -313,7 +313,7 @@ def test_what_a_killed_server_has_left_goes_with_the_next(
     with serving(program, "a", env=environment) as killed:
         left = Path(killed.uri.partition("socket=")[2]).parent
         killed.process.kill()
-        killed.process.wait(10)
+        killed.process.wait(30)
     with serving(program, "a", env=environment) as first:
         serves = Path(first.uri.partition("socket=")[2]).parent
         # It may be one that is being made.
@@ -349,7 +349,7 @@ def test_nbdfuse_and_a_file_that_is_written_meanwhile(program: Program, image: P
     with serving(program) as server:
         fuse = subprocess.Popen(["nbdfuse", point, server.of("a")])
         try:
-            wait_until(lambda: point.stat().st_size == len(GUEST), "it is mounted", 10)
+            wait_until(lambda: point.stat().st_size == len(GUEST), "it is mounted", 30)
             assert point.read_bytes() == GUEST
             overwrite(image, solid(b"Z", 8))
             fd = os.open(point, os.O_RDONLY | os.O_DIRECT)
@@ -361,7 +361,7 @@ def test_nbdfuse_and_a_file_that_is_written_meanwhile(program: Program, image: P
         finally:
             subprocess.run(["fusermount3", "-uz", point], check=False)
             fuse.terminate()
-            fuse.wait(10)
+            fuse.wait(30)
         assert copied(server.of("other"), image.with_name("copy")) == b"B" * (8 * BLOCK)
 
 
@@ -382,13 +382,13 @@ def test_a_journal_is_replayed_in_the_overlay_and_never_in_the_backup(
     with serving(program, "b", "--cow") as server:
         fuse = subprocess.Popen(["nbdfuse", point, server.uri])
         try:
-            wait_until(lambda: point.stat().st_size == 24 * MIB, "it is mounted", 10)
+            wait_until(lambda: point.stat().st_size == 24 * MIB, "it is mounted", 30)
             client("e2fsck", "-fn", point, code=4)
             client("e2fsck", "-fy", point, code=1)
             client("e2fsck", "-fn", point)
         finally:
             subprocess.run(["fusermount3", "-u", point], check=False)
-            fuse.wait(10)
+            fuse.wait(30)
         # Whoever connects later sees what was written.
         client("nbdcopy", server.uri, tmp_path / "mended")
         client("e2fsck", "-fn", tmp_path / "mended")

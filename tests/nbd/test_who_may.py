@@ -135,7 +135,7 @@ def test_what_the_user_cannot_open_is_not_served(program: Program, shelf: Path) 
         client("nbdinfo", uri.replace("///?", "///secret?"), code=1)
     finally:
         process.terminate()
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
 
 
 @as_root
@@ -209,6 +209,6 @@ def test_a_socket_that_is_passed(program: Program, shelf: Path) -> None:
             assert (shelf / "copy").read_bytes() == GUEST
         finally:
             process.terminate()
-            process.communicate(timeout=20)
+            process.communicate(timeout=60)
         assert process.returncode == 0
         assert path.exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import hashlib
 import os
 import stat
@@ -135,6 +136,17 @@ def digest(volume: Volume, inode: int, stream: bytes = b"") -> str:
         content.read_into(view, start)
         hashed.update(view)
     return hashed.hexdigest()
+
+
+@contextlib.contextmanager
+def asked_within(volume: Volume, seconds: float) -> Iterator[None]:
+    """Ask what must be answered in that time; a worker that is to begin has the usual time."""
+    limits = volume._worker._limits
+    volume._worker._limits = dataclasses.replace(limits, seconds=seconds)
+    try:
+        yield
+    finally:
+        volume._worker._limits = limits
 
 
 @contextlib.contextmanager

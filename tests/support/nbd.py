@@ -39,7 +39,7 @@ class Server:
         """Stop it, assert its exit code, and return what it said on standard error."""
         if self.process.poll() is None:
             self.process.send_signal(number)
-        said = self.process.communicate(timeout=20)[1].decode()
+        said = self.process.communicate(timeout=60)[1].decode()
         assert self.process.returncode == code, said
         return said
 
@@ -50,15 +50,15 @@ def serving(program: Program, *arguments: object, **options: Any) -> Iterator[Se
     process = program.start("serve", *arguments, **options)
     try:
         assert process.stdout is not None
-        assert select.select([process.stdout], [], [], 30)[0], "it does not get ready"
+        assert select.select([process.stdout], [], [], 60)[0], "it does not get ready"
         # All that it prints is written at once.
         lines = os.read(process.stdout.fileno(), 1 << 16).decode().splitlines()
-        assert lines, process.communicate(timeout=20)[1].decode()
+        assert lines, process.communicate(timeout=60)[1].decode()
         yield Server(process, lines)
     finally:
         if process.poll() is None:
             process.terminate()
-            process.wait(20)
+            process.wait(60)
 
 
 def client(*command: object, code: int = 0) -> subprocess.CompletedProcess[str]:

@@ -62,7 +62,7 @@ class Program:
             if is_mounted(mount):
                 subprocess.run(["umount", "-l", mount], check=True)
             if pid is not None:
-                wait_until(lambda pid=pid: not _is_running(pid), "the daemon has ended", 15)
+                wait_until(lambda pid=pid: not is_running(pid), "the daemon has ended", 30)
 
     def start(self, *arguments: object, **options: Any) -> subprocess.Popen[bytes]:
         """Start the program and return the process."""
@@ -137,7 +137,7 @@ class Program:
         pid = self.daemon_pid(mount)
         assert pid is not None
         os.kill(pid, number)
-        wait_until(lambda: not _is_running(pid), "the daemon has ended", 15)
+        wait_until(lambda: not is_running(pid), "the daemon has ended", 30)
 
     def sql(self, query: str) -> list[dict[str, Any]]:
         """Return the rows of a query."""
@@ -171,12 +171,23 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float) -> None
         time.sleep(0.02)
 
 
-def _is_running(pid: int) -> bool:
+def wait_until_stopped(process: subprocess.Popen[bytes]) -> None:
+    """Wait until a process has stopped itself, which no other could do at the right moment."""
+    status = Path(f"/proc/{process.pid}/status")
+    wait_until(lambda: "\nState:\tT" in status.read_text(), "it has stopped", 30)
+
+
+def is_running(pid: int) -> bool:
+    """Tell whether a process runs, with any of its threads; one that waits for its parent does not.
+
+    A killed one has its files open, and locks on them, until the last of its threads has ended.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
+        threads = os.listdir(f"/proc/{pid}/task")
     except (FileNotFoundError, ProcessLookupError):
         return False
-    return stat.rpartition(")")[2].split()[0] != "Z"
+    return stat.rpartition(")")[2].split()[0] != "Z" or len(threads) > 1
 
 
 def _text(argument: object) -> str | bytes:

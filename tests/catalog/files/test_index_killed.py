@@ -76,6 +76,13 @@ def _workers(pid: int) -> list[str]:
     return found.stdout.decode().split()
 
 
+def _wait_until_it_reads(process: subprocess.Popen[bytes]) -> None:
+    """Wait until files are read, or the command is through with that."""
+    wait_until(
+        lambda: process.poll() is not None or _workers(process.pid) != [], "it reads files", 60
+    )
+
+
 @pytest.mark.parametrize("moments", [6, pytest.param(50, marks=pytest.mark.soak)])
 def test_killed_at_any_moment(program: Program, tmp_path: Path, moments: int) -> None:
     seed = random.randrange(1 << 32)
@@ -141,7 +148,7 @@ def test_several_at_once_beside_a_mount(
 def test_an_image_that_is_removed_meanwhile(program: Program) -> None:
     with program:
         process = program.start("index", "b1")
-        time.sleep(0.4)
+        _wait_until_it_reads(process)
         program.run("rm", "-y", "b1")
         _out, errors = process.communicate(timeout=60)
         assert process.returncode in {0, 3}, errors
@@ -154,7 +161,7 @@ def test_an_interrupt_leaves_nothing(program: Program) -> None:
     with program:
         before = _indexed(program)
         process = program.start("index", "b1", "b2", "b3")
-        time.sleep(0.6)
+        _wait_until_it_reads(process)
         process.send_signal(signal.SIGINT)
         _out, errors = process.communicate(timeout=60)
         assert process.returncode in {0, 130}

@@ -78,8 +78,8 @@ _NOTES = """\
   into the same file system.
 - **index**: an ext4 with 200,000 empty files in 5,000 directories; **index-next** a copy of it in
   which one file in fifty was written. **index-memory** is the largest that the command itself was;
-  its worker is a process of its own. What the index takes, and how long questions to it take, is
-  measured at another size: [scale.md](scale.md).
+  its worker is a process of its own. **index-ntfs**: files as empty, written by ntfs-3g. What the
+  index takes, and how long questions to it take, is measured at another size: [scale.md](scale.md).
 - **snapshot-hash**: before each run the page cache lets go of the volume. `cat` reads the inodes
   and directories too, as the snapshot does. Both are bound by the disk.
 - **repack** decodes, compresses, reads back and compares; zstd compresses.

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from measure import Row
     from workshop import Workshop
 
-NAMES = ("index", "index-next", "index-memory")
+NAMES = ("index", "index-next", "index-memory", "index-ntfs")
 
-_MANY, _FEW = 200_000, 50_000
+_MANY, _FEW, _OF_NTFS = 200_000, 50_000, 50_000
 _PER_DIRECTORY = 40
 _FIRST_RATE, _NEXT_RATE = 50_000, 80_000
 _CHANGED = 50
@@ -82,6 +82,48 @@ def measure(bench: Bench) -> Iterator[Row]:
     yield from _memory(shop, catalog_with(first))
     first.unlink()
     following.unlink()
+    yield _ntfs(shop)
+
+
+def _ntfs(shop: Workshop) -> Row:
+    raw, point = shop.directory / "windows.raw", shop.make("windows.point")
+    raw.touch()
+    os.truncate(raw, 1 << 30)
+    shop.run("mkntfs", "-q", "-F", "-Q", raw)
+    shop.run("ntfs-3g", raw, point)
+    try:
+        _fill(point, _OF_NTFS)
+    finally:
+        shop.run("umount", point)
+    number = 0
+
+    def index() -> float:
+        nonlocal number
+        number += 1
+        catalog = shop.directory / f"windows{number}.db"
+        shop.run(*shop.imgcat(catalog, "add", raw))
+        return timed(lambda: shop.run(*shop.imgcat(catalog, "index", "windows")))
+
+    def walk() -> float:
+        def run() -> None:
+            shop.run("ntfs-3g", "-o", "ro", raw, point)
+            try:
+                shop.run("find", point, "-printf", r"%p %s %m %T@ %i\n")
+            finally:
+                shop.run("umount", point)
+
+        return timed(run)
+
+    say(f"an index of {_OF_NTFS:,} files of NTFS")
+    taken = interleaved(3, {"ours": index, "theirs": walk})
+    ours, theirs = _OF_NTFS / taken["ours"], _OF_NTFS / taken["theirs"]
+    raw.unlink()
+    return faster(
+        "index-ntfs",
+        f"`index` of an NTFS with {_OF_NTFS:,} files, start of the program and all; beside it"
+        " `find -printf` over a mount by ntfs-3g",
+        f"{ours:,.0f} files/s", f"{theirs:,.0f} files/s", ours / theirs, 1,
+    )  # fmt: skip
 
 
 def _memory(shop: Workshop, many: Path) -> Iterator[Row]:
@@ -112,13 +154,7 @@ def _volumes(shop: Workshop, name: str, count: int) -> tuple[Path, Path]:
     shop.run("mke2fs", "-q", "-F", "-t", "ext4", "-N", inodes, "-U", _UUID, raw)
     point = shop.make(f"{name}.point")
     shop.run("mount", "-o", "loop", raw, point)
-    paths = []
-    for number in range(count):
-        above = point / f"project {number // 4000}" / f"directory {number // _PER_DIRECTORY}"
-        if not number % _PER_DIRECTORY:
-            above.mkdir(parents=True)
-        paths.append(above / f"file-{number:06}.txt")
-        paths[-1].touch()
+    paths = _fill(point, count)
     shop.run("umount", point)
     following = shop.directory / f"{name}-next.raw"
     shop.run("cp", "--sparse=always", raw, following)
@@ -127,3 +163,15 @@ def _volumes(shop: Workshop, name: str, count: int) -> tuple[Path, Path]:
         path.write_bytes(b"changed")
     shop.run("umount", point)
     return raw, following
+
+
+def _fill(point: Path, count: int) -> list[Path]:
+    """Make empty files in a mounted volume."""
+    paths = []
+    for number in range(count):
+        above = point / f"project {number // 4000}" / f"directory {number // _PER_DIRECTORY}"
+        if not number % _PER_DIRECTORY:
+            above.mkdir(parents=True)
+        paths.append(above / f"file-{number:06}.txt")
+        paths[-1].touch()
+    return paths

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import functools
-import hashlib
 import os
 import random
 import re
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from imgcat.filesystems.errors import DamagedError, RefusedError
-from support.files_inside import digest, loop_mounted, volume_in
+from support.files_inside import HASH, digest, loop_mounted, volume_in
 from support.volumes import MIB, quiet
 
 if TYPE_CHECKING:
@@ -165,7 +164,7 @@ def _what_it_is(path: bytes, facts: dict[str, Any]) -> None:
 def _what_it_holds(path: bytes, facts: dict[str, Any]) -> None:
     if stat.S_ISREG(facts.get("mode", 0)):
         with open(path, "rb") as opened:
-            facts["sha256"] = hashlib.sha256(opened.read()).hexdigest()
+            facts["hash"] = HASH(opened.read()).hexdigest()
 
 
 def _what_else_it_has(path: bytes, facts: dict[str, Any]) -> None:
@@ -193,7 +192,7 @@ def by_volume(volume: Volume) -> tuple[Found, list[str]]:
             if stat.S_ISLNK(entry.mode):
                 facts["target"] = entry.target
             if stat.S_ISREG(entry.mode):
-                facts["sha256"] = _tried(functools.partial(digest, volume, entry.inode), told)
+                facts["hash"] = _tried(functools.partial(digest, volume, entry.inode), told)
             before = len(told)
             attributes = volume.attributes(entry.inode, told.append)
             facts["attributes"] = attributes if len(told) == before else None

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import struct
 from typing import TYPE_CHECKING
 
 import pytest
 from imgcat.filesystems.errors import RefusedError
-from support.files_inside import digest, of_mount, of_volume, volume_in
+from support.files_inside import HASH, digest, of_mount, of_volume, volume_in
 from support.ntfs import grow, make, ntfs_3g
 from support.volumes import MIB
 
@@ -31,9 +30,7 @@ def test_every_file_is_as_ntfs_3g_shows_it(cluster: int, tmp_path: Path) -> None
         for name in (b"large", b"file1"):
             path = os.path.join(os.fsencode(mount), name)
             streams[name] = {
-                os.fsencode(each.removeprefix("user.")): hashlib.sha256(
-                    os.getxattr(path, each)
-                ).hexdigest()
+                os.fsencode(each.removeprefix("user.")): HASH(os.getxattr(path, each)).hexdigest()
                 for each in os.listxattr(path)
             }
     problems: list[str] = []

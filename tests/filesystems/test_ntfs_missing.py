@@ -98,7 +98,7 @@ def test_what_a_volume_keeps_for_itself_costs_no_file(
     (hole, *_more) = used_places(raw)[OWN[name]]
     found, told = all_of(raw.read_bytes(), hole)
     assert found == {
-        path: each["sha256"] for path, each in expected.items() if "sha256" in each
+        path: each["hash"] for path, each in expected.items() if "hash" in each
     }  # fmt: skip
     # The library does not look at all of them.
     assert all(f"bytes [{hole.start}, " in each and "cannot be read" in each for each in told)
@@ -107,7 +107,7 @@ def test_what_a_volume_keeps_for_itself_costs_no_file(
 def test_nothing_that_is_missing_becomes_zeros(made: tuple[Path, dict[bytes, Any]]) -> None:
     """A cluster after the other, of tables, indexes, and files that are compressed."""
     raw, expected = made
-    sums = {path: each["sha256"] for path, each in expected.items() if "sha256" in each}
+    sums = {path: each["hash"] for path, each in expected.items() if "hash" in each}
     image = raw.read_bytes()
     places = used_places(raw)
     clusters = [

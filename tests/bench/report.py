@@ -68,8 +68,7 @@ _NOTES = """\
 - **seq-**: the tool unpacks with one thread, to nowhere; ours goes through FUSE, and `dd` reads
   what is not used too. Where the tool alone decodes a gigabyte in a second, the two processors have
   as much to do with hashing the pages and with two copies on their way through the kernel.
-- **fleet-memory**: six images, each under many names, so that each is an image of its own for the
-  catalog; each reader goes from image to image.
+- **fleet-memory**: copies of six images; each reader goes from image to image.
 - **beside**: both images are in one mount. When the daemon has more to do, it sleeps less, and a
   read of it alone can take longer than one beside another.
 - **files-**: an ext4 of 1.4 GiB saved with partclone, one of 100,000 small files in 200

@@ -13,6 +13,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from .arranging import FLAGS, arranged
+from .output import drop_output
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,10 +44,10 @@ def _flushed(run_it: Callable[[], int]) -> int:
     except BrokenPipeError:
         from .exit_codes import BROKEN_PIPE
 
-        _drop_output()
+        drop_output()
         return BROKEN_PIPE
     except OSError as error:
-        _drop_output()
+        drop_output()
         sys.stderr.write(f"imgcat: standard output: {error.strerror}\n")
         return code or 5
     return code
@@ -82,11 +83,6 @@ def _set_up_streams() -> None:
         stream.reconfigure(errors="imgcat")  # type: ignore[union-attr]
 
 
-def _drop_output() -> None:
-    """Let Python's own flush at the end succeed: what is left goes nowhere."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-
-
 def _run_app() -> int:
     from .exit_codes import BROKEN_PIPE, BUG, INTERRUPTED, code_of, message_of
     from .settings import COMPLETION_VARIABLE, complain
@@ -101,7 +97,7 @@ def _run_app() -> int:
     except SystemExit as end:
         if isinstance(end.__context__, BrokenPipeError):
             # Whoever read our output has stopped to, as `head` does.
-            _drop_output()
+            drop_output()
             return BROKEN_PIPE
         return end.code if isinstance(end.code, int) else BUG
     except KeyboardInterrupt:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 from typing import TYPE_CHECKING, Any
 
 from ..formats.text import printable
 from .exit_codes import DAMAGED, NOT_SUPPORTED, message_of
+from .output import drop_output
 from .settings import complain
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class RecoveryReport:
         self.code = max(self.code, DAMAGED)
 
     def end(self, target: Target) -> None:
-        """Have all that was written come to the disk, and tell if it does not.
+        """Have all that was written come to the disk and to who reads, and tell if it does not.
 
         Raises:
             OSError: the one file that is meant does not.
@@ -79,6 +79,7 @@ class RecoveryReport:
             if self._is_one:
                 raise
             self.fail(message_of(error))
+        self._write("", flush=True)
 
     def write(self, snapshot: str, others: int) -> None:
         """Write the document.
@@ -89,8 +90,7 @@ class RecoveryReport:
         """
         from .render import write_json
 
-        # Whoever does not read it has the files all the same.
-        with contextlib.suppress(BrokenPipeError):
+        try:
             write_json(
                 {
                     "snapshot": snapshot,
@@ -101,16 +101,24 @@ class RecoveryReport:
                     "exit_code": self.code,
                 }
             )
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # Whoever does not read it has the files all the same.
+            drop_output()
 
-    def _write(self, lines: str) -> None:
+    def _write(self, lines: str, *, flush: bool = False) -> None:
         """Write lines for as long as somebody takes them: files matter more."""
         if not self._is_read:
             return
         try:
             sys.stdout.write(lines)
-        except OSError:
-            # If it is another error than that nobody reads any more, the last flush tells it.
+            if flush:
+                sys.stdout.flush()
+        except OSError as error:
             self._is_read = False
+            drop_output()
+            if not isinstance(error, BrokenPipeError):
+                self.fail(f"standard output: {error.strerror}")
 
 
 def _lines(outcome: Outcome) -> str:

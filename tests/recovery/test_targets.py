@@ -247,6 +247,47 @@ def test_files_come_back_though_nobody_reads_their_lines(
     assert process.returncode == 5
 
 
+@pytest.mark.parametrize("as_json", [[], ["--json"]], ids=["lines", "json"])
+@pytest.mark.parametrize("count", [1, 60, 400])
+def test_files_come_back_though_nobody_has_ever_read(
+    program: Program, tmp_path: Path, count: int, as_json: list[str]
+) -> None:
+    """Whatever is left of what could not be written when it ends."""
+    names = [f"{number:04d}{'n' * 150}" for number in range(count)]
+    raw = ext4(tmp_path / "disk.raw", {name: name.encode() for name in names})
+    program.run("snapshot", raw, "--hash", "--name", "s")
+    out = tmp_path / "out"
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        process = program.start("recover", "-r", "s", "-o", out, *as_json, stdout=writing)
+    finally:
+        os.close(writing)
+    assert process.stderr is not None
+    assert process.stderr.read() == b""
+    assert process.wait(60) == 0
+    assert sorted(os.listdir(out)) == [*names, "lost+found"]
+
+
+@pytest.mark.parametrize("unbuffered", [{}, {"PYTHONUNBUFFERED": "1"}], ids=["buffered", "not"])
+@pytest.mark.parametrize("count", [1, 400])
+def test_files_come_back_though_their_lines_have_no_room(
+    program: Program, tmp_path: Path, count: int, unbuffered: dict[str, str]
+) -> None:
+    names = [f"{number:04d}{'n' * 150}" for number in range(count)]
+    raw = ext4(tmp_path / "disk.raw", {name: name.encode() for name in names})
+    program.run("snapshot", raw, "--hash", "--name", "s")
+    out = tmp_path / "out"
+    with open("/dev/full", "wb") as full:
+        process = program.start(
+            "recover", "-r", "s", "-o", out, stdout=full, env=program.environment | unbuffered
+        )
+    assert process.stderr is not None
+    assert process.stderr.read() == b"imgcat: standard output: No space left on device\n"
+    assert process.wait(60) == 5
+    assert sorted(os.listdir(out)) == [*names, "lost+found"]
+
+
 def test_a_listing_that_nobody_reads_ends_as_others_do(program: Program, tmp_path: Path) -> None:
     names = [f"{number:04d}{'n' * 150}" for number in range(700)]
     raw = ext4(tmp_path / "disk.raw", {name: name.encode() for name in names})

@@ -87,8 +87,8 @@ class Original:
                 time.sleep((_SETTLED_NS - age) / 1e9)
                 continue
             key = self._stored_key()
-            if key is None and not self._is_stored:
-                # It was made just now, and is in the write-ahead log only.
+            if key is None and (not self._is_stored or self._needs_its_log()):
+                # It was made just now, and is in the write-ahead log only; or the rest of it is.
                 return True
             self._is_stored = True
             after = os.stat(self._path)
@@ -103,6 +103,24 @@ class Original:
             self._seen = state
             return True
         return False
+
+    def _needs_its_log(self) -> bool:
+        """Tell whether it is a catalog that is shorter than it says, and has a log with the rest.
+
+        A log that is written back while somebody reads is written back in part: of pages that have
+        changed since, nothing is.
+        """
+        try:
+            with open(self._path, "rb") as file:
+                head = file.read(100)
+            log = os.stat(f"{self._path}-wal").st_size
+        except OSError:
+            return False
+        if len(head) < 100 or head[68:72] != b"IMGC" or not log:  # noqa: PLR2004
+            return False
+        page = int.from_bytes(head[16:18], "big")
+        says = int.from_bytes(head[28:32], "big") * (65536 if page == 1 else page)
+        return says > os.stat(self._path).st_size
 
     def _stored_key(self) -> int | None:
         uri = uri_of(self._path, "ro&immutable=1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import shutil
 import sqlite3
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 from imgcat.catalog.adding.add import add_file
 from imgcat.catalog.database.check import check
+from imgcat.catalog.database.identity import Identity, Original
 from imgcat.catalog.errors import CatalogReplacedError, CatalogSchemaError
 from imgcat.catalog.store import Catalog
 from imgcat.formats.index.rank_chunk import ChunkMissingError
@@ -125,6 +127,26 @@ def test_a_file_that_has_half_of_what_its_log_had_is_no_other(two: Two, tmp_path
         with pytest.raises(CatalogReplacedError):
             follower.version()
         follower.close()
+
+
+def test_a_file_that_stays_half_of_what_its_log_has_is_no_other(two: Two, tmp_path: Path) -> None:
+    """As long as somebody reads, what has changed since is written back by nobody."""
+    path = tmp_path / "catalog.db"
+    shutil.copyfile(two.databases[0], path)
+    whole = path.read_bytes()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        ((key,),) = connection.execute("SELECT key FROM identity")
+    status = path.stat()
+    original = Original(str(path), Identity(status.st_dev, status.st_ino, key))
+    assert original.is_there()
+    log = tmp_path / "catalog.db-wal"
+    log.write_bytes(b"what is left of it")
+    path.write_bytes(whole[: len(whole) // 2])
+    long_ago = status.st_mtime - 10
+    os.utime(path, (long_ago, long_ago))
+    assert original.is_there()
+    log.unlink()
+    assert not original.is_there()
 
 
 def test_a_writer_writes_into_no_other(two: Two, tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ _SETTLED_NS = 50_000_000
 """A file that was written more recently than that may just be being overwritten."""
 
 _HALF_WRITTEN_NS = 2_000_000_000
-"""A file without a key that was written more recently may be half of what its log had for it: it
-says then that it is longer than it is, and whoever writes the rest waits for the disk, or a turn.
+"""A file without a key that was written more recently may be half of what its log had for it:
+whoever writes the rest waits for the disk, or a turn.
 """
 
 _MOST_WAITS = 400
@@ -87,8 +87,8 @@ class Original:
                 time.sleep((_SETTLED_NS - age) / 1e9)
                 continue
             key = self._stored_key()
-            if key is None and (not self._is_stored or self._needs_its_log()):
-                # It was made just now, and is in the write-ahead log only; or the rest of it is.
+            if key is None and not self._is_stored:
+                # It was made just now, and is in the write-ahead log only.
                 return True
             self._is_stored = True
             after = os.stat(self._path)
@@ -104,28 +104,14 @@ class Original:
             return True
         return False
 
-    def _needs_its_log(self) -> bool:
-        """Tell whether it is a catalog that is shorter than it says, and has a log with the rest.
-
-        A log that is written back while somebody reads is written back in part: of pages that have
-        changed since, nothing is.
-        """
-        try:
-            with open(self._path, "rb") as file:
-                head = file.read(100)
-            log = os.stat(f"{self._path}-wal").st_size
-        except OSError:
-            return False
-        if len(head) < 100 or head[68:72] != b"IMGC" or not log:  # noqa: PLR2004
-            return False
-        page = int.from_bytes(head[16:18], "big")
-        says = int.from_bytes(head[28:32], "big") * (65536 if page == 1 else page)
-        return says > os.stat(self._path).st_size
-
     def _stored_key(self) -> int | None:
         uri = uri_of(self._path, "ro&immutable=1")
         try:
             with contextlib.closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as alone:
+                # While somebody reads, a log is written back in part: of pages that have changed
+                # since, nothing is, and for as long as that a file may be shorter than its first
+                # page says. SQLite takes it for malformed, but not where it is to be repaired.
+                alone.execute("PRAGMA writable_schema = ON")
                 return key_of(alone)
         except sqlite3.Error:
             # Whatever it is, it is no catalog of ours.

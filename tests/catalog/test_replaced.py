@@ -97,7 +97,7 @@ def test_everybody_who_asks_is_told(two: Two, tmp_path: Path) -> None:
         follower.close()
 
 
-def test_a_file_that_has_half_of_what_its_log_had_is_no_other(two: Two, tmp_path: Path) -> None:
+def test_a_file_that_has_little_of_what_its_log_had_is_no_other(two: Two, tmp_path: Path) -> None:
     """Its first page, which comes first, tells of pages that are written after it."""
     path = tmp_path / "catalog.db"
     shutil.copyfile(two.databases[0], path)
@@ -106,9 +106,8 @@ def test_a_file_that_has_half_of_what_its_log_had_is_no_other(two: Two, tmp_path
     with Catalog.open(str(path), write=False) as catalog:
         follower = catalog.follow()
         before = follower.version()
-        half = len(whole) // page // 2 * page
         with path.open("r+b") as file:
-            file.truncate(half)
+            file.truncate(page)
         found = []
         thread = threading.Thread(target=lambda: found.append(follower.version()))
         thread.start()
@@ -116,8 +115,8 @@ def test_a_file_that_has_half_of_what_its_log_had_is_no_other(two: Two, tmp_path
         time.sleep(0.4)
         assert thread.is_alive()
         with path.open("r+b") as file:
-            file.seek(half)
-            file.write(whole[half:])
+            file.seek(page)
+            file.write(whole[page:])
         thread.join(30)
         assert found == [before]
         for chunk in two.chunks[0]:
@@ -129,24 +128,47 @@ def test_a_file_that_has_half_of_what_its_log_had_is_no_other(two: Two, tmp_path
         follower.close()
 
 
-def test_a_file_that_stays_half_of_what_its_log_has_is_no_other(two: Two, tmp_path: Path) -> None:
-    """As long as somebody reads, what has changed since is written back by nobody."""
+def test_a_log_that_is_written_back_in_part_makes_no_other_catalog(
+    two: Two, tmp_path: Path
+) -> None:
+    """While somebody reads, nothing is written back of pages that have changed since."""
     path = tmp_path / "catalog.db"
     shutil.copyfile(two.databases[0], path)
-    whole = path.read_bytes()
+    originals = [Original(str(path), _identity_of(path)) for _ in range(2)]
+    assert originals[0].is_there()
+    with (
+        contextlib.closing(sqlite3.connect(path, isolation_level=None)) as writer,
+        contextlib.closing(sqlite3.connect(path, isolation_level=None)) as reader,
+    ):
+        writer.execute("PRAGMA wal_autocheckpoint = 0")
+        writer.execute("CREATE TABLE large (x)")
+        for _ in range(5):
+            writer.execute("INSERT INTO large VALUES (randomblob(9000))")
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM large").fetchone()
+        writer.execute("UPDATE large SET x = randomblob(9000)")
+        writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        head = path.read_bytes()[:100]
+        says = int.from_bytes(head[16:18], "big") * int.from_bytes(head[28:32], "big")
+        assert path.stat().st_size < says
+        # It stays so for as long as the reader does.
+        long_ago = time.time() - 10
+        os.utime(path, (long_ago, long_ago))
+        for each in originals:
+            assert each.is_there()
+        # Half of another one is another one.
+        other = two.databases[1].read_bytes()
+        path.write_bytes(other[: path.stat().st_size])
+        os.utime(path, (long_ago, long_ago + 1))
+        for each in originals:
+            assert not each.is_there()
+
+
+def _identity_of(path: Path) -> Identity:
     with contextlib.closing(sqlite3.connect(path)) as connection:
         ((key,),) = connection.execute("SELECT key FROM identity")
     status = path.stat()
-    original = Original(str(path), Identity(status.st_dev, status.st_ino, key))
-    assert original.is_there()
-    log = tmp_path / "catalog.db-wal"
-    log.write_bytes(b"what is left of it")
-    path.write_bytes(whole[: len(whole) // 2])
-    long_ago = status.st_mtime - 10
-    os.utime(path, (long_ago, long_ago))
-    assert original.is_there()
-    log.unlink()
-    assert not original.is_there()
+    return Identity(status.st_dev, status.st_ino, key)
 
 
 def test_a_writer_writes_into_no_other(two: Two, tmp_path: Path) -> None:

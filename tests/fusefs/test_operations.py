@@ -405,26 +405,6 @@ def test_what_is_open_of_another_content_serves_nobody() -> None:
     trio.run(main)
 
 
-def test_what_was_just_released_is_closed_when_the_mount_ends() -> None:
-    """What is open keeps indexes that nobody uses: the last daemon deletes them at its end."""
-    readers = {each: Reader(lambda: None) for each in (77, 154)}
-    entries = [
-        dataclasses.replace(ENTRY, image_id=n, name="x" * n, index_id=n, content_key=77 * n)
-        for n in (1, 2)
-    ]
-
-    async def main() -> None:
-        made = Operations(lambda entry: readers[entry.content_key], permissions(), Turns())  # type: ignore[arg-type,return-value]
-        made.show(Planner().plan([dataclasses.astuple(entry) for entry in entries]))
-        for entry in entries:
-            await made.open(inode_of(entry), os.O_RDONLY, ROOT)
-            await made.release(handle_of(entry))
-        made.close_files()
-        assert all(reader.closed for reader in readers.values())
-
-    trio.run(main)
-
-
 def test_two_that_find_a_file_changed_at_once_leave_nothing_open() -> None:
     readers: list[Reader] = []
 

@@ -59,12 +59,18 @@ _MEANINGS: dict[int | None, tuple[type[CatalogError], str]] = {
     ),
     sqlite3.SQLITE_FULL: (CatalogError, "the disk is full; nothing of this was written"),
     sqlite3.SQLITE_READONLY: (CatalogError, "the catalog is read-only: use another with --db"),
+    sqlite3.SQLITE_READONLY_ROLLBACK: (
+        CatalogError,
+        "its writer was killed: one who may write it must run `imgcat ls`, which undoes that",
+    ),
     sqlite3.SQLITE_CANTOPEN: (
         CatalogError,
         "cannot be opened: check its permissions and its directory's",
     ),
 }
-"""What the driver's primary result codes mean to a user, and what to do."""
+"""What the driver's result codes mean to a user, and what to do; the extended ones before the
+primary ones.
+"""
 
 
 class Database:
@@ -324,17 +330,30 @@ class Database:
             try:
                 self._set_up(connection, original, foreign_keys=foreign_keys)
             except sqlite3.OperationalError as error:
-                mode = None if self.write else self._other_mode(error)
-                if mode is None:
+                if self.write:
                     raise
                 connection.close()
-                connection = self._connect_as(mode)
-                if mode == "rw":
-                    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+                connection = self._connect_otherwise(error)
                 self._set_up(connection, original)
         except BaseException:
             connection.close()
             raise
+        return connection
+
+    def _connect_otherwise(self, error: sqlite3.OperationalError) -> sqlite3.Connection:
+        """Return a connection to read by where the usual one has failed; raise `error` if none."""
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_READONLY_ROLLBACK:
+            # Whoever wrote was killed. Until that is undone, the file has half of a transaction,
+            # and who may not write must not read it.
+            with contextlib.closing(self._connect_as("rw")) as writer:
+                writer.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+            return self._connect_as(self._mode)
+        mode = self._other_mode(error)
+        if mode is None:
+            raise error
+        connection = self._connect_as(mode)
+        if mode == "rw":
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         return connection
 
     def _other_mode(self, error: sqlite3.Error) -> str | None:
@@ -410,7 +429,9 @@ class Database:
 
 def translate(error: sqlite3.Error, path: str) -> CatalogError:
     """Return the catalog's own error for one of the driver's, saying what to do."""
-    kind, text = _MEANINGS.get(primary_code(error), (CatalogError, str(error)))
+    extended, primary = getattr(error, "sqlite_errorcode", None), primary_code(error)
+    unknown = CatalogError, str(error)
+    kind, text = _MEANINGS.get(extended) or _MEANINGS.get(primary) or unknown
     return kind(f"{path}: {text}")
 
 

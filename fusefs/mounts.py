@@ -26,10 +26,16 @@ from ..catalog.database import runtime
 from .errors import MountError, NotMountedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 FS_TYPE = "fuse.imgcat"
 _POLL_SECONDS = 0.02
+
+_IN_USE = "busy"
+"""What who unmounts says of a mount that is in use, among other words."""
+
+_IN_USE_SECONDS = 2.0
+"""How long one waits for who uses a mount: `df`, a desktop, or an indexer does for a moment."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -275,18 +281,30 @@ def _unmount(path: str, *, lazy: bool) -> None:
     command = [fusermount, "-u"] if fusermount else ["umount"]
     if lazy:
         command.append("-z" if fusermount else "-l")
-    result = subprocess.run(  # noqa: S603 - a fixed program
-        [*command, "--", path], capture_output=True, text=True, errors="replace", check=False
-    )
-    if result.returncode == 0:
+    said = _run_until_free([*command, "--", path])
+    if said is None:
         return
-    message = result.stderr.strip()
-    if "busy" in message.lower():
+    if _IN_USE in said:
         raise MountError(
             f"{path}: is in use: close the files (`fuser -vm {path}`), detach loop devices "
             "(`losetup -a`), or use --lazy"
         )
-    raise MountError(f"{path}: {message or 'could not be unmounted'}")
+    raise MountError(f"{path}: {said or 'could not be unmounted'}")
+
+
+def _run_until_free(command: Sequence[str]) -> str | None:
+    """Run what unmounts, again while the mount is in use; return what it says if it fails."""
+    deadline = time.monotonic() + _IN_USE_SECONDS
+    while True:
+        result = subprocess.run(  # noqa: S603 - a fixed program
+            command, capture_output=True, text=True, errors="replace", check=False,
+            env={**os.environ, "LC_ALL": "C"},
+        )  # fmt: skip
+        if result.returncode == 0:
+            return None
+        if _IN_USE not in result.stderr or time.monotonic() > deadline:
+            return result.stderr.strip()
+        time.sleep(_POLL_SECONDS)
 
 
 # -- the record of a running daemon ----------------------------------------

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from imgcat.fusefs import mounts
 from support.attack_images import BLOCK, solid
 from support.confined import (
     UNUSABLE_DEV_FUSE,
@@ -257,6 +258,26 @@ def test_a_busy_mount_is_said_to_be_so_and_can_be_left(program: Program, mount: 
     wait_until(lambda: not is_running(pid), "the daemon has ended", 30)
     program.run("mount-all", mount)
     program.run("unmount", mount)
+
+
+def test_unmounting_waits_for_who_uses_the_mount_for_a_moment(
+    program: Program, mount: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a desktop does, or `df`, or `imgcat mounts` of somebody else."""
+    program.run("mount-all", mount)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", program.environment["XDG_RUNTIME_DIR"])
+    with (mount / "a").open("rb", buffering=0) as file:
+        waited = []
+
+        def close_meanwhile(seconds: float) -> None:
+            waited.append((seconds, file.closed, mounts_at(mount)))
+            file.close()
+
+        monkeypatch.setattr(mounts.time, "sleep", close_meanwhile)
+        mounts.unmount(str(mount))
+    # The first wait was for the file, not for the daemon to go.
+    assert waited[0][1:] == (False, 1)
+    assert mounts_at(mount) == 0
 
 
 def test_a_lazy_unmount_does_not_wait_for_who_keeps_a_file_open(

@@ -45,6 +45,9 @@ class Follower:
         try:
             return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
         except sqlite3.Error as error:
+            # What is half written since is undone by whoever opens it next: the next look, if
+            # nobody else.
+            self.close()
             raise translate(error, path) from error
 
     def close(self) -> None:

@@ -45,8 +45,10 @@ _MARKERS = {
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Whoever began the run in the background has SIGINT ignored, and so would what it starts.
+    # Whoever began the run in the background, or by nohup, has one of them ignored, and so would
+    # what it starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     for name, text in _MARKERS.items():
         config.addinivalue_line("markers", f"{name}: {text}")
 

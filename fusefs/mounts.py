@@ -91,7 +91,7 @@ def mount_points() -> list[MountPoint]:
 
 
 def mounts() -> list[Mount]:
-    """Return every imgcat mount, dead ones too. Touches none of them."""
+    """Return every imgcat mount. Those without a record of ours are asked whether they live."""
     found = []
     for point in mount_points():
         if point.fs_type != FS_TYPE:

@@ -305,13 +305,18 @@ class Database:
         if not os.path.exists(wal) or not os.path.getsize(wal):
             return
         with contextlib.suppress(sqlite3.Error, CatalogMissingError):
-            with contextlib.closing(self._connect_as("ro")) as connection:
-                original = self._original_of(connection)
-            if not original.is_there():
+            # One that is being made has no key yet, and then both: who looks once may have seen
+            # it without one, and the file with one.
+            if not self._is_log_of_file() and not self._is_log_of_file():
                 raise CatalogSchemaError(
                     f"{wal}: was written by another catalog than the one that lies beside it now: "
                     "if that was copied here, move this file away; both are left as they are"
                 )
+
+    def _is_log_of_file(self) -> bool:
+        with contextlib.closing(self._connect_as("ro")) as connection:
+            original = self._original_of(connection)
+        return original.is_there()
 
     def _identity_of(self, connection: sqlite3.Connection) -> Identity:
         """Return what an open catalog is, and where the file lies that is there now."""

@@ -258,3 +258,30 @@ def test_a_log_of_another_catalog_is_refused_before_it_is_mixed_in(
     wal.unlink()
     with Catalog.open(str(path)) as catalog:
         assert check(catalog.database) == []
+
+
+def test_a_catalog_that_is_made_meanwhile_is_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two make it at once: one looks at its log before the other is through, then at its file."""
+    path = tmp_path / "catalog.db"
+    is_there, seen = Original.is_there, []
+    with Catalog.open(str(tmp_path / "made.db"), create=True) as made:
+        key = made.database.identify().key
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as maker:
+        maker.execute("PRAGMA journal_mode = WAL")
+        # What is written first tells no key; another transaction is under way.
+        maker.execute("PRAGMA user_version = 0")
+
+        def made_by_then(original: Original) -> bool:
+            seen.append(original.identity.key)
+            if len(seen) == 1:
+                with contextlib.closing(sqlite3.connect(tmp_path / "made.db")) as source:
+                    source.backup(maker)
+                maker.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            return is_there(original)
+
+        monkeypatch.setattr(Original, "is_there", made_by_then)
+        with Catalog.open(str(path)) as catalog:
+            assert catalog.list_images() == []
+    assert seen[:2] == [None, key]

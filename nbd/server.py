@@ -12,7 +12,6 @@ import socket
 import stat
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
@@ -24,6 +23,7 @@ from ..catalog.opening.entries import mount_entries
 from ..catalog.opening.permissions import KnownPermissions
 from ..catalog.opening.trust import check_catalog
 from ..catalog.store import Catalog, default_path
+from ..formats import temporary
 from . import arguments
 from .errors import ArgumentsError, ServeError
 from .exports import everybody_may, export_name
@@ -254,7 +254,7 @@ def _private_directory() -> Iterator[str]:
     try:
         parent = runtime_directory()
         if len(os.fsencode(parent)) + longest > _LONGEST_SOCKET:
-            parent = tempfile.gettempdir()
+            parent = temporary.directory()
         directory = new_directory(parent, _PREFIX)
         holding = held(directory)
         holding.__enter__()

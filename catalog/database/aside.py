@@ -6,9 +6,9 @@ import contextlib
 import errno
 import os
 import sqlite3
-import tempfile
 from typing import TYPE_CHECKING
 
+from ...formats import temporary
 from .connection import primary_code
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def database_aside(schema: str) -> sqlite3.Connection:
 def naming_room() -> Iterator[None]:
     """Let a temporary directory that is full be what is told to be full.
 
-    For what writes files of `tempfile`, or a `database_aside`, and nothing else.
+    For what writes a `temporary.unnamed_file`, or a `database_aside`, and nothing else.
 
     Raises:
         NoRoomError: it is.
@@ -54,7 +54,7 @@ def naming_room() -> Iterator[None]:
     except OSError as error:
         if error.errno not in _FULL or isinstance(error, NoRoomError):
             raise
-        raise _no_room(error.errno, tempfile.gettempdir()) from error
+        raise _no_room(error.errno, temporary.directory()) from error
     except sqlite3.Error as error:
         if primary_code(error) != sqlite3.SQLITE_FULL:
             raise
@@ -69,9 +69,5 @@ def _no_room(number: int, directory: str) -> NoRoomError:
 def _directory_of_sqlite() -> str:
     """Return where SQLite has its temporary files: see ``unixTempFileDir`` in its ``os_unix.c``."""
     named = (os.environ.get("SQLITE_TMPDIR"), os.environ.get("TMPDIR"))
-    usable = (
-        each
-        for each in (*named, "/var/tmp", "/usr/tmp", "/tmp")  # noqa: S108 - SQLite's, not ours
-        if each and os.path.isdir(each) and os.access(each, os.W_OK | os.X_OK)
-    )
-    return next(usable, os.curdir)
+    usual = "/var/tmp", "/usr/tmp", "/tmp"  # noqa: S108 - SQLite's, not ours
+    return temporary.first_usable((*named, *usual)) or os.curdir

@@ -10,6 +10,7 @@ import tempfile
 import time
 from typing import TYPE_CHECKING
 
+from ...formats import temporary
 from ..errors import CatalogError
 from .private import DIRECTORY_MODE
 
@@ -39,7 +40,7 @@ def runtime_directory() -> str:
     elif os.geteuid() == 0:
         path = "/run/imgcat"
     else:
-        path = os.path.join(tempfile.gettempdir(), f"imgcat-{os.geteuid()}")
+        path = os.path.join(temporary.directory(), f"imgcat-{os.geteuid()}")
     os.makedirs(path, mode=DIRECTORY_MODE, exist_ok=True)
     if os.lstat(path).st_uid != os.geteuid():
         raise NotOursError(f"{path}: belongs to somebody else: set XDG_RUNTIME_DIR")
@@ -69,7 +70,7 @@ def temporary_directory() -> Iterator[str]:
     Raises:
         OSError: it cannot be made.
     """
-    directory = new_directory(tempfile.gettempdir(), "imgcat-once-")
+    directory = new_directory(temporary.directory(), "imgcat-once-")
     with held(directory):
         yield directory
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 import marshal
 import os
 import stat
-import tempfile
 from array import array
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...filesystems.worker.wire import NO_TIME
+from ...formats import temporary
 from ..database.aside import database_aside, naming_room
 from ..database.file_names import hash_of, id_of, kept_names
 from .records import ROOT
@@ -118,7 +118,7 @@ class Aside:
         self.files = self.added = self.ended = self.names = 0
         self._catalog = connection
         self._aside = database_aside(_ASIDE)
-        self._rows = tempfile.TemporaryFile()  # noqa: SIM115 - closed with this
+        self._rows = temporary.unnamed_file()
         self._numbers, self._offsets = array("q"), array("q")
         self._ids: dict[Name, int] = {}
         self._known = array("q", [ROOT])

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import marshal
 import os
-import tempfile
 from array import array
 from typing import TYPE_CHECKING, Any
 
 from ...filesystems.walking import WalkedDirectory
+from ...formats import temporary
 from ..database.aside import database_aside, naming_room
 from .runs import HASH_SIZE, NO_HASH, count_pieces, pack
 
@@ -47,8 +47,8 @@ class Spool:
     def __init__(self) -> None:
         self.files = self.size = self.pieces = 0
         self._has_hashes = False
-        self._walked = tempfile.TemporaryFile()  # noqa: SIM115 - closed with this
-        self._hashes = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
+        self._walked = temporary.unnamed_file()
+        self._hashes = temporary.unnamed_file(buffering=0)
         self._aside = database_aside(_ASIDE)
 
     def close(self) -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import mmap
 import os
 import sys
-import tempfile
 import threading
+
+from .. import temporary
 
 _IN_MEMORY = 16 << 20
 _SEGMENT = 16 << 20
@@ -62,7 +63,7 @@ class Spool:
 
 
 def _new_segment(size: int) -> memoryview:
-    with tempfile.TemporaryFile() as file:
+    with temporary.unnamed_file() as file:
         # A page of a mapping for which there is no room would be a signal, not an error.
         os.posix_fallocate(file.fileno(), 0, size)
         return memoryview(mmap.mmap(file.fileno(), size))

@@ -25,6 +25,7 @@ from support.confined import (
 )
 from support.program import COMMAND, is_dead, is_running, wait_until
 from support.shortcuts import catalogue, daemon_pid
+from support.unmounting import unmount_fuse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -293,11 +294,11 @@ def test_a_lazy_unmount_does_not_wait_for_who_keeps_a_file_open(
     wait_until(lambda: not is_running(pid), "the daemon has ended", 30)
 
 
-@pytest.mark.parametrize("tool", ["umount", "fusermount3"])
-def test_others_may_unmount_too(program: Program, mount: Path, tool: str) -> None:
+@pytest.mark.parametrize("tool", [("umount",), ("fusermount3", "-u")])
+def test_others_may_unmount_too(program: Program, mount: Path, tool: tuple[str, ...]) -> None:
     program.run("mount-all", mount)
     pid = daemon_pid(program, mount)
-    subprocess.run([tool, *(["-u"] if tool == "fusermount3" else []), mount], check=True)
+    unmount_fuse(mount, *tool)
     wait_until(lambda: not is_running(pid), "the daemon has ended", 30)
     assert "Traceback" not in log_of(program)
     program.run("mount-all", mount)

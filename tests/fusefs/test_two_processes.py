@@ -18,6 +18,7 @@ import pytest
 import support
 from support.attack_images import patchy
 from support.program import is_mounted, wait_until
+from support.unmounting import unmount_fuse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,7 +94,7 @@ def servers(program: Program, images: dict[str, Written], tmp_path: Path) -> Ite
         assert len(pids) == 2
         assert is_mounted(mount)
         yield Servers(mount, log, pids)
-        subprocess.run(["umount", mount], check=True)
+        unmount_fuse(mount, "umount")
         assert process.wait(timeout=60) == 0
     finally:
         assert process.stdout is not None

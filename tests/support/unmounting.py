@@ -26,6 +26,23 @@ def unmount(point: Path, file: Path) -> None:
     wait_until_free(file)
 
 
+def unmount_fuse(point: Path, *command: str) -> None:
+    """Unmount an imgcat mount with another's command, as soon as nobody looks at it.
+
+    Whoever lists mounts, as another test may, asks each daemon that it has no record of.
+    """
+
+    def is_unmounted() -> bool:
+        said = subprocess.run(
+            [*command, point], env={**os.environ, "LC_ALL": "C"}, capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+        assert said.returncode == 0 or "busy" in said.stderr, said.stderr
+        return said.returncode == 0
+
+    wait_until(is_unmounted, "it is unmounted", 30)
+
+
 def wait_until_free(file: Path) -> None:
     """Wait until no process and no loop device has a file."""
     wait_until(lambda: not _is_used(file), f"{file} is used by nobody", _MOST_SECONDS)

@@ -61,7 +61,7 @@ _MEANINGS: dict[int | None, tuple[type[CatalogError], str]] = {
     sqlite3.SQLITE_READONLY: (CatalogError, "the catalog is read-only: use another with --db"),
     sqlite3.SQLITE_READONLY_ROLLBACK: (
         CatalogError,
-        "its writer was killed: one who may write it must run `imgcat ls`, which undoes that",
+        "its writer was killed: its owner must run `imgcat ls`, which undoes that",
     ),
     sqlite3.SQLITE_CANTOPEN: (
         CatalogError,
@@ -106,6 +106,7 @@ class Database:
         self._engine: sa.Engine | None = None
         self._lock = threading.Lock()
         self._original: Original | None = None
+        self._check_journal()
         self._check_log()
 
     @contextlib.contextmanager
@@ -295,6 +296,18 @@ class Database:
     def _original_of(self, connection: sqlite3.Connection) -> Original:
         return Original(self.path, self._identity_of(connection))
 
+    def _check_journal(self) -> None:
+        """Refuse a journal that somebody else has put there: it tells what to write and delete."""
+        try:
+            is_planted = private.has_planted_journal(self.path)
+        except OSError as error:
+            raise CatalogError(f"{self.path}: {error.strerror}") from error
+        if is_planted:
+            raise CatalogError(
+                f"{self.path}-journal: belongs to somebody else, who would have this catalog "
+                "changed by it: move it away, and use a directory that nobody else can write"
+            )
+
     def _check_log(self) -> None:
         """Refuse a log beside the file that another catalog has written, before it is mixed in.
 
@@ -349,7 +362,9 @@ class Database:
         """Return a connection to read by where the usual one has failed; raise `error` if none."""
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_READONLY_ROLLBACK:
             # Whoever wrote was killed. Until that is undone, the file has half of a transaction,
-            # and who may not write must not read it.
+            # and who may not write must not read it. Nobody writes for somebody else by asking.
+            if not private.is_ours(self.path):
+                raise error
             with contextlib.closing(self._connect_as("rw")) as writer:
                 writer.execute("SELECT count(*) FROM sqlite_schema").fetchone()
             return self._connect_as(self._mode)

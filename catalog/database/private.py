@@ -35,6 +35,31 @@ def create_empty(path: str) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, MODE))
 
 
+def is_ours(path: str) -> bool:
+    """Tell whether the catalog at `path` belongs to this user.
+
+    Raises:
+        OSError: it cannot be looked at.
+    """
+    return os.stat(path).st_uid == os.geteuid()
+
+
+def has_planted_journal(path: str) -> bool:
+    """Tell whether a journal beside the catalog at `path` is another's than the catalog's or ours.
+
+    To be asked before SQLite looks: as root, it gives the journal to whom the database belongs.
+
+    Raises:
+        OSError: they cannot be looked at.
+    """
+    base = os.path.realpath(path)
+    try:
+        owner = os.lstat(f"{base}-journal").st_uid
+    except FileNotFoundError:
+        return False
+    return owner not in {os.geteuid(), os.stat(base).st_uid}
+
+
 def tighten(path: str) -> list[str]:
     """Take the files of the catalog at `path` from everybody but their owner, if that is us.
 

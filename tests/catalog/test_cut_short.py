@@ -87,6 +87,27 @@ def test_who_follows_it_goes_on(half_written: Path, tmp_path: Path) -> None:
         follower.close()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize(
+    ("suffix", "words", "command"),
+    [
+        ("", ": its writer was killed: its owner", ("ls",)),
+        ("-journal", "-journal: belongs to somebody else", ("ls",)),
+        ("-journal", "-journal: belongs to somebody else", ("rename", "a", "b")),
+    ],
+)
+def test_what_is_somebody_else_s_is_not_undone(
+    half_written: Path, program: Program, suffix: str, words: str, command: tuple[str, ...]
+) -> None:
+    """A journal may name a file to delete: root must not do that for who has put it there."""
+    before = {each: each.read_bytes() for each in half_written.parent.iterdir()}
+    os.chown(f"{half_written}{suffix}", 65534, 65534)
+    said = program.run("--db", half_written, *command, code=6)
+    assert said.stdout == ""
+    assert f"imgcat: {half_written}{words}" in said.stderr
+    assert {each: each.read_bytes() for each in half_written.parent.iterdir()} == before
+
+
 def test_who_may_not_write_is_told_and_reads_nothing(half_written: Path, program: Program) -> None:
     before = {each: each.read_bytes() for each in half_written.parent.iterdir()}
     for each in before:
